@@ -1,0 +1,30 @@
+# `make sweep` and `make test` set up whatever they need; a second call does no set-up work.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: setup sweep test ui bench
+.DEFAULT_GOAL := setup
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lockstep needs Python 3.11 or later; name one with PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+sweep: setup
+	$(BIN)/python run.py -m model.hidden_dim1=128,256 optim.lr=1e-2,1e-3
+
+test: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+ui: setup
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1
+
+bench: setup
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,26 @@
+"""Train one run, or with -m a sweep: python run.py [-m] key=value ... (see python run.py --help)."""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "src"))  # run.py works without an install, and finds our launcher
+os.environ["LOCKSTEP_ROOT"] = str(ROOT)  # conf/ puts all outputs below it, wherever the command starts
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(composed: DictConfig) -> float:
+    """Train and record the run that Hydra composed; returns the accuracy that sweepers maximise."""
+    from lockstep.sweep import train_one
+
+    return train_one(composed)
+
+
+if __name__ == "__main__":
+    from lockstep import command
+
+    sys.exit(command.run(main, ROOT / "conf"))

@@ -1,0 +1,67 @@
+"""A command: checked as a whole, handed to Hydra, ended with a truthful exit code.
+
+Light until a command really runs: `--help` loads neither torch nor mlflow.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from hydra._internal.utils import get_args_parser
+
+OK, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
+    """Carry out the command in `sys.argv`.
+
+    Args:
+        hydra_main: the function that `@hydra.main` made.
+        conf_dir: its configuration folder.
+
+    Returns:
+        The exit code: 0 all well; 1 a run failed; 2 refused before anything started; 130 or 143 interrupted.
+    """
+    arguments = get_args_parser().parse_args()
+    trains = not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
+    if not trains or arguments.shell_completion:
+        hydra_main()
+        return OK
+
+    from hydra.errors import HydraException
+
+    from lockstep.compose import compose_jobs
+    from lockstep.config import Refused
+    from lockstep.terminal import show_log
+
+    signal.signal(signal.SIGTERM, _terminate)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
+    show_log()
+    try:
+        configs = compose_jobs(conf_dir, arguments.overrides, arguments.multirun)
+        from lockstep import sweep
+        from lockstep.report import RunFailed
+
+        try:
+            sweep.check(configs)
+            hydra_main()
+        except RunFailed as failed:
+            print(failed, file=sys.stderr)
+            return FAILED
+    except Refused as refused:
+        print("\n".join(refused.problems), file=sys.stderr)
+        return REFUSED
+    except HydraException as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are recorded, the one that was training is KILLED", file=sys.stderr)
+        return INTERRUPTED
+    return OK
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,168 @@
+"""Command line → validated configs of all its jobs, before Hydra starts any of them.
+
+Hydra stops at the first name it doesn't know and says so only once it has begun to write; here all jobs of a
+command are composed first and every error of the command is listed at once.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lockstep.config import MLPConfig, Refused, RunConfig, nearest
+
+CONFIG_NAME = "config"
+
+
+def compose_jobs(conf_dir: Path, arguments: Sequence[str], multirun: bool) -> list[RunConfig]:
+    """Compose and validate every job of a command.
+
+    Args:
+        conf_dir: the folder of `config.yaml`.
+        arguments: Hydra overrides as typed.
+        multirun: whether `-m` was given; `hydra.mode=MULTIRUN` counts as well.
+
+    Raises:
+        Refused: listing every unknown group, option and key and every bad value of every job.
+    """
+    with initialize_config_dir(str(conf_dir), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        try:
+            overrides = OverridesParser.create(loader).parse_overrides(list(arguments))
+            return _compose_all(loader, overrides, multirun)
+        except HydraException as error:
+            cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+            raise Refused([f"{error}{cause}"]) from error
+
+
+def _compose_all(loader: ConfigLoader, overrides: list[Override], multirun: bool) -> list[RunConfig]:
+    for_hydra = [_typed(override) for override in overrides if override.is_hydra_override()]
+    mode = compose(CONFIG_NAME, for_hydra, return_hydra_config=True).hydra.mode
+    multirun = multirun or mode == RunMode.MULTIRUN
+
+    groups = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
+    problems: list[str] = []
+    known: list[Override] = []
+    for override in overrides:
+        if override.is_hydra_override():
+            continue
+        if override.is_sweep_override() and not multirun:
+            problems.append(f"{_typed(override)}: several values make a sweep; add -m (--multirun)")
+        elif unknown := _unknown_options(override, groups):
+            problems += unknown
+        else:
+            known.append(override)
+
+    @cache
+    def base(choices: tuple[str, ...]) -> DictConfig:
+        return compose(CONFIG_NAME, [*for_hydra, *choices])
+
+    jobs = (
+        BasicSweeper.split_arguments(known, max_batch_size=None)[0]
+        if multirun
+        else [[_typed(override) for override in known]]
+    )
+    configs = []
+    for job in jobs:
+        try:
+            configs.append(
+                _compose_job(base, OverridesParser.create().parse_overrides(list(job)), set(groups))
+            )
+        except Refused as refused:
+            problems += refused.problems
+    if problems:
+        raise Refused(problems)
+    return configs
+
+
+def _unknown_options(override: Override, groups: Mapping[str, list[str]]) -> list[str]:
+    """A message for each option that a group override names and its group doesn't have."""
+    group = override.key_or_group
+    if group not in groups:
+        return []
+    options = groups[group]
+    given = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    return [
+        f"{group}={option}: not one of {', '.join(options)}{nearest(option, options)}"
+        for option in map(str, given)
+        if option not in [*options, "None", "null"]
+    ]
+
+
+def _compose_job(
+    base: Callable[[tuple[str, ...]], DictConfig], overrides: list[Override], groups: set[str]
+) -> RunConfig:
+    """One job: what its choice of groups composes to, its plain values on top, validated."""
+    choices = tuple(_typed(override) for override in overrides if override.key_or_group in groups)
+    values = [override for override in overrides if override.key_or_group not in groups]
+    composed = copy.deepcopy(base(choices))
+    problems = []
+    for override in values:
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([override], composed)
+        except HydraException as error:
+            known = _keys(composed)
+            problems.append(
+                f"{_typed(override)}: {error}"
+                if override.key_or_group in known
+                else _unknown_key(override, composed)
+            )
+    try:
+        config = RunConfig.of(composed)
+    except Refused as refused:
+        raise Refused([*problems, *refused.problems]) from refused
+    if isinstance(config.model, MLPConfig):
+        widths = (composed.model.hidden_dim1, composed.model.hidden_dim2)
+        typed = [o for o in values if o.key_or_group in ("model.hidden_dim1", "model.hidden_dim2")]
+        if config.model.hidden_dims != widths:
+            problems += [
+                f"{_typed(override)}: no effect beside model.hidden_dims={list(config.model.hidden_dims)};"
+                " give either all widths or hidden_dim1 and hidden_dim2"
+                for override in typed
+            ]
+    if problems:
+        raise Refused(problems)
+    return config
+
+
+def _unknown_key(override: Override, composed: DictConfig) -> str:
+    key = override.key_or_group
+    group, _, name = key.rpartition(".")
+    if group in composed and isinstance(composed[group], DictConfig):
+        settings = [str(setting) for setting in composed[group] if setting != "name"]
+        owner = f"{group}={composed[group].name}" if "name" in composed[group] else group
+        has = f"it has {', '.join(settings)}" if settings else "it has no settings"
+        return f"{_typed(override)}: not a setting of {owner}; {has}{nearest(name, settings)}"
+    keys = _keys(composed)
+    same_name = [candidate for candidate in keys if candidate.rpartition(".")[2] == name]
+    hint = f"; did you mean {same_name[0]}?" if same_name else nearest(key, keys)
+    return f"{_typed(override)}: no such key or group{hint}"
+
+
+def _typed(override: Override) -> str:
+    assert override.input_line is not None  # the parser sets it
+    return override.input_line
+
+
+def _keys(composed: DictConfig) -> list[str]:
+    """Every key a user can type, groups first."""
+    groups = [str(key) for key in composed]
+    settings = [
+        f"{group}.{setting}"
+        for group in groups
+        if isinstance(composed[group], DictConfig)
+        for setting in map(str, composed[group])
+    ]
+    return [*groups, *settings]

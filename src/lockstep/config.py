@@ -1,0 +1,248 @@
+"""A run's configuration: validated once, frozen, and the only thing the rest of the code sees.
+
+This module alone knows OmegaConf. `RunConfig.of` takes what Hydra composed and either returns frozen
+objects or raises `Refused` with every error found.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+NUMERICS_VERSION = 1
+"""Goes into every run key. Raise it when a change makes the same config train to other numbers."""
+
+RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking")
+"""Where things lie, not what is trained: the data's content enters the run key by its digest."""
+
+
+class Refused(Exception):
+    """A command that can't be carried out as given; `problems` holds one message per error."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(dict.fromkeys(problems))
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LogRegConfig(_Frozen):
+    """Multiclass logistic regression."""
+
+    name: Literal["logreg"]
+
+
+class MLPConfig(_Frozen):
+    """Multilayer perceptron. `hidden_dims` is what counts; the other two repeat its first entries."""
+
+    name: Literal["mlp"]
+    hidden_dim1: int | None = Field(ge=1, default=None)
+    hidden_dim2: int | None = Field(ge=1, default=None)
+    hidden_dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    dropout: float = Field(ge=0, lt=1)
+    activation: Literal["relu", "tanh", "sigmoid"]
+
+    # A network has one description, whichever way its widths were typed: each is validated where it was
+    # typed, then the other is filled in from it.
+    @model_validator(mode="before")
+    @classmethod
+    def _as_typed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        first_two = [values.get("hidden_dim1"), values.get("hidden_dim2")]
+        derived = (
+            {"hidden_dims"} if values.get("hidden_dims") == first_two else {"hidden_dim1", "hidden_dim2"}
+        )
+        return {key: value for key, value in values.items() if key not in derived}
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        dims = self.hidden_dims
+        if self.hidden_dim1 is not None and self.hidden_dim2 is not None:
+            dims = (self.hidden_dim1, self.hidden_dim2)
+        if not dims:
+            raise ValueError(
+                "model.hidden_dims=[]: needs at least one width; model=logreg has no hidden layer"
+            )
+        object.__setattr__(self, "hidden_dims", dims)  # frozen from here on
+        object.__setattr__(self, "hidden_dim1", dims[0])
+        object.__setattr__(self, "hidden_dim2", dims[1] if len(dims) > 1 else None)
+        return self
+
+
+class SGDConfig(_Frozen):
+    """Hyperparameters of torch.optim.SGD."""
+
+    name: Literal["sgd"]
+    lr: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    nesterov: bool
+    weight_decay: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optim.nesterov=true: needs optim.momentum > 0")
+        return self
+
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdamConfig(_Frozen):
+    """Hyperparameters of torch.optim.Adam and torch.optim.AdamW."""
+
+    name: Literal["adam", "adamw"]
+    lr: float = Field(gt=0)
+    betas: Annotated[tuple[_Beta, _Beta], Field(strict=False)]
+    eps: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class _Stream(_Frozen):
+    batch_size: int = Field(ge=1)
+    drop_last: bool
+    val_size: int = Field(ge=0)
+    shuffle_seed: int = Field(ge=0, lt=2**63)
+
+
+class DownloadedConfig(_Stream):
+    """MNIST or Fashion-MNIST; `root` is the folder of the files, None the user's cache folder."""
+
+    name: Literal["mnist", "fashion_mnist"]
+    root: str | None
+
+
+class DigitsConfig(_Stream):
+    """scikit-learn's digits."""
+
+    name: Literal["digits"]
+
+
+class ArraysConfig(_Stream):
+    """The user's own .npz at `path`."""
+
+    name: Literal["arrays"]
+    path: str
+
+
+DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
+
+
+class TrainerConfig(_Frozen):
+    """How long, where and in which precision a run trains."""
+
+    epochs: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["float32", "float64"]
+    log_every: int = Field(ge=1)
+
+
+class TrackingConfig(_Frozen):
+    """Where runs are recorded: an MLflow tracking URI and the name of an experiment."""
+
+    uri: str = Field(min_length=1)
+    experiment: str = Field(min_length=1)
+
+
+class RunConfig(_Frozen):
+    """One run, resolved."""
+
+    model: Annotated[LogRegConfig | MLPConfig, Field(discriminator="name")]
+    optim: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
+    data: Annotated[DataConfig, Field(discriminator="name")]
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    seed: int = Field(ge=0, lt=2**63)
+
+    @classmethod
+    def of(cls, composed: DictConfig) -> Self:
+        """Validate what Hydra composed.
+
+        Raises:
+            Refused: with a message for each value that is missing, unknown, mistyped or out of range.
+        """
+        try:
+            missing = sorted(OmegaConf.missing_keys(composed))
+            tree = OmegaConf.to_container(composed, resolve=True)
+        except OmegaConfBaseException as error:
+            raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
+        if missing:
+            raise Refused([f"{key}: required; give it as {key}=<value>" for key in missing])
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise Refused([_problem(details, tree) for details in error.errors()]) from error
+
+    def params(self) -> dict[str, Any]:
+        """Every resolved value under the key the user would type; the store's address is left out."""
+        flat = dict(_flatten(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
+        for group in ("model", "optim", "data"):
+            flat[group] = flat.pop(f"{group}.name")
+        return dict(sorted(flat.items()))
+
+    def run_key(self, data_digest: str) -> str:
+        """32 hex digits that identify what is trained: equal for runs whose numbers must be equal.
+
+        SHA-256 over the resolved config without `RUN_KEY_EXCLUDE`, the data's digest and `NUMERICS_VERSION`.
+        """
+        kept = {
+            key: value
+            for key, value in _flatten(self.model_dump(mode="json"))
+            if not any(key == path or key.startswith(f"{path}.") for path in RUN_KEY_EXCLUDE)
+        }
+        identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML, without the store's address."""
+        return str(
+            OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
+        )
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean …?` with the name most like `name`, or an empty string where none is."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _problem(details: Mapping[str, Any], tree: Any) -> str:
+    """One pydantic error as a sentence: key, value, what is allowed, the nearest right name."""
+    group, *rest = (str(part) for part in details["loc"])
+    if group in ("model", "optim", "data") and len(rest) > 1:
+        rest = rest[1:]  # pydantic names the union's branch after the group
+    key = re.sub(r"\.(\d+)", r"[\1]", ".".join([group, *rest]))
+    if details["type"] == "missing":
+        return f"{key} is missing"
+    message = details["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    if details["type"] == "value_error":
+        return str(message)
+    given = details["input"]
+    if details["type"].startswith("union_tag"):
+        key, given = f"{group}.name", tree[group].get("name") if isinstance(tree[group], dict) else given
+    if details["type"] == "extra_forbidden":
+        owner = tree[group].get("name") if rest else None
+        message = f"not a setting of {group}={owner}" if owner else "not a setting"
+    expected = details.get("ctx", {}).get("expected", "")
+    choices = [choice.strip("' ") for choice in expected.replace(" or ", ",").split(",")] if expected else []
+    return f"{key}={_shown(given)}: {message}{nearest(str(given), choices)}"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,88 @@
+"""The workshop's two networks, as a reader of the workshop would write them.
+
+`generator` seeds the initial weights; without one torch's global generator does, as in any nn.Module.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.config import LogRegConfig, MLPConfig
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class LogisticRegression(nn.Module):
+    """Multiclass logistic regression: logits xW + b, W Xavier-uniform, b zeros."""
+
+    def __init__(self, n_features: int, n_classes: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(n_features, n_classes))
+        self.b = nn.Parameter(torch.zeros(n_classes))
+        nn.init.xavier_uniform_(self.W, generator=generator)
+
+    def forward(self, x_BxF: Tensor) -> Tensor:
+        """Logits, B x C."""
+        return x_BxF @ self.W + self.b
+
+
+class MultilayerPerceptron(nn.Module):
+    """Linear, activation, dropout for each hidden layer, then a linear layer to the logits."""
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        hidden_dims: Sequence[int] = (256, 100),
+        dropout: float = 0.25,
+        activation: str = "relu",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        widths = [n_features, *hidden_dims]
+        self.hidden = nn.ModuleList(_linear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = nn.Dropout(dropout)
+        self.output = _linear(widths[-1], n_classes, generator)
+
+    def forward(self, x_BxF: Tensor) -> Tensor:
+        """Logits, B x C."""
+        h = x_BxF
+        for layer in self.hidden:
+            h = self.dropout(self.activation(layer(h)))
+        logits: Tensor = self.output(h)
+        return logits
+
+    @torch.no_grad()
+    def representations(self, x_NxF: Tensor) -> Iterator[Tensor]:
+        """The activations after each hidden layer in turn, N x H, without dropout."""
+        h = x_NxF
+        for layer in self.hidden:
+            h = self.activation(layer(h))
+            yield h
+
+
+def build(
+    config: LogRegConfig | MLPConfig, n_features: int, n_classes: int, generator: torch.Generator
+) -> LogisticRegression | MultilayerPerceptron:
+    """The module that `config` describes, initialised from `generator`."""
+    if isinstance(config, LogRegConfig):
+        return LogisticRegression(n_features, n_classes, generator)
+    return MultilayerPerceptron(
+        n_features, n_classes, config.hidden_dims, config.dropout, config.activation, generator
+    )
+
+
+def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
+    """nn.Linear with its default initialisation, drawn from `generator`.
+
+    The same draws as `nn.Linear.reset_parameters`: U(-1/sqrt(n_in), 1/sqrt(n_in)) for weights and biases.
+    """
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    bound = 1 / math.sqrt(n_in)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer

@@ -1,0 +1,200 @@
+"""Arrays → Figure: the pictures of a run. Reads nothing from the store.
+
+Suffixes name the axes of an array: N instances, F features, T training iterations.
+Figures are built without pyplot: no global state, so several can be drawn at once, in threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import cm, colormaps, lines, patheffects, ticker
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.signal import savgol_filter
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+
+DPI = 150
+SAMPLES_PER_CLASS = CLASSES_SHOWN = 10
+# Okabe and Ito's palette (jfly.uni-koeln.de/color), made to be told apart by the colour-blind.
+TRAIN_COLOR = "#0072B2"
+EVALUATION_STYLES = {"test": ("#D55E00", "o"), "val": ("#009E73", "s")}
+
+
+def samples(
+    x_NxF: FloatArray, y_N: IntArray, feature_shape: tuple[int, ...], class_names: Sequence[str]
+) -> Figure:
+    """One row for each of the first 10 classes with its first 10 instances: as images where `feature_shape`
+    is an image's (H x W, or 3-D with 1 or 3 channels first or last), else as profiles over the features.
+    All share one scale, from the least to the greatest value shown.
+    """
+    rows = min(len(class_names), CLASSES_SHOWN)
+    chosen = [np.flatnonzero(y_N == label)[:SAMPLES_PER_CLASS] for label in range(rows)]
+    cells = [(row, column) for row, indices in enumerate(chosen) for column in range(len(indices))]
+    shown = _to_unit_range(x_NxF[np.concatenate(chosen)])
+    images = _as_images(shown, feature_shape)
+    height, width = (2, 3) if images is None else images.shape[1:3]
+    # Inches: an instance's longer side is 0.6, neither less than 0.25, so that the rows' names fit.
+    cell_height, cell_width = np.maximum(0.6 * np.array([height, width]) / max(height, width), 0.25)
+    names_width = 0.4 + 0.08 * max(map(len, class_names[:rows]))
+    figure, axes = _figure(SAMPLES_PER_CLASS * cell_width + names_width, rows * cell_height + 0.6)
+    for index, (row, column) in enumerate(cells):
+        left, right, top, bottom = column + 0.04, column + 0.96, row + 0.04, row + 0.96
+        if images is None:
+            profile = np.resize(shown[index], max(2, shown.shape[1]))  # a line needs two points
+            axes.plot(np.linspace(left, right, len(profile)), bottom - 0.92 * profile, TRAIN_COLOR, lw=0.9)
+        else:
+            axes.imshow(images[index], cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top))
+    axes.set(xlim=(0, SAMPLES_PER_CLASS), ylim=(rows, 0), xticks=[], aspect=cell_height / cell_width)
+    axes.set_yticks(np.arange(rows) + 0.5, [_plain(name) for name in class_names[:rows]])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    part = "" if rows == len(class_names) else f" (first {rows} of {len(class_names)})"
+    axes.set_title(f"Sample instances of each class{part}")
+    return figure
+
+
+def curves(
+    metric: str, train_T: FloatArray, evaluations: Mapping[str, tuple[IntArray, FloatArray]], title: str
+) -> Figure:
+    """A metric ("loss", "accuracy") over training iterations 1 … T: each minibatch's, that smoothed, and by
+    split ("test", "val") the `evaluations`: (iterations done, values). Values not finite leave gaps.
+    """
+    train = np.asarray(train_T, dtype=np.float64)
+    smoothed = smooth(train)
+    iterations = np.arange(1, len(train) + 1)
+    figure, axes = _figure(9, 4.8)
+    axes.plot(iterations, train, TRAIN_COLOR, alpha=0.35, lw=0.5, label="train, each minibatch")
+    axes.plot(iterations, smoothed, TRAIN_COLOR, lw=0.9, label=f"train, smoothed: {_last(smoothed)}")
+    for split, (steps, values) in evaluations.items():
+        color, marker = EVALUATION_STYLES[split]
+        label = f"{split}: {_last(values)}"
+        axes.plot(steps, values, color, marker=marker, mec="white", mew=0.6, label=label)
+    axes.set(xlabel="iteration", ylabel="cross-entropy loss" if metric == "loss" else metric)
+    axes.set_title(_plain(title))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlim(-0.02 * len(train), 1.02 * len(train))
+    axes.grid(color="0.9", lw=0.6)
+    _mark_divergence(axes, metric, train)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, borderaxespad=0)
+    return figure
+
+
+def smooth(values_T: FloatArray, window: int = 21, order: int = 3) -> NDArray[np.float64]:
+    """Savitzky-Golay smoothing, which keeps polynomials up to `order` as they are.
+
+    Each stretch of finite values is smoothed by itself; a short one with the longest odd window that fits,
+    or, where that is no longer than `order`, not at all. Values that are not finite stay.
+    """
+    smoothed = np.array(values_T, dtype=np.float64)
+    edges = np.flatnonzero(np.diff(np.isfinite(smoothed), prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2):
+        length = min(window, stop - start)
+        fitting = length - 1 + length % 2
+        if fitting > order:
+            with np.errstate(over="ignore"):  # residuals of a diverged run's last values, squared
+                smoothed[start:stop] = savgol_filter(smoothed[start:stop], fitting, order)
+    return smoothed
+
+
+def plane(
+    points_Nx2: FloatArray, y_N: IntArray, class_names: Sequence[str],
+    explained_variance_ratio_2: Sequence[float], title: str,
+) -> Figure:  # fmt: skip
+    """Instances on their first two principal components, classes told by colour and named at the medians."""
+    # A fixed shuffle: where the data is sorted by class, the last one would cover the others.
+    shown = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(points_Nx2).all(axis=1)))
+    points, labels = points_Nx2[shown].astype(np.float64), y_N[shown]
+    colors = _class_colors(len(class_names))
+    figure, axes = _figure(7.6, 6)
+    # Marker area in square points: little enough to show the density of 60,000 instances, more for few.
+    area = float(np.clip(30_000 / max(len(shown), 1), 2.5, 16))
+    axes.scatter(points[:, 0], points[:, 1], c=colors[labels], s=area, alpha=0.6, linewidths=0)
+    left_out = len(points_Nx2) - len(shown)
+    note = f"\n{left_out} of {len(points_Nx2)} instances are not finite, so not shown" if left_out else ""
+    percent_1, percent_2 = (f"{100 * ratio:.1f} % of variance" for ratio in explained_variance_ratio_2)
+    axes.set(xlabel=f"PC 1 ({percent_1})", ylabel=f"PC 2 ({percent_2})", title=_plain(title) + note)
+    names = [_plain(name) for name in class_names]
+    if len(names) > 20:
+        scale = cm.ScalarMappable(Normalize(0, len(names) - 1), "viridis")
+        ticks = [round(tick) for tick in np.linspace(0, len(names) - 1, 11)]
+        figure.colorbar(scale, ax=axes, label="class").set_ticks(ticks, labels=[names[i] for i in ticks])
+    else:
+        dots = [lines.Line2D([], [], ls="", marker="o", ms=8, color=color) for color in colors]
+        axes.legend(dots, names, title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        _name_medians(axes, points, labels, names)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG; the same figure gives the same bytes (no software version inside)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:  # inches
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.07)
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # two dollar signs would enclose TeX mathematics
+
+
+def _last(values: FloatArray) -> str:
+    return f"{values[-1]:.4g}" if len(values) else "none"
+
+
+def _mark_divergence(axes: Axes, metric: str, train_T: NDArray[np.float64]) -> None:
+    finite = np.isfinite(train_T)
+    if not finite.all():
+        first = int(np.argmin(finite)) + 1
+        axes.axvline(first, color="0.3", ls=":", label=f"not finite at iteration {first}")
+    start = train_T[finite][:1].max(initial=1.0)
+    if metric == "loss" and train_T[finite].max(initial=0.0) > 10 * start:
+        # Linear up to the loss the run started from, decades beyond, or nothing but the peak is seen.
+        axes.set_yscale("symlog", linthresh=start, linscale=2)
+        axes.set_ylim(bottom=0)  # smoothing a peak undershoots, a loss doesn't
+
+
+def _to_unit_range(values: FloatArray) -> NDArray[np.float64]:
+    finite = values[np.isfinite(values)].astype(np.float64)
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    filled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return (filled - low) / (high - low if high > low else 1.0)
+
+
+def _as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """N x H x W (x 3 where in colour), or None where the features are no image."""
+    images = x_NxF.reshape(-1, *shape)
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return np.moveaxis(images, 1, -1)
+    return images if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)) else None
+
+
+def _class_colors(classes: int) -> NDArray[np.float64]:
+    if classes > 20:  # no palette tells so many apart: along a perceptual scale
+        return np.asarray(colormaps["viridis"](np.linspace(0, 1, classes)))
+    return np.asarray(colormaps["tab10" if classes <= 10 else "tab20"](np.arange(classes)))
+
+
+def _name_medians(axes: Axes, points_Nx2: FloatArray, y_N: IntArray, names: Sequence[str]) -> None:
+    """Names classes where they lie, for who can't tell the colours apart; not where names would overlap."""
+    axes.autoscale_view()
+    placed: list[tuple[float, float, float]] = []
+    for label in np.unique(y_N):
+        x, y = np.median(points_Nx2[y_N == label], axis=0)
+        across, up = axes.transData.transform((x, y)) / axes.figure.dpi  # inches
+        width = 0.1 * len(names[label])
+        if all(abs(across - a) > (width + w) / 2 or abs(up - u) > 0.12 for a, u, w in placed):
+            placed.append((across, up, width))
+            halo = patheffects.withStroke(linewidth=3, foreground="white")
+            axes.text(x, y, names[label], ha="center", va="center", weight="bold", path_effects=[halo])

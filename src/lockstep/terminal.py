@@ -1,0 +1,73 @@
+"""What the person at the terminal sees while runs train: lines, and a bar where there is a terminal."""
+
+import logging
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from lockstep.train import TrainedRun
+
+console = Console(highlight=False)
+
+
+class Progress:
+    """Progress of a command's runs, counted in epochs; prints a line for each epoch of each run."""
+
+    def __init__(self, epochs: int) -> None:
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=epochs)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def epoch(self, name: str, run: TrainedRun) -> None:
+        """An epoch of the run is over: print its means, the evaluations after it, the time trained so far."""
+        self._bar.advance(self._task)
+        history = run.history
+        if run.diverged_at is not None:
+            console.print(f"{name}  diverged at iteration {run.diverged_at}", soft_wrap=True, markup=False)
+            return
+        iterations = len(history.loss_T) // run.epochs
+        parts = [
+            name,
+            f"epoch {run.epochs:>{len(str(run.config.trainer.epochs))}}/{run.config.trainer.epochs}",
+            f"train loss {history.loss_T[-iterations:].mean():.4f}"
+            f" acc {history.accuracy_T[-iterations:].mean():.4f}",
+        ]
+        for split in ("val", "test"):
+            if evaluations := history.of(split):
+                parts.append(f"{split} loss {evaluations[-1].loss:.4f} acc {evaluations[-1].accuracy:.4f}")
+        console.print("  ".join([*parts, f"{run.seconds:.1f} s"]), soft_wrap=True, markup=False)
+
+
+class _ToConsole(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), soft_wrap=True, markup=False)
+
+
+def show_log() -> None:
+    """Print Lockstep's own log messages, from `info` up, on the console."""
+    log = logging.getLogger("lockstep")
+    log.setLevel(logging.INFO)
+    if not any(isinstance(handler, _ToConsole) for handler in log.handlers):
+        log.addHandler(_ToConsole())

@@ -1,0 +1,220 @@
+"""What a command may say and what it is told when it says something else."""
+
+from pathlib import Path
+
+import pytest
+
+from lockstep.compose import compose_jobs
+from lockstep.config import Refused
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def refusal(*arguments, multirun=False):
+    with pytest.raises(Refused) as caught:
+        compose_jobs(CONF, arguments, multirun)
+    return list(caught.value.problems)
+
+
+def test_defaults_are_the_workshops(root):
+    [config] = compose_jobs(CONF, [], multirun=False)
+    assert config.params() == {
+        "data": "mnist",
+        "data.batch_size": 64,
+        "data.drop_last": True,
+        "data.root": None,
+        "data.shuffle_seed": 0,
+        "data.val_size": 0,
+        "model": "mlp",
+        "model.activation": "relu",
+        "model.dropout": 0.25,
+        "model.hidden_dim1": 256,
+        "model.hidden_dim2": 100,
+        "model.hidden_dims": [256, 100],
+        "optim": "sgd",
+        "optim.lr": 0.01,
+        "optim.momentum": 0.9,
+        "optim.nesterov": False,
+        "optim.weight_decay": 0.0,
+        "seed": 0,
+        "tracking.experiment": "mnist",
+        "trainer.device": "cpu",
+        "trainer.epochs": 10,
+        "trainer.log_every": 50,
+        "trainer.precision": "float32",
+    }
+    assert config.tracking.uri == f"sqlite:///{root}/outputs/mlflow.db"
+
+
+def test_tracking_uri_of_the_environment_is_honoured_and_the_command_line_beats_it(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5555")
+    [config] = compose_jobs(CONF, [], multirun=False)
+    assert config.tracking.uri == "http://127.0.0.1:5555"
+    [config] = compose_jobs(CONF, ["tracking.uri=sqlite:///mine.db"], multirun=False)
+    assert config.tracking.uri == "sqlite:///mine.db"
+
+
+def test_a_sweep_is_the_product_of_its_values_in_hydras_order():
+    arguments = ["model.hidden_dim1=128,256", "optim.lr=1e-2,1e-3"]
+    configs = compose_jobs(CONF, arguments, multirun=True)
+    assert [(c.model.hidden_dim1, c.optim.lr) for c in configs] == [
+        (128, 0.01),
+        (128, 0.001),
+        (256, 0.01),
+        (256, 0.001),
+    ]
+    assert [c.model.hidden_dims for c in configs] == [(128, 100)] * 2 + [(256, 100)] * 2
+
+
+def test_hydra_mode_multirun_is_a_sweep_too():
+    assert len(compose_jobs(CONF, ["hydra.mode=MULTIRUN", "seed=range(0,3)"], multirun=False)) == 3
+
+
+def test_hidden_dims_can_be_given_outright_at_any_depth():
+    [config] = compose_jobs(CONF, ["model.hidden_dims=[512,256,128]"], multirun=False)
+    assert (config.model.hidden_dims, config.model.hidden_dim1, config.model.hidden_dim2) == (
+        (512, 256, 128),
+        512,
+        256,
+    )
+    [config] = compose_jobs(CONF, ["model.hidden_dims=[512]"], multirun=False)
+    assert (config.model.hidden_dim1, config.model.hidden_dim2) == (512, None)
+
+
+@pytest.mark.parametrize(("preset", "model"), [("workshop_logreg", "logreg"), ("workshop_mlp", "mlp")])
+def test_presets(preset, model):
+    [config] = compose_jobs(CONF, [f"experiment={preset}"], multirun=False)
+    assert (config.model.name, config.optim.name, config.data.name) == (model, "sgd", "mnist")
+
+
+@pytest.mark.parametrize("option", ["mnist", "fashion_mnist", "digits", "arrays"])
+@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("model", ["logreg", "mlp"])
+def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model):
+    path = ["data.path=my.npz"] if option == "arrays" else []
+    [config] = compose_jobs(
+        CONF, [f"data={option}", f"optim={optim}", f"model={model}", *path], multirun=False
+    )
+    assert (config.data.name, config.optim.name, config.model.name) == (option, optim, model)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("optim.lr=-1", "optim.lr=-1: must be greater than 0"),
+        ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
+        ("optim.lr=inf", "optim.lr=inf: must be a finite number"),
+        ("optim.lr=fast", "optim.lr=fast: must be a valid number"),
+        ("optim.lr=", "optim.lr=: must be a valid number"),
+        ("optim.momentum=1", "optim.momentum=1: must be less than 1"),
+        ("optim.momentum=-0.1", "optim.momentum=-0.1: must be greater than or equal to 0"),
+        ("optim.weight_decay=-1", "optim.weight_decay=-1: must be greater than or equal to 0"),
+        ("optim.nesterov=maybe", "optim.nesterov=maybe: must be a valid boolean"),
+        ("model.dropout=1", "model.dropout=1: must be less than 1"),
+        ("model.dropout=-0.5", "model.dropout=-0.5: must be greater than or equal to 0"),
+        ("model.hidden_dim1=0", "model.hidden_dim1=0: must be greater than or equal to 1"),
+        ("model.hidden_dim1=-5", "model.hidden_dim1=-5: must be greater than or equal to 1"),
+        ("model.hidden_dim2=12.5", "model.hidden_dim2=12.5: must be a valid integer"),
+        ("model.hidden_dims=[12.5]", "model.hidden_dims[0]=12.5: must be a valid integer"),
+        (
+            "model.hidden_dims=[]",
+            "model.hidden_dims=[]: needs at least one width; model=logreg has no hidden layer",
+        ),
+        ("data.batch_size=0", "data.batch_size=0: must be greater than or equal to 1"),
+        ("data.val_size=-1", "data.val_size=-1: must be greater than or equal to 0"),
+        ("trainer.epochs=0", "trainer.epochs=0: must be greater than or equal to 1"),
+        ("trainer.epochs=true", "trainer.epochs=True: must be a valid integer"),
+        (
+            "trainer.precision=float16",
+            "trainer.precision=float16: must be 'float32' or 'float64'; did you mean float64?",
+        ),
+        (
+            "trainer.device=cupu",
+            "trainer.device=cupu: must be 'auto', 'cpu', 'cuda' or 'mps'; did you mean cpu?",
+        ),
+        (
+            "model.activation=rleu",
+            "model.activation=rleu: must be 'relu', 'tanh' or 'sigmoid'; did you mean relu?",
+        ),
+        ("seed=-1", "seed=-1: must be greater than or equal to 0"),
+        ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
+        ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
+        ("optimm=sgd", "optimm=sgd: no such key or group; did you mean optim?"),
+        ("lr=1", "lr=1: no such key or group; did you mean optim.lr?"),
+        ("trainer.epoch=3", "trainer.epoch=3: not a setting of trainer; it has epochs, device, precision,"),
+        (
+            "optim.momentun=0.9",
+            "optim.momentun=0.9: not a setting of optim=sgd;"
+            " it has lr, momentum, nesterov, weight_decay; did you mean momentum?",
+        ),
+        ("+model.width=3", "model.width=3: not a setting of model=mlp"),
+        ("+width=3", "width=3: not a setting"),
+        ("~model.dropout", "model.dropout is missing"),
+        ("data=arrays", "data.path: required; give it as data.path=<value>"),
+        ("optim.lr=1,2", "optim.lr=1,2: several values make a sweep; add -m (--multirun)"),
+        ("tracking.uri=", "tracking.uri=: String should have at least 1 character"),
+        ("tracking.uri=${oc.env:NO_SUCH_VARIABLE}", "tracking.uri: "),
+        ("optim.lr", "Error parsing override 'optim.lr'"),
+        ("hydra.launcher.nobs=2", "Could not override 'hydra.launcher.nobs'."),
+        ("hydra/launcher=lockstpe", "In 'hydra/config': Could not find 'hydra/launcher/lockstpe'"),
+    ],
+)
+def test_bad_input_is_answered_in_one_message(argument, message):
+    [problem] = refusal(argument)
+    assert problem.startswith(message)
+
+
+def test_settings_of_another_option_are_refused():
+    [problem] = refusal("model=logreg", "model.hidden_dim1=128")
+    assert problem == "model.hidden_dim1=128: not a setting of model=logreg; it has no settings"
+    [problem] = refusal("optim=adam", "optim.momentum=0.9")
+    assert problem.startswith("optim.momentum=0.9: not a setting of optim=adam; it has ")
+
+
+def test_nesterov_needs_momentum():
+    [problem] = refusal("optim.nesterov=true", "optim.momentum=0")
+    assert problem == "optim.nesterov=true: needs optim.momentum > 0"
+
+
+def test_widths_given_twice_are_refused():
+    [problem] = refusal("model.hidden_dims=[512]", "model.hidden_dim1=128")
+    assert problem.startswith("model.hidden_dim1=128: no effect beside model.hidden_dims=[512]")
+
+
+def test_all_errors_of_a_command_are_listed_together():
+    problems = refusal("optim.lr=-1", "model=mpl", "optim.momentun=0", "model.dropout=2", "trainer.epochs=0")
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "model=mpl",
+        "optim.momentun=0",
+        "model.dropout=2",
+        "optim.lr=-1",
+        "trainer.epochs=0",
+    ]
+
+
+def test_all_bad_jobs_of_a_sweep_are_listed_together_each_error_once():
+    problems = refusal("optim.lr=0.1,-1,nan", "model=mlp,logreg,mpl", "data.batch_size=64,0", multirun=True)
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "model=mpl",
+        "data.batch_size=0",
+        "optim.lr=-1",
+        "optim.lr=nan",
+    ]
+
+
+def test_composed_alike_by_hydra_itself():
+    from hydra import compose, initialize_config_dir
+
+    from lockstep.config import RunConfig
+
+    arguments = ["optim=adamw", "data=digits", "optim.lr=0.003", "model.hidden_dim2=50", "seed=4"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = RunConfig.of(compose("config", arguments))
+    assert compose_jobs(CONF, arguments, multirun=False) == [expected]

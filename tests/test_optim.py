@@ -1,0 +1,63 @@
+"""Our updates against torch.optim's on the same gradients, in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockstep import optim
+from lockstep.config import AdamConfig, SGDConfig
+
+rates = st.floats(1e-4, 0.5)
+decays = st.sampled_from([0.0, 1e-3, 0.1])
+momenta = st.sampled_from([0.0, 0.5, 0.9, 0.99])
+
+sgds = st.builds(
+    lambda lr, momentum, nesterov, weight_decay: SGDConfig(
+        name="sgd", lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, weight_decay=weight_decay
+    ),
+    rates,
+    momenta,
+    st.booleans(),
+    decays,
+)
+adams = st.builds(
+    lambda name, lr, beta1, beta2, weight_decay: AdamConfig(
+        name=name, lr=lr, betas=(beta1, beta2), eps=1e-8, weight_decay=weight_decay
+    ),
+    st.sampled_from(["adam", "adamw"]),
+    rates,
+    st.sampled_from([0.0, 0.9]),
+    st.sampled_from([0.9, 0.999]),
+    decays,
+)
+KINDS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(sgds, adams), st.integers(1, 40), st.integers(1, 12))
+def test_steps_equal_torch_optim(config, n_params, n_steps):
+    generator = torch.Generator().manual_seed(n_params)
+    params_P = torch.randn(n_params, dtype=torch.float64, generator=generator)
+    expected = torch.nn.Parameter(params_P.clone())
+    reference = KINDS[config.name]([expected], **config.model_dump(exclude={"name"}))
+    optimizer = optim.build(config, params_P)
+    for _ in range(n_steps):
+        grad_P = torch.randn(n_params, dtype=torch.float64, generator=generator)
+        expected.grad = grad_P.clone()
+        reference.step()
+        optimizer.step(params_P, grad_P)
+    torch.testing.assert_close(params_P, expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_settings_are_those_of_torch_optim():
+    # A hyperparameter that torch.optim names otherwise would be an error here.
+    sgd = SGDConfig(name="sgd", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.2)
+    made = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **sgd.model_dump(exclude={"name"}))
+    assert {key: made.defaults[key] for key in ("lr", "momentum", "nesterov", "weight_decay")} == {
+        "lr": 0.1,
+        "momentum": 0.5,
+        "nesterov": True,
+        "weight_decay": 0.2,
+    }
+    assert made.defaults["dampening"] == pytest.approx(0)

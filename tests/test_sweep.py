@@ -1,0 +1,94 @@
+"""The runs of a command in one process, on a store of their own."""
+
+import mlflow
+import pytest
+from test_train import LOGREG, MLP, run_config
+
+from lockstep import report, sweep
+from lockstep.config import Refused
+from lockstep.sweep import Job, carry_out, check, run_names
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def job(uri, *overrides, **settings):
+    config = run_config(epochs=1, **settings)
+    tracking = config.tracking.model_copy(update={"uri": uri, "experiment": "digits"})
+    return Job(config.model_copy(update={"tracking": tracking}), overrides)
+
+
+def recorded(uri):
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("digits")
+    runs = client.search_runs([experiment.experiment_id])
+    return {run.info.run_name: (run.info.status, run.data.tags.get("lockstep.reason")) for run in runs}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ([("optim.lr=0.1", "seed=1")], ["mlp"]),
+        ([("optim.lr=0.1", "seed=0"), ("optim.lr=0.1", "seed=1")], ["seed=0", "seed=1"]),
+        (
+            [("model.hidden_dim1=8", "optim.lr=0.1"), ("model.hidden_dim1=9", "optim.lr=0.2")],
+            ["hidden_dim1=8 lr=0.1", "hidden_dim1=9 lr=0.2"],
+        ),
+        ([("data.path=/a.b/c.npz",), ("data.path=/d.e/f.npz",)], ["path=/a.b/c.npz", "path=/d.e/f.npz"]),
+        ([("seed=1",), ("seed=1",)], ["mlp", "mlp"]),
+    ],
+)
+def test_runs_are_named_by_what_tells_them_apart(uri, overrides, names):
+    assert run_names([job(uri, *own) for own in overrides]) == names
+
+
+def test_check_lists_every_problem_and_leaves_the_store_alone(uri, tmp_path):
+    jobs = [job(uri, batch_size=5000), job(uri, val_size=1437), job("sqlite:///elsewhere.db")]
+    with pytest.raises(Refused) as caught:
+        check([job.config for job in jobs])
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "data.batch_size=5000",
+        "data.val_size=1437",
+        "tracking.uri",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
+    write = report.write_artifacts
+
+    def breaks_once(run, dataset, name, folder):
+        if name == "seed=0":
+            raise OSError("no room left")
+        write(run, dataset, name, folder)
+
+    monkeypatch.setattr(report, "write_artifacts", breaks_once)
+    outcomes = carry_out(
+        [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)], as_sweep=True
+    )
+    assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
+    assert recorded(uri) == {
+        "sweep of 2 runs": ("FAILED", None),
+        "seed=0": ("FAILED", "OSError: no room left"),
+        "seed=1": ("FINISHED", None),
+    }
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, interruption):
+    def interrupted(configs, dataset, after_epoch):
+        raise interruption
+
+    monkeypatch.setattr(sweep, "train", interrupted)
+    with pytest.raises(type(interruption)):
+        carry_out([job(uri, "seed=0"), job(uri, "seed=1")], as_sweep=True)
+    assert recorded(uri) == {"sweep of 2 runs": ("KILLED", None), "seed=0": ("KILLED", None)}
+
+
+@pytest.mark.parametrize(("val_size", "says"), [(0, True), (100, False)])
+def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, says):
+    monkeypatch.setattr(sweep.console, "file", None)  # rich then follows sys.stdout, which capsys replaced
+    carry_out([job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], as_sweep=True)
+    assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says

@@ -1,0 +1,193 @@
+"""What reaches an MLflow store, read back through MLflow's own client."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from lockstep.config import (
+    DigitsConfig,
+    LogRegConfig,
+    Refused,
+    RunConfig,
+    SGDConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+from lockstep.data import Dataset
+from lockstep.models import LogisticRegression
+from lockstep.tracking import Store, without_password
+from lockstep.train import Evaluation, History, TrainedRun
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    x = torch.zeros(6, 4)
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    return Dataset("tiny", x, y, x[:3], y[:3], (2, 2), ("a", "b", "c"), "0123456789abcdef" * 2, "made up")
+
+
+def config(log_every=50, experiment="tiny"):
+    return RunConfig(
+        model=LogRegConfig(name="logreg"),
+        optim=SGDConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0),
+        data=DigitsConfig(name="digits", batch_size=2, drop_last=True, val_size=0, shuffle_seed=0),
+        trainer=TrainerConfig(epochs=2, device="cpu", precision="float32", log_every=log_every),
+        tracking=TrackingConfig(uri="postgresql://me:secret@host/db", experiment=experiment),
+        seed=0,
+    )
+
+
+def trained(iterations, run_config, evaluations=()):
+    history = History(np.arange(1.0, iterations + 1), np.full(iterations, 0.5), list(evaluations))
+    return TrainedRun(run_config, LogisticRegression(4, 3), history, seconds=1.5, epochs=1)
+
+
+def points(store, run_id, key):
+    history = store.client.get_metric_history(run_id, key)
+    return [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)]
+
+
+def test_a_run_has_its_tags_params_and_data_set(store, dataset):
+    parent = store.start_sweep("tiny", "a sweep", ["seed=0,1"])
+    recorded = store.start_run(config(), dataset, "a run", ["seed=0"], parent.run_id)
+    run = store.client.get_run(recorded.run_id)
+    assert run.info.status == "RUNNING"
+    assert run.info.run_name == "a run"
+    tags = run.data.tags
+    assert tags["lockstep.kind"] == "run"
+    assert tags["mlflow.parentRunId"] == parent.run_id
+    assert tags["lockstep.overrides"] == "seed=0"
+    assert tags["lockstep.run_key"] == config().run_key(dataset.digest)
+    assert store.client.get_run(parent.run_id).data.tags["lockstep.kind"] == "sweep"
+    assert run.data.params == {
+        "data": "digits",
+        "data.batch_size": "2",
+        "data.drop_last": "true",
+        "data.shuffle_seed": "0",
+        "data.val_size": "0",
+        "model": "logreg",
+        "optim": "sgd",
+        "optim.lr": "0.1",
+        "optim.momentum": "0.9",
+        "optim.nesterov": "false",
+        "optim.weight_decay": "0.0",
+        "seed": "0",
+        "tracking.experiment": "tiny",
+        "trainer.device": "cpu",
+        "trainer.epochs": "2",
+        "trainer.log_every": "50",
+        "trainer.precision": "float32",
+    }
+    [logged] = run.inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("tiny", dataset.digest)
+    experiment = store.client.get_experiment_by_name("tiny")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_windows_are_means_and_the_last_one_may_be_short(store, dataset):
+    run_config = config(log_every=4)
+    recorded = store.start_run(run_config, dataset, "windows", [], None)
+    recorded.record(trained(6, run_config))
+    assert points(store, recorded.run_id, "train/loss") == [(4, 2.5)]
+    evaluations = [
+        Evaluation(6, "test", 0.7, 0.8),
+        Evaluation(9, "test", 0.6, 0.75),
+        Evaluation(9, "val", 0.5, 0.9),
+    ]
+    recorded.record(trained(9, run_config, evaluations), last=True)
+    assert points(store, recorded.run_id, "train/loss") == [(4, 2.5), (8, 6.5), (9, 9.0)]
+    assert points(store, recorded.run_id, "train/accuracy") == [(4, 0.5), (8, 0.5), (9, 0.5)]
+    assert points(store, recorded.run_id, "test/accuracy") == [(6, 0.8), (9, 0.75)]
+    assert points(store, recorded.run_id, "test/loss") == [(6, 0.7), (9, 0.6)]
+    assert points(store, recorded.run_id, "val/accuracy") == [(9, 0.9)]
+    assert points(store, recorded.run_id, "test/accuracy_best") == [(9, 0.8)]
+    assert points(store, recorded.run_id, "time/train_seconds") == [(9, 1.5)]
+
+
+def test_more_metrics_than_mlflow_takes_in_one_batch(store, dataset):
+    run_config = config(log_every=1)
+    recorded = store.start_run(run_config, dataset, "many", [], None)
+    recorded.record(trained(1700, run_config))
+    assert points(store, recorded.run_id, "train/loss") == [(i, float(i)) for i in range(1, 1701)]
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_an_ending_is_set_with_its_reason(store, dataset, status):
+    recorded = store.start_run(config(), dataset, "ends", [], None)
+    recorded.end(status, "because")
+    run = store.client.get_run(recorded.run_id)
+    assert (run.info.status, run.data.tags["lockstep.reason"]) == (status, "because")
+    assert run.info.end_time >= run.info.start_time
+
+
+def test_artifacts_lie_beside_the_store(store, dataset, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("text")
+    recorded = store.start_run(config(), dataset, "artifacts", [], None)
+    recorded.artifacts(tmp_path)
+    folder = store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db")
+    uri = store.client.get_run(recorded.run_id).info.artifact_uri
+    assert uri == f"file://{folder}/artifacts/{recorded.run_id}/artifacts"
+    with open(f"{uri.removeprefix('file://')}/sub/a.txt") as kept:
+        assert kept.read() == "text"
+
+
+def test_no_password_reaches_the_store(store, dataset):
+    overrides = ["tracking.uri=postgresql://me:secret@host/db"]
+    recorded = store.start_run(config(), dataset, "discreet", overrides, None)
+    run = store.client.get_run(recorded.run_id)
+    assert "secret" not in str(run.to_dictionary())
+    assert run.data.tags["lockstep.overrides"] == "tracking.uri=postgresql://***@host/db"
+
+
+def test_without_password():
+    assert without_password("http://me:p4ss@host:5000/x and sqlite:///a@b.db") == (
+        "http://***@host:5000/x and sqlite:///a@b.db"
+    )
+
+
+def test_threads_that_make_one_experiment_at_once_get_the_same(store):
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(store.experiment_id, ["contended"] * 8))
+    assert len(ids) == 1
+
+
+def test_a_deleted_experiment_is_refused_with_the_remedy(store):
+    made = store.experiment_id("gone")
+    store.client.delete_experiment(made)
+    with pytest.raises(Refused, match=rf"tracking.experiment=gone: was deleted.*restore -x {made}"):
+        store.experiment_id("gone")
+
+
+def test_a_locked_store_is_refused(tmp_path, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0.1))
+    holder = connect(tmp_path / "mlflow.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(Refused, match="database is locked"):
+            Store(f"sqlite:///{tmp_path}/mlflow.db")
+    finally:
+        holder.close()
+
+
+def test_how_to_see_it(store, monkeypatch):
+    page = "then open http://127.0.0.1:5000/#/experiments/7/runs"
+    assert store.ui("7") == f"mlflow ui --backend-store-uri {store.uri}, {page}"
+    monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
+    monkeypatch.setattr(store, "uri", "sqlite:////somewhere/outputs/mlflow.db")
+    assert store.ui("7") == f"make -C /somewhere ui, {page}"
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("LOCKSTEP_ROOT", "/")
+    monkeypatch.setattr(store, "uri", "sqlite:////outputs/mlflow.db")
+    assert store.ui("7") == f"make ui, {page}"
+    monkeypatch.setattr(store, "uri", "http://me:secret@127.0.0.1:5000/")
+    assert store.ui("7") == "open http://***@127.0.0.1:5000/#/experiments/7/runs"

@@ -1,0 +1,227 @@
+"""train(): the loop around the array, held against a loop as the workshop would write it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lockstep import models
+from lockstep.array import dropout_mask
+from lockstep.config import (
+    DigitsConfig,
+    LogRegConfig,
+    MLPConfig,
+    Refused,
+    RunConfig,
+    SGDConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+from lockstep.data import load, split
+from lockstep.train import device_of, generator, train
+
+MLP = MLPConfig(
+    name="mlp", hidden_dim1=24, hidden_dim2=16, hidden_dims=(24, 16), dropout=0.25, activation="relu"
+)
+LOGREG = LogRegConfig(name="logreg")
+
+
+def sgd(lr=0.05):
+    return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0)
+
+
+def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", **data):
+    stream = {"batch_size": 64, "drop_last": True, "val_size": 0, "shuffle_seed": 0} | data
+    return RunConfig(
+        model=model,
+        optim=optim or sgd(),
+        data=DigitsConfig(name="digits", **stream),
+        trainer=TrainerConfig(epochs=epochs, device="cpu", precision=precision, log_every=50),
+        tracking=TrackingConfig(uri="unused", experiment="unused"),
+        seed=seed,
+    )
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(run_config().data)
+
+
+def same(a, b):
+    return (
+        np.array_equal(a.history.loss_T, b.history.loss_T)
+        and np.array_equal(a.history.accuracy_T, b.history.accuracy_T)
+        and a.history.evaluations == b.history.evaluations
+        and all(torch.equal(p, q) for p, q in zip(a.module.parameters(), b.module.parameters(), strict=True))
+    )
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("model", [LOGREG, MLP], ids=["logreg", "mlp"])
+def test_two_epochs_equal_a_loop_by_hand(digits, model, drop_last):
+    config = run_config(model, precision="float64", drop_last=drop_last, val_size=100)
+    [run] = train([config], digits)
+
+    module = models.build(model, 64, 10, generator(0, "init")).double()
+    dropout, order = generator(0, "dropout"), generator(0, "shuffle")
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+    rows, val_rows = split(digits, 100)
+    data = TensorDataset(digits.x_train.double(), digits.y_train)
+    losses, accuracies, tests, vals = [], [], [], []
+    for _ in range(2):
+        shuffled = rows[torch.randperm(len(rows), generator=order)]
+        for batch in shuffled.split(64):
+            if drop_last and len(batch) < 64:
+                continue
+            x, y = data[batch]
+            h = x
+            if model is MLP:
+                for layer in module.hidden:
+                    h = torch.relu(layer(h))
+                    h = h * dropout_mask(0.25, *h.shape, dropout)
+                logits = module.output(h)
+            else:
+                logits = h @ module.W + module.b
+            loss = nn.functional.cross_entropy(logits, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            accuracies.append((logits.argmax(1) == y).double().mean().item())
+        with torch.no_grad():
+            module.eval()
+            for kept, x, y in (
+                (tests, digits.x_test.double(), digits.y_test),
+                (vals, *data[val_rows]),
+            ):
+                logits = module(x)
+                kept.append(
+                    (
+                        nn.functional.cross_entropy(logits, y).item(),
+                        (logits.argmax(1) == y).double().mean().item(),
+                    )
+                )
+
+    np.testing.assert_allclose(run.history.loss_T, losses, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(run.history.accuracy_T, accuracies, rtol=0, atol=1e-12)
+    for name, expected in (("test", tests), ("val", vals)):
+        measured = [(e.loss, e.accuracy) for e in run.history.of(name)]
+        np.testing.assert_allclose(measured, expected, rtol=0, atol=1e-10)
+    steps = (len(rows) // 64) if drop_last else -(-len(rows) // 64)
+    assert [e.iteration for e in run.history.of("test")] == [steps, 2 * steps]
+    for given, expected in zip(run.module.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(given.detach(), expected.detach(), rtol=0, atol=1e-10)
+
+
+def test_same_config_same_numbers_whatever_ran_before(digits):
+    [first] = train([run_config()], digits)
+    torch.manual_seed(123)
+    torch.rand(1000)
+    np.random.seed(9)
+    train([run_config(seed=5)], digits)
+    [again] = train([run_config()], digits)
+    assert same(first, again)
+
+
+def test_training_leaves_the_global_generator_and_thread_count_alone(digits):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        state = torch.get_rng_state()
+        train([run_config(epochs=1)], digits)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_seed_changes_weights_and_masks_shuffle_seed_the_order(digits):
+    [base] = train([run_config(epochs=1)], digits)
+    for other in (run_config(epochs=1, seed=1), run_config(epochs=1, shuffle_seed=1)):
+        [run] = train([other], digits)
+        assert not np.array_equal(run.history.loss_T, base.history.loss_T)
+
+
+def test_runs_of_an_array_equal_each_alone_and_leave_when_they_are_done(digits):
+    configs = [
+        run_config(MLP, epochs=3),
+        run_config(LOGREG, epochs=1, seed=1),
+        run_config(MLP, sgd(lr=0.2), epochs=2, seed=2),
+    ]
+    together = train(configs, digits)
+    assert [run.epochs for run in together] == [3, 1, 2]
+    for config, run in zip(configs, together, strict=True):
+        [alone] = train([config], digits)
+        assert same(run, alone)
+    for order in ([2, 0, 1], [1, 2, 0]):
+        permuted = train([configs[k] for k in order], digits)
+        assert all(same(run, together[k]) for k, run in zip(order, permuted, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_run_that_diverges_leaves_amid_healthy_ones(digits):
+    configs = [
+        run_config(MLP, epochs=3),
+        run_config(MLP, sgd(lr=1e20), epochs=3),
+        run_config(LOGREG, epochs=3),
+    ]
+    told = []
+    together = train(configs, digits, lambda k, run: told.append((k, run.epochs, run.diverged_at)))
+    sick = together[1]
+    assert sick.diverged_at is not None
+    assert sick.diverged_at == len(sick.history.loss_T) <= 22
+    assert not np.isfinite(sick.history.loss_T[-1])
+    assert np.isfinite(sick.history.loss_T[:-1]).all()
+    assert sick.history.evaluations == []
+    assert told[:3] == [(0, 1, None), (1, 0, sick.diverged_at), (2, 1, None)]
+    assert [k for k, _, _ in told[3:]] == [0, 2, 0, 2]
+    for k in (0, 2):
+        [alone] = train([configs[k]], digits)
+        assert together[k].diverged_at is None
+        assert same(together[k], alone)
+
+
+def test_an_update_that_breaks_the_weights_at_an_epochs_end_is_seen(digits):
+    # One iteration an epoch: its loss is finite, its update is not.
+    config = run_config(LOGREG, sgd(lr=1e308), epochs=1, batch_size=1437, precision="float64")
+    [run] = train([config], digits)
+    assert np.isfinite(run.history.loss_T).all()
+    assert run.diverged_at == 1
+    assert run.epochs == 0
+
+
+def test_runs_that_cannot_share_an_array_are_turned_away(digits):
+    for other in (run_config(shuffle_seed=1), run_config(precision="float64")):
+        with pytest.raises(ValueError, match="share data, device and precision"):
+            train([run_config(), other], digits)
+
+
+def test_generators_differ_by_seed_and_purpose():
+    draws = {
+        torch.rand(4, generator=generator(seed, purpose)).numpy().tobytes()
+        for seed in range(3)
+        for purpose in ("init", "dropout", "shuffle")
+    }
+    assert len(draws) == 9
+
+
+def trainer(device, precision="float32"):
+    return TrainerConfig(epochs=1, device=device, precision=precision, log_every=1)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Refused, match=r"trainer.device=cuda: not to be had .*; allowed here: auto, .*cpu"):
+        device_of(trainer("cuda"))
+
+
+def test_auto_takes_the_best_device_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert device_of(trainer("auto")) == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert device_of(trainer("auto")) == torch.device("mps")
+    assert device_of(trainer("auto", "float64")) == torch.device("cpu")  # MPS has no float64
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(trainer("auto")) == torch.device("cuda")
