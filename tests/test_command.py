@@ -62,6 +62,9 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     assert [run.info.run_name for run in runs] == names
     assert [run.info.status for run in [parent, *runs]] == ["FINISHED"] * 5
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    assert parent.data.tags["lockstep.overrides"] == (
+        "data=digits trainer.epochs=3 trainer.log_every=10 model.hidden_dim1=16,32 optim.lr=1e-1,1e-3"
+    )
     assert len({run.data.tags["lockstep.run_key"] for run in runs}) == 4
 
     run = runs[1]  # hidden_dim1=16 lr=0.1

@@ -66,7 +66,7 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
 
     monkeypatch.setattr(report, "write_artifacts", breaks_once)
     outcomes = carry_out(
-        [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)], as_sweep=True
+        [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)], sweep=["seed=0,1"]
     )
     assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
     assert recorded(uri) == {
@@ -83,12 +83,14 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 
     monkeypatch.setattr(sweep, "train", interrupted)
     with pytest.raises(type(interruption)):
-        carry_out([job(uri, "seed=0"), job(uri, "seed=1")], as_sweep=True)
+        carry_out([job(uri, "seed=0"), job(uri, "seed=1")], sweep=["seed=0,1"])
     assert recorded(uri) == {"sweep of 2 runs": ("KILLED", None), "seed=0": ("KILLED", None)}
 
 
 @pytest.mark.parametrize(("val_size", "says"), [(0, True), (100, False)])
 def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, says):
     monkeypatch.setattr(sweep.console, "file", None)  # rich then follows sys.stdout, which capsys replaced
-    carry_out([job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], as_sweep=True)
+    carry_out(
+        [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], sweep=["seed=0,1"]
+    )
     assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says

@@ -58,7 +58,10 @@ def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
         print(error, file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("interrupted; finished runs are recorded, the one that was training is KILLED", file=sys.stderr)
+        print(
+            "interrupted; runs that had finished are recorded, one that was training is KILLED",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     return OK
 

@@ -55,17 +55,18 @@ def check(configs: Sequence[RunConfig]) -> None:
         store.experiment_id(name)
 
 
-def carry_out(jobs: Sequence[Job], as_sweep: bool) -> list[Outcome]:
-    """Train and record runs; with `as_sweep` under one parent run.
+def carry_out(jobs: Sequence[Job], sweep: Sequence[str] | None) -> list[Outcome]:
+    """Train and record runs; those of a sweep under one parent run. One that fails leaves the others be.
 
-    A run that fails leaves the others as they are.
+    Args:
+        jobs: one or more.
+        sweep: the sweep's overrides as typed, or None for a run without a sweep.
     """
     store = store_at(jobs[0].config.tracking.uri)
     names = run_names(jobs)
     parent = None
-    if as_sweep:
-        swept = list(dict.fromkeys(override for job in jobs for override in job.overrides))
-        parent = store.start_sweep(jobs[0].config.tracking.experiment, f"sweep of {len(jobs)} runs", swept)
+    if sweep is not None:
+        parent = store.start_sweep(jobs[0].config.tracking.experiment, f"sweep of {len(jobs)} runs", sweep)
     outcomes: list[Outcome] = []
     status: Status = "KILLED"
     try:
@@ -87,7 +88,7 @@ def train_one(composed: DictConfig) -> float | None:
         RunFailed: if the run did not finish.
     """
     overrides = tuple(HydraConfig.get().overrides.task)
-    [outcome] = carry_out([Job(RunConfig.of(composed), overrides)], as_sweep=False)
+    [outcome] = carry_out([Job(RunConfig.of(composed), overrides)], sweep=None)
     return outcome.result()
 
 

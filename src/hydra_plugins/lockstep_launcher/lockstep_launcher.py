@@ -48,7 +48,7 @@ class LockstepLauncher(Launcher):
             Job(RunConfig.of(_without_hydra(config)), tuple(filter_overrides(overrides)))
             for config, overrides in zip(composed, job_overrides, strict=True)
         ]
-        outcomes = carry_out(jobs, as_sweep=True)
+        outcomes = carry_out(jobs, sweep=list(self.config.hydra.overrides.task))
         return [
             self._job_return(config, outcome.result)
             for config, outcome in zip(composed, outcomes, strict=True)

@@ -1,0 +1,1 @@
+"""Speed, as ratios against peers measured alternately in one sitting. Never part of the tests."""
