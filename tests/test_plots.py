@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
+from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.signal import savgol_filter
@@ -30,6 +31,10 @@ def legend_texts(figure: Figure) -> list[str]:
 def texts_of(figure: Figure) -> list[str]:
     axes = figure.axes[0]
     return [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+
+
+def pixels(image: AxesImage) -> NDArray[np.float64]:
+    return np.ma.filled(image.get_array(), np.nan)  # masked, and so equal to anything, where not finite
 
 
 def assert_nothing_is_cut_off(figure: Figure) -> None:
@@ -111,6 +116,7 @@ def test_curves_draw_the_values_given() -> None:
         "val: 0.3333",
     ]
     assert_nothing_is_cut_off(figure)
+    assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
 
 
 def test_curves_of_accuracy_without_evaluations() -> None:
@@ -200,6 +206,14 @@ def test_plane_draws_each_instance_in_the_colour_of_its_class(classes: int, pale
     assert_nothing_is_cut_off(figure)
 
 
+@pytest.mark.parametrize(("instances", "area"), [(10, 16), (6000, 5), (60_000, 2.5)])
+def test_markers_are_the_smaller_the_more_there_are(instances: int, area: float) -> None:
+    points, y = clouds(instances, 10)
+    (scatter,) = plots.plane(points, y, DIGITS, (0.5, 0.5), "").axes[0].collections
+    assert scatter.get_sizes() == [area]
+    assert scatter.get_linewidths() == [0]
+
+
 def test_plane_of_many_classes_has_a_scale_for_a_legend() -> None:
     points, y = clouds(1000, 47)
     names = [f"class {label}" for label in range(47)]
@@ -207,6 +221,8 @@ def test_plane_of_many_classes_has_a_scale_for_a_legend() -> None:
     assert_drawn_in(figure.axes[0], points, colormaps["viridis"](y / 46))
     assert figure.axes[0].get_legend() is None
     bar = figure.axes[1]
+    (scale,) = [item for item in bar.collections if isinstance(item, QuadMesh)]
+    assert scale.get_clim() == (0, 46) and scale.get_cmap().name == "viridis"
     assert bar.get_ylim() == (0, 46)
     assert [names[int(tick)] for tick in bar.get_yticks()] == [
         text.get_text() for text in bar.get_yticklabels()
@@ -256,7 +272,7 @@ def test_plane_says_how_many_instances_it_leaves_out() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, 3e38])
-@pytest.mark.parametrize("instances", [0, 1, 50])
+@pytest.mark.parametrize("instances", [0, 1, 60])
 def test_plane_of_odd_spaces(value: float, instances: int) -> None:
     points, y = np.full((instances, 2), value, dtype=np.float32), np.arange(instances) % 10
     figure = plots.plane(points, y, DIGITS, (0.0, 0.0), "Odd")
@@ -285,7 +301,7 @@ def test_samples_show_the_first_ten_instances_of_each_class() -> None:
     images = figure.axes[0].images
     assert cells(figure) == [(row, column) for row in range(4) for column in range(10)]
     for image, index in zip(images, chosen, strict=True):
-        np.testing.assert_allclose(image.get_array(), (x[index].reshape(3, 4) - low) / (high - low))
+        np.testing.assert_allclose(pixels(image), (x[index].reshape(3, 4) - low) / (high - low))
         assert image.get_clim() == (0, 1) and image.get_cmap().name == "gray"
     assert tick_texts(figure) == ["a", "b", "c", "d"]
     assert figure.axes[0].get_title() == "Sample instances of each class"
@@ -298,7 +314,7 @@ def test_samples_show_the_first_ten_instances_of_each_class() -> None:
 def test_samples_in_colour(feature_shape: tuple[int, int, int], axis: int) -> None:
     x = RNG.random((2, int(np.prod(feature_shape))))
     figure = plots.samples(x, np.array([1, 0]), feature_shape, ["a", "b"])
-    image = figure.axes[0].images[0].get_array()  # of the class "a", so the second instance
+    image = pixels(figure.axes[0].images[0])  # of the class "a", so the second instance
     expected = np.moveaxis(x[1].reshape(feature_shape), axis, -1)
     np.testing.assert_allclose(image, ((expected - x.min()) / (x.max() - x.min())).squeeze())
 
@@ -355,8 +371,8 @@ def test_samples_of_odd_values(values: NDArray[np.float64]) -> None:
 def test_samples_with_a_value_that_is_not_finite_still_show_the_others() -> None:
     x = np.array([[0.0, 1.0, 2.0, np.inf], [0.0, np.nan, 4.0, -np.inf]])
     images = plots.samples(x, np.array([0, 0]), (2, 2), ["a"]).axes[0].images
-    np.testing.assert_array_equal(images[0].get_array(), [[0, 0.25], [0.5, 1]])
-    np.testing.assert_array_equal(images[1].get_array(), [[0, 0], [1, 0]])
+    np.testing.assert_array_equal(pixels(images[0]), [[0, 0.25], [0.5, 1]])
+    np.testing.assert_array_equal(pixels(images[1]), [[0, 0], [1, 0]])
 
 
 # --- save ------------------------------------------------------------------------------------------

@@ -56,6 +56,17 @@ def test_a_mean_far_from_zero_costs_no_digits(mean: float) -> None:
     assert_is_reference(spread(500, 40) + mean)
 
 
+def test_values_all_negative() -> None:
+    assert_is_reference(-spread(500, 40).abs())
+
+
+@pytest.mark.parametrize("features", [600, 1100])
+def test_exact_where_no_direction_stands_out(features: int) -> None:
+    x = torch.randn(700, features, generator=torch.Generator().manual_seed(0))
+    (plane,) = planes(x, [])
+    np.testing.assert_allclose(plane.explained_variance_ratio, reference(x)[1], rtol=1e-5)
+
+
 def test_an_outlier_as_first_instance_costs_no_digits() -> None:
     x = spread(5000, 10)
     x[0] += 1e4
@@ -141,6 +152,8 @@ def test_one_feature_is_the_first_component() -> None:
         torch.full((1000, 7), 0.1),
         torch.full((1000, 7), 0.1, dtype=torch.float64),
         torch.full((30, 1200), 0.1),
+        torch.tensor([[0.1, 0.3, 0.7]]).repeat(1000, 1),
+        torch.tensor([[0.1, 0.3, 0.7]], dtype=torch.float64).repeat(1000, 1),
         torch.zeros(10, 4),
         torch.randn(1, 4),
         torch.zeros(0, 4),

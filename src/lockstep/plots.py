@@ -75,13 +75,13 @@ def curves(
     for split, (steps, values) in evaluations.items():
         color, marker = EVALUATION_STYLES[split]
         label = f"{split}: {_last(values)}"
-        axes.plot(steps, values, color, marker=marker, mec="white", mew=0.6, label=label)
+        axes.plot(steps, values, color, marker=marker, lw=1, mec="white", mew=0.6, label=label)
     axes.set(xlabel="iteration", ylabel="cross-entropy loss" if metric == "loss" else metric)
     axes.set_title(_plain(title))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(-0.02 * len(train), 1.02 * len(train))
     axes.grid(color="0.9", lw=0.6)
-    _mark_divergence(axes, metric, train)
+    _mark_divergence(axes, train)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, borderaxespad=0)
     return figure
 
@@ -153,14 +153,14 @@ def _last(values: FloatArray) -> str:
     return f"{values[-1]:.4g}" if len(values) else "none"
 
 
-def _mark_divergence(axes: Axes, metric: str, train_T: NDArray[np.float64]) -> None:
+def _mark_divergence(axes: Axes, train_T: NDArray[np.float64]) -> None:
     finite = np.isfinite(train_T)
     if not finite.all():
         first = int(np.argmin(finite)) + 1
         axes.axvline(first, color="0.3", ls=":", label=f"not finite at iteration {first}")
     start = train_T[finite][:1].max(initial=1.0)
-    if metric == "loss" and train_T[finite].max(initial=0.0) > 10 * start:
-        # Linear up to the loss the run started from, decades beyond, or nothing but the peak is seen.
+    if train_T[finite].max(initial=0.0) > 10 * start:
+        # A loss: linear up to what the run started from, decades beyond, or only the peak would be seen.
         axes.set_yscale("symlog", linthresh=start, linscale=2)
         axes.set_ylim(bottom=0)  # smoothing a peak undershoots, a loss doesn't
 
