@@ -10,22 +10,27 @@ from collections.abc import Callable
 
 import torch
 import torchvision
+from platformdirs import user_cache_path
 from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
-from lockstep.config import DownloadedConfig, LogRegConfig, MLPConfig, RunConfig, SGDConfig
-from lockstep.config import TrackingConfig, TrainerConfig
+from lockstep.config import (
+    DownloadedConfig,
+    LogRegConfig,
+    MLPConfig,
+    RunConfig,
+    SGDConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
 from lockstep.data import load
-from lockstep.downloads import default_root
 from lockstep.models import LogisticRegression, MultilayerPerceptron
 from lockstep.train import train
 
 PAIRS = 5
-STREAM = DownloadedConfig(
-    name="mnist", batch_size=64, drop_last=True, val_size=0, shuffle_seed=0, root=None
-)
+STREAM = DownloadedConfig(name="mnist", batch_size=64, drop_last=True, val_size=0, shuffle_seed=0, root=None)
 MODELS = {
     "logistic regression": (LogRegConfig(name="logreg"), lambda: LogisticRegression(784, 10)),
     "MLP 784-256-100-10": (
@@ -51,7 +56,8 @@ def lockstep_epoch(model: LogRegConfig | MLPConfig) -> None:
 def workshop_epoch(build: Callable[[], nn.Module]) -> None:
     """An epoch and its evaluation as the workshop writes them: torchvision, ToTensor, DataLoader."""
     data = [
-        torchvision.datasets.MNIST(default_root(), train=part, transform=ToTensor()) for part in (True, False)
+        torchvision.datasets.MNIST(user_cache_path("lockstep"), train=part, transform=ToTensor())
+        for part in (True, False)
     ]
     batches = DataLoader(data[0], batch_size=64, shuffle=True, drop_last=True)
     test_batches = DataLoader(data[1], batch_size=64)

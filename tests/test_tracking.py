@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lockstep import tracking
 from lockstep.config import (
     DigitsConfig,
     LogRegConfig,
@@ -168,6 +169,8 @@ def test_a_deleted_experiment_is_refused_with_the_remedy(store):
 
 
 def test_a_locked_store_is_refused(tmp_path, monkeypatch):
+    # Found by ourselves at once: MLflow would retry for minutes.
+    monkeypatch.setattr(tracking, "_answering", lambda uri: pytest.fail("MLflow was asked"))
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0.1))
     holder = connect(tmp_path / "mlflow.db")

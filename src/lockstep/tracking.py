@@ -31,9 +31,6 @@ from lockstep.train import TrainedRun
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-METRICS_PER_BATCH = 1000
-"""MLflow's limit for one log_batch call (mlflow.utils.validation.MAX_METRICS_PER_BATCH)."""
-
 CONNECT_SECONDS = 10
 """How long a tracking server may take to accept a connection. MLflow itself retries for minutes."""
 
@@ -199,8 +196,7 @@ class RecordedRun(Recorded):
             add("time/train_seconds", run.seconds, done)
             if tests := history.of("test"):
                 add("test/accuracy_best", max(evaluation.accuracy for evaluation in tests), done)
-        for start in range(0, len(metrics), METRICS_PER_BATCH):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
+        self.client.log_batch(self.run_id, metrics=metrics)  # the client cuts it to what a store takes
 
     def artifacts(self, folder: Path) -> None:
         """Keep everything under `folder` as the run's artifacts."""
