@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ class Clone:
 
     def __init__(self, root):
         self.root = root
+        self.processes = []
         shutil.copy(REPOSITORY / "run.py", root)
         for folder in ("conf", "src"):
             (root / folder).symlink_to(REPOSITORY / folder)
@@ -24,14 +26,18 @@ class Clone:
 
     def start(self, *arguments, **options):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
+            # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,
         )
+        self.processes.append(process)
+        return process
 
     def run(self, *arguments, **options):
         """Exit code, standard output, standard error."""
@@ -42,4 +48,8 @@ class Clone:
 
 @pytest.fixture
 def clone(tmp_path):
-    return Clone(tmp_path)
+    made = Clone(tmp_path)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()
