@@ -10,6 +10,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lockstep needs Python 3.11 or later; name one with PYTHON=")'
+	@echo "Setting up .venv: torch, MLflow and the rest; this takes some minutes, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@

@@ -147,6 +147,7 @@ def test_no_source_reached(tmp_path, known):
 
 def test_unusable_root(tmp_path, known, monkeypatch):
     def full(source, target):
+        assert target.parent in source.parents  # on the same disk, so that moving is all or nothing
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     known(("a friend", good_source))
