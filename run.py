@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "src"))  # run.py works without an install, and fi
 os.environ["LOCKSTEP_ROOT"] = str(ROOT)  # conf/ puts all outputs below it, wherever the command starts
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(composed: DictConfig) -> float:
     """Train and record the run that Hydra composed; returns the accuracy that sweepers maximise."""
     from lockstep.sweep import train_one

@@ -208,6 +208,36 @@ def test_a_refused_command_leaves_nothing_behind(clone):
     assert not (clone.root / "outputs").exists()
 
 
+def test_jobs_folders_that_cannot_be_had_are_refused_before_anything_trains(clone):
+    code, _, err = clone.run("-m", "data=digits", "seed=0,1", "hydra.sweep.subdir='${nope}'")
+    assert code == 2
+    assert err.startswith("hydra.sweep.dir, hydra.sweep.subdir: Interpolation key 'nope' not found")
+    client = mlflow.MlflowClient(clone.store)
+    assert client.search_runs([client.get_experiment_by_name("digits").experiment_id]) == []
+
+
+def test_a_link_to_run_py_and_options_of_the_users_own(clone, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.py").symlink_to(clone.root / "run.py")
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    own = "name: mlp\nhidden_dims: [5, 4, 3]\ndropout: 0.0\nactivation: tanh\n"
+    (tmp_path / "mine" / "model" / "small.yaml").write_text(own)
+    arguments = ("--config-dir", str(tmp_path / "mine"), "data=digits", "trainer.epochs=1", "model=small")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "elsewhere" / "link.py"), *arguments], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    _, _, [run] = runs_of(clone.store, "digits")
+    assert run.data.params["model.hidden_dims"] == "[5, 4, 3]"
+
+
+def test_a_servers_password_is_never_shown(refused):
+    [problem, *_] = refused("data=digits", "tracking.uri='http://me:s3cret@127.0.0.1:9'")
+    assert problem.startswith("tracking.uri=http://***@127.0.0.1:9: holds a password")
+    [problem] = refused("data=digits", "tracking.uir='http://me:s3cret@127.0.0.1:9'")
+    assert "s3cret" not in problem
+
+
 @pytest.fixture
 def refused(monkeypatch, capsys, tmp_path):
     """Run a command that must be refused: its messages. Hydra is never reached, the store never made."""

@@ -146,6 +146,13 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
         ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
         ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
+        ("model=null", "model=None: not one of logreg, mlp"),
+        ("experiment=null", "experiment=None: not one of workshop_logreg, workshop_mlp"),
+        ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
+        (
+            "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
+            "tracking.uri=http://me:s3c/r@et@127.0.0.1:5000: holds a password",
+        ),
         ("optimm=sgd", "optimm=sgd: no such key or group; did you mean optim?"),
         ("lr=1", "lr=1: no such key or group; did you mean optim.lr?"),
         ("trainer.epoch=3", "trainer.epoch=3: not a setting of trainer; it has epochs, device, precision,"),
@@ -207,6 +214,32 @@ def test_all_bad_jobs_of_a_sweep_are_listed_together_each_error_once():
         "optim.lr=-1",
         "optim.lr=nan",
     ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("seed=range(3,3)", "seed=range(3,3): no value at all, so there is nothing to run"),
+        ("model=glob(x*)", "model=glob(x*): no value at all, so there is nothing to run"),
+        ("seed=range(0,3,0)", "seed=range(0,3,0): "),
+        ("seed=range(0,nan)", "seed=range(0,nan): "),
+        ("optim.lr=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
+    ],
+)
+def test_bad_sweeps_are_answered_in_one_message(argument, message):
+    [problem] = refusal(argument, multirun=True)
+    assert problem.startswith(message)
+
+
+def test_a_configs_own_sweep_is_seen(tmp_path):
+    (tmp_path / "hydra" / "sweeper").mkdir(parents=True)
+    own = "defaults: [basic]\nparams: {seed: 'range(0,3)', optim.momentum: 2}\n"
+    (tmp_path / "hydra" / "sweeper" / "mine.yaml").write_text(own)
+    arguments = ["hydra/sweeper=mine", "optim.lr=0.1,0.2", "optim.momentum=0.5"]
+    configs = compose_jobs(CONF, arguments, multirun=True, config_dir=tmp_path)
+    assert [(c.seed, c.optim.lr) for c in configs] == [(s, lr) for s in range(3) for lr in (0.1, 0.2)]
+    with pytest.raises(Refused, match=r"optim.momentum=2: must be less than 1"):
+        compose_jobs(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
 
 
 def test_composed_alike_by_hydra_itself():

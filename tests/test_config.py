@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from lockstep.config import RunConfig
+from lockstep.config import RunConfig, without_password
 
 TREE = {
     "model": {"name": "mlp", "hidden_dim1": 8, "hidden_dim2": 4, "hidden_dims": [8, 4], "dropout": 0.1}
@@ -81,3 +81,15 @@ def test_yaml_describes_the_run_again():
     tree = OmegaConf.create(config().to_yaml())
     tree.tracking.uri = TREE["tracking"]["uri"]
     assert RunConfig.of(tree) == config()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:p4ss@host:5000/x", "http://***@host:5000/x"),
+        ("see 'http://me:p@ss/w@host' and sqlite:///a@b.db", "see 'http://***@host' and sqlite:///a@b.db"),
+        ("http://host:5000", "http://host:5000"),
+    ],
+)
+def test_without_password(text, shown):
+    assert without_password(text) == shown

@@ -19,7 +19,7 @@ from lockstep.config import (
 )
 from lockstep.data import Dataset
 from lockstep.models import LogisticRegression
-from lockstep.tracking import Store, without_password
+from lockstep.tracking import Store
 from lockstep.train import Evaluation, History, TrainedRun
 
 
@@ -149,12 +149,6 @@ def test_no_password_reaches_the_store(store, dataset):
     assert run.data.tags["lockstep.overrides"] == "tracking.uri=postgresql://***@host/db"
 
 
-def test_without_password():
-    assert without_password("http://me:p4ss@host:5000/x and sqlite:///a@b.db") == (
-        "http://***@host:5000/x and sqlite:///a@b.db"
-    )
-
-
 def test_threads_that_make_one_experiment_at_once_get_the_same(store):
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(store.experiment_id, ["contended"] * 8))
@@ -166,6 +160,11 @@ def test_a_deleted_experiment_is_refused_with_the_remedy(store):
     store.client.delete_experiment(made)
     with pytest.raises(Refused, match=rf"tracking.experiment=gone: was deleted.*restore -x {made}"):
         store.experiment_id("gone")
+
+
+def test_an_impossible_experiment_is_refused(store):
+    with pytest.raises(Refused, match=r"tracking.experiment=x+: .*exceeds the maximum length"):
+        store.experiment_id("x" * 501)
 
 
 def test_a_locked_store_is_refused(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ Light until a command really runs: `--help` loads neither torch nor mlflow.
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -30,18 +31,34 @@ def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
     if not trains or arguments.shell_completion:
         hydra_main()
         return OK
+    try:
+        return _train(hydra_main, conf_dir, arguments)
+    except KeyboardInterrupt:
+        print(
+            "interrupted; runs that had finished are recorded, one that was training is KILLED",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
 
+
+def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace) -> int:
     from hydra.errors import HydraException
 
     from lockstep.compose import compose_jobs
-    from lockstep.config import Refused
+    from lockstep.config import Refused, without_password
     from lockstep.terminal import show_log
 
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     show_log()
     try:
-        configs = compose_jobs(conf_dir, arguments.overrides, arguments.multirun)
+        configs = compose_jobs(
+            conf_dir / (arguments.config_path or ""),
+            arguments.overrides,
+            arguments.multirun,
+            arguments.config_name or "config",
+            Path(arguments.config_dir).absolute() if arguments.config_dir else None,
+        )
         from lockstep import sweep
         from lockstep.report import RunFailed
 
@@ -49,20 +66,11 @@ def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
             sweep.check(configs)
             hydra_main()
         except RunFailed as failed:
-            print(failed, file=sys.stderr)
+            print(without_password(str(failed)), file=sys.stderr)
             return FAILED
-    except Refused as refused:
-        print("\n".join(refused.problems), file=sys.stderr)
+    except (HydraException, Refused) as refused:
+        print(without_password(str(refused)), file=sys.stderr)
         return REFUSED
-    except HydraException as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    except KeyboardInterrupt:
-        print(
-            "interrupted; runs that had finished are recorded, one that was training is KILLED",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
     return OK
 
 

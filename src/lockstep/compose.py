@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -21,36 +22,52 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lockstep.config import MLPConfig, Refused, RunConfig, nearest
-
-CONFIG_NAME = "config"
+from lockstep.config import MLPConfig, Refused, RunConfig, nearest, without_password
 
 
-def compose_jobs(conf_dir: Path, arguments: Sequence[str], multirun: bool) -> list[RunConfig]:
+def compose_jobs(
+    conf_dir: Path,
+    arguments: Sequence[str],
+    multirun: bool,
+    config_name: str = "config",
+    config_dir: Path | None = None,
+) -> list[RunConfig]:
     """Compose and validate every job of a command.
 
     Args:
-        conf_dir: the folder of `config.yaml`.
+        conf_dir: the folder of the primary config.
         arguments: Hydra overrides as typed.
         multirun: whether `-m` was given; `hydra.mode=MULTIRUN` counts as well.
+        config_name: the primary config.
+        config_dir: a folder of the user's with more options, as `--config-dir` gives it.
 
     Raises:
         Refused: listing every unknown group, option and key and every bad value of every job.
     """
-    with initialize_config_dir(str(conf_dir), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        try:
+    try:
+        with initialize_config_dir(str(conf_dir), version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            assert isinstance(loader, ConfigLoaderImpl)
+            if config_dir is not None:
+                path = loader.get_search_path()
+                path.prepend("command-line", f"file://{config_dir}", SearchPathQuery(provider="schema"))
+                loader.repository.initialize_sources(path)
             overrides = OverridesParser.create(loader).parse_overrides(list(arguments))
-            return _compose_all(loader, overrides, multirun)
-        except HydraException as error:
-            cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-            raise Refused([f"{error}{cause}"]) from error
+            return _compose_all(loader, overrides, multirun, config_name)
+    except HydraException as error:
+        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        raise Refused([f"{error}{cause}"]) from error
 
 
-def _compose_all(loader: ConfigLoader, overrides: list[Override], multirun: bool) -> list[RunConfig]:
+def _compose_all(
+    loader: ConfigLoader, overrides: list[Override], multirun: bool, config_name: str
+) -> list[RunConfig]:
     for_hydra = [_typed(override) for override in overrides if override.is_hydra_override()]
-    mode = compose(CONFIG_NAME, for_hydra, return_hydra_config=True).hydra.mode
-    multirun = multirun or mode == RunMode.MULTIRUN
+    settings = compose(config_name, for_hydra, return_hydra_config=True).hydra
+    multirun = multirun or settings.mode == RunMode.MULTIRUN
+    if multirun:  # as BasicSweeper does: a config's own sweep comes before what is typed
+        params = [f"{key}={value}" for key, value in (settings.sweeper.get("params") or {}).items()]
+        overrides = [*OverridesParser.create(loader).parse_overrides(params), *overrides]
 
     groups = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
     problems: list[str] = []
@@ -67,24 +84,31 @@ def _compose_all(loader: ConfigLoader, overrides: list[Override], multirun: bool
 
     @cache
     def base(choices: tuple[str, ...]) -> DictConfig:
-        return compose(CONFIG_NAME, [*for_hydra, *choices])
+        return compose(config_name, [*for_hydra, *choices])
 
-    jobs = (
-        BasicSweeper.split_arguments(known, max_batch_size=None)[0]
-        if multirun
-        else [[_typed(override) for override in known]]
-    )
+    jobs = _jobs(known) if multirun else [[_typed(override) for override in known]]
     configs = []
     for job in jobs:
         try:
-            configs.append(
-                _compose_job(base, OverridesParser.create().parse_overrides(list(job)), set(groups))
-            )
+            configs.append(_compose_job(base, OverridesParser.create().parse_overrides(job), set(groups)))
         except Refused as refused:
             problems += refused.problems
     if problems:
         raise Refused(problems)
     return configs
+
+
+def _jobs(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep, as Hydra's sweeper makes them."""
+    try:
+        [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    except (ValueError, ArithmeticError) as error:  # such as range() with a step of 0
+        swept = " ".join(_typed(override) for override in overrides if override.is_sweep_override())
+        raise Refused([f"{swept}: {error}"]) from error
+    if not jobs:
+        swept = " ".join(_typed(override) for override in overrides if override.is_sweep_override())
+        raise Refused([f"{swept}: no value at all, so there is nothing to run"])
+    return jobs
 
 
 def _unknown_options(override: Override, groups: Mapping[str, list[str]]) -> list[str]:
@@ -97,7 +121,7 @@ def _unknown_options(override: Override, groups: Mapping[str, list[str]]) -> lis
     return [
         f"{group}={option}: not one of {', '.join(options)}{nearest(option, options)}"
         for option in map(str, given)
-        if option not in [*options, "None", "null"]
+        if option not in options
     ]
 
 
@@ -123,8 +147,15 @@ def _compose_job(
         config = RunConfig.of(composed)
     except Refused as refused:
         raise Refused([*problems, *refused.problems]) from refused
+    if without_password(config.tracking.uri) != config.tracking.uri and any(
+        override.key_or_group == "tracking.uri" for override in values
+    ):
+        problems.append(
+            f"tracking.uri={config.tracking.uri}: holds a password, which Hydra would write to its files;"
+            " give it as MLFLOW_TRACKING_URI in the environment"
+        )
     if isinstance(config.model, MLPConfig):
-        widths = (composed.model.hidden_dim1, composed.model.hidden_dim2)
+        widths = (composed.model.get("hidden_dim1"), composed.model.get("hidden_dim2"))
         typed = [o for o in values if o.key_or_group in ("model.hidden_dim1", "model.hidden_dim2")]
         if config.model.hidden_dims != widths:
             problems += [

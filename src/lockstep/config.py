@@ -26,8 +26,8 @@ class Refused(Exception):
     """A command that can't be carried out as given; `problems` holds one message per error."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
         self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
 
 
 class _Frozen(BaseModel):
@@ -64,7 +64,10 @@ class MLPConfig(_Frozen):
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
         dims = self.hidden_dims
-        if self.hidden_dim1 is not None and self.hidden_dim2 is not None:
+        if "hidden_dims" not in self.model_fields_set:
+            if self.hidden_dim1 is None or self.hidden_dim2 is None:
+                name = "hidden_dim1" if self.hidden_dim1 is None else "hidden_dim2"
+                raise ValueError(f"model.{name}=null: must be a valid integer; any depth: model.hidden_dims")
             dims = (self.hidden_dim1, self.hidden_dim2)
         if not dims:
             raise ValueError(
@@ -205,6 +208,11 @@ class RunConfig(_Frozen):
         return str(
             OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
         )
+
+
+def without_password(text: str) -> str:
+    """`text` with the user and password of any URI in it replaced by ***."""
+    return re.sub(r"(\w://)[^/\s'\"][^\s'\"]*@", r"\1***@", text)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -131,7 +131,8 @@ def _carry_out_one(store: Store, job: Job, name: str, parent: Recorded | None, p
         if trained.diverged_at is not None:
             status, reason = "FAILED", f"diverged: the loss was not finite at iteration {trained.diverged_at}"
     except Exception as error:
-        status, reason = "FAILED", f"{type(error).__name__}: {error}"
+        first_line = (str(error).splitlines() or [""])[0]  # torch's errors go on with frames of C++
+        status, reason = "FAILED", f"{type(error).__name__}: {first_line}"
         log.exception("%s failed", name)
     finally:
         recorded.end(status, reason)

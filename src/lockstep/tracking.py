@@ -4,7 +4,6 @@ import getpass
 import json
 import logging
 import os
-import re
 import socket
 import sqlite3
 import subprocess
@@ -25,7 +24,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from lockstep.config import Refused, RunConfig
+from lockstep.config import Refused, RunConfig, without_password
 from lockstep.data import Dataset
 from lockstep.train import TrainedRun
 
@@ -33,6 +32,9 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 CONNECT_SECONDS = 10
 """How long a tracking server may take to accept a connection. MLflow itself retries for minutes."""
+
+LOCK_SECONDS = 120
+"""How long another process may hold a store's lock; it does so while it makes the schema, for seconds."""
 
 
 class Store:
@@ -60,7 +62,7 @@ class Store:
         """The experiment of that name, made if it isn't there.
 
         Raises:
-            Refused: if it was deleted.
+            Refused: if it was deleted or can't be made.
         """
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
@@ -70,7 +72,7 @@ class Store:
                 return self.client.create_experiment(name, _artifact_location(self.uri), kind)
             except MlflowException as error:
                 if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                    raise
+                    raise Refused([f"tracking.experiment={name}: {error.message}"]) from error
             experiment = self.client.get_experiment_by_name(name)  # another process was quicker
         assert experiment is not None
         if experiment.lifecycle_stage == "deleted":
@@ -203,15 +205,11 @@ class RecordedRun(Recorded):
         self.client.log_artifacts(self.run_id, str(folder))
 
 
-def without_password(text: str) -> str:
-    """`text` with the user and password of any URI in it replaced by ***."""
-    return re.sub(r"(\w://)[^/\s@]+@", r"\1***@", text)
-
-
 def _open(uri: str) -> mlflow.MlflowClient:
     # Its first use of a store announces every migration of the schema.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store").setLevel(logging.WARNING)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # they hold the password of a server's URI
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
         address = urlsplit(uri)
@@ -223,7 +221,7 @@ def _open(uri: str) -> mlflow.MlflowClient:
     path = _sqlite_path(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     # MLflow's migrations don't stand two processes that open an empty store at once.
-    with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
         connection = sqlite3.connect(path, timeout=20)
         try:
             connection.execute("BEGIN IMMEDIATE")  # fails at once where MLflow would retry for minutes

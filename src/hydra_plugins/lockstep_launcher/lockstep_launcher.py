@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 
 @dataclass
@@ -55,10 +57,20 @@ class LockstepLauncher(Launcher):
         ]
 
     def _compose(self, index: int, overrides: list[str]) -> DictConfig:
+        from lockstep.config import Refused
+
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(composed):
             composed.hydra.job.id = index
             composed.hydra.job.num = index
+        # Made before anything trains: a folder that can't be had must not cost a finished sweep its end.
+        HydraConfig.instance().set_config(composed)
+        try:
+            Path(str(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir)).mkdir(
+                parents=True, exist_ok=True
+            )
+        except (OSError, OmegaConfBaseException) as error:
+            raise Refused([f"hydra.sweep.dir, hydra.sweep.subdir: {str(error).splitlines()[0]}"]) from error
         return composed
 
     def _job_return(self, composed: DictConfig, result: Callable[[], Any]) -> JobReturn:
