@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lockstep.array import TrainingArray, dropout_mask
+from lockstep.array import STEPS_AT_ONCE, TrainingArray, draw_kept
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.models import LogisticRegression, MultilayerPerceptron
 
@@ -42,6 +42,14 @@ FAMILIES = {
     "mlp-deep": ((8, 7, 6), 0.4, "tanh"),
     "mlp-no-dropout": ((11,), 0.0, "sigmoid"),
 }
+
+
+def dropout_mask(rate, n_rows, n_units, generator):
+    """The mask of one hidden layer in one step: 0 or 1 / (1 - rate), B x H."""
+    n_draws = -(-n_rows * n_units // 4)
+    kept = torch.empty(4 * n_draws)
+    draw_kept(rate, generator, torch.empty(n_draws, dtype=torch.int64), kept)
+    return kept[: n_rows * n_units].view(n_rows, n_units).double() / (1 - rate)
 
 
 class SeededDropout(nn.Module):
@@ -102,15 +110,18 @@ def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, opt
     module = module_of(FAMILIES[family], seed=2)
     reference = Reference(module, OPTIMS[optim], dropout_seed=7)
     array = TrainingArray([module], [OPTIMS[optim]], [torch.Generator().manual_seed(7)])
-    for start in range(0, N, 16):  # the last minibatch is smaller
-        rows = slice(start, start + 16)
-        loss_K, n_correct_K = array.step(x[rows], y[rows])
-        loss, n_correct = reference.step(x[rows], y[rows])
-        assert loss_K.tolist() == pytest.approx([loss], rel=0, abs=1e-10)
-        assert n_correct_K.tolist() == [n_correct]
-        if start == 0:
-            assert_equal(module, reference)
-    assert_equal(module, reference)
+    # More steps than are taken at once, and a last minibatch that is smaller.
+    minibatches = list(torch.arange(N).split(7))
+    assert len(minibatches) > STEPS_AT_ONCE
+    assert len(minibatches[-1]) < 7
+    for part in (minibatches[:1], minibatches[1:]):
+        loss_1xT, accuracy_1xT = array.train(x, y, part)
+        expected = [reference.step(x[rows], y[rows]) for rows in part]
+        assert loss_1xT[0].tolist() == pytest.approx([loss for loss, _ in expected], rel=0, abs=1e-10)
+        assert accuracy_1xT[0].tolist() == pytest.approx(
+            [n_correct / len(rows) for (_, n_correct), rows in zip(expected, part, strict=True)], abs=1e-15
+        )
+        assert_equal(module, reference)
     loss_K, accuracy_K = array.evaluate(x, y)
     logits = reference.module.eval()(x)
     assert loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
@@ -138,9 +149,9 @@ def test_any_mix_of_runs_equals_each_run_alone(runs):
         [OPTIMS[optim] for _, optim, _ in runs],
         [torch.Generator().manual_seed(seed) for _, _, seed in runs],
     )
-    for _ in range(3):
-        array.step(x, y)
-        for reference in references:
+    array.train(x, y, [torch.arange(64)] * 3)
+    for reference in references:
+        for _ in range(3):
             reference.step(x, y)
     for module, reference in zip(modules, references, strict=True):
         assert_equal(module, reference)
@@ -151,13 +162,13 @@ def test_a_run_that_is_taken_out_stops_and_the_others_go_on(problem):
     modules = [module_of("logreg", seed) for seed in range(3)]
     references = [Reference(module, OPTIMS["sgd"], 0) for module in modules]
     array = TrainingArray(modules, [OPTIMS["sgd"]] * 3, [torch.Generator() for _ in modules])
-    array.step(x, y)
+    array.train(x, y, [torch.arange(N)])
     for reference in references:
         reference.step(x, y)
     array.remove(1)
-    loss_K, _ = array.step(x, y)
+    loss_Kx1, _ = array.train(x, y, [torch.arange(N)])
     losses = [references[k].step(x, y)[0] for k in (0, 2)]
-    assert loss_K.tolist() == pytest.approx(losses, abs=1e-12)
+    assert loss_Kx1[:, 0].tolist() == pytest.approx(losses, abs=1e-12)
     for module, reference in zip(modules, references, strict=True):
         assert_equal(module, reference)
 
@@ -169,29 +180,29 @@ def test_a_nan_in_one_run_leaves_the_others_unchanged(problem):
     with torch.no_grad():
         sick.W.fill_(float("nan"))
     array = TrainingArray([sick, healthy], [OPTIMS["sgd-momentum"]] * 2, [torch.Generator()] * 2)
-    for _ in range(3):
-        loss_K, _ = array.step(x, y)
-        expected = alone.step(x, y)[0]
-        assert loss_K[0].isnan()
-        assert loss_K[1].item() == pytest.approx(expected, abs=1e-12)
+    loss_Kx3, _ = array.train(x, y, [torch.arange(N)] * 3)
+    assert loss_Kx3[0].isnan().all()
+    assert loss_Kx3[1].tolist() == pytest.approx([alone.step(x, y)[0] for _ in range(3)], abs=1e-12)
     assert_equal(healthy, alone)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
 def test_dropout_mask_drops_at_its_rate_in_every_lane(rate):
     mask = dropout_mask(rate, 1000, 400, torch.Generator().manual_seed(0))
-    assert set(mask.unique().tolist()) == {0.0, torch.tensor(1 / (1 - rate)).item()}
+    assert set(mask.unique().tolist()) == {0.0, 1 / (1 - rate)}
     # Four units share one draw of 64 bits: each of the four must drop at the rate. 100,000 units a lane:
     # a standard deviation is at most 0.0016.
     for lane in range(4):
         assert (mask.view(-1)[lane::4] == 0).double().mean().item() == pytest.approx(rate, abs=0.008)
 
 
-def test_dropout_mask_has_any_shape_and_follows_its_generator():
-    first = dropout_mask(0.5, 3, 5, torch.Generator().manual_seed(4))
-    again = dropout_mask(0.5, 3, 5, torch.Generator().manual_seed(4))
-    assert first.shape == (3, 5)
-    assert torch.equal(first, again)
-    generator = torch.Generator().manual_seed(4)
-    dropout_mask(0.5, 3, 5, generator)
-    assert not torch.equal(dropout_mask(0.5, 3, 5, generator), first)
+def test_units_drawn_in_two_calls_are_those_of_one_and_follow_the_generator():
+    def drawn(*sizes):
+        generator = torch.Generator().manual_seed(4)
+        parts = [torch.empty(4 * n) for n in sizes]
+        for n, part in zip(sizes, parts, strict=True):
+            draw_kept(0.5, generator, torch.empty(n, dtype=torch.int64), part)
+        return torch.cat(parts)
+
+    assert torch.equal(drawn(30), drawn(1, 17, 12))
+    assert not torch.equal(drawn(30)[:60], drawn(30)[60:])

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from test_array import dropout_mask
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from lockstep import models
-from lockstep.array import dropout_mask
 from lockstep.config import (
     DigitsConfig,
     LogRegConfig,

@@ -4,11 +4,16 @@ Forward, backward and update are written out for the one shape all our networks 
 elementwise activation and dropout between them, softmax cross-entropy at the end. tests/test_array.py holds
 them against the nn.Modules trained by autograd and torch.optim in float64.
 
-Shapes: B minibatch, F features, C classes, I and O a layer's inputs and outputs, P a run's parameters.
+What makes a step quick, measured on the workshop's perceptron: weights stored I x O, the orientation that
+GEMM likes best at these shapes; gradients accumulated by GEMM right into the momentum; dropout's scale left
+to GEMM's alpha; masks drawn, and losses and accuracies worked out, for many steps at once; no allocation.
+
+Shapes: T steps, B minibatch, N instances, F features, C classes, H units of a hidden layer, I and O a
+layer's inputs and outputs, P a run's parameters.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -17,35 +22,72 @@ from lockstep import optim
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.models import LogisticRegression, MultilayerPerceptron
 
-_BACKWARD: dict[type[nn.Module], Callable[[Tensor, Tensor], Tensor]] = {
-    # d loss/d input of the activation, from d loss/d output and the output: autograd's own kernels.
-    nn.ReLU: lambda grad, h: torch.ops.aten.threshold_backward(grad, h, 0),
-    nn.Tanh: torch.ops.aten.tanh_backward,
-    nn.Sigmoid: torch.ops.aten.sigmoid_backward,
-}
+STEPS_AT_ONCE = 32
+"""Steps whose masks are drawn, and whose losses are worked out, together."""
 
 EVALUATION_ROWS = 4096
 """Rows per forward pass in evaluation; keeps the activations of wide networks small."""
 
 
-def dropout_mask(rate: float, n_rows: int, n_units: int, generator: torch.Generator) -> Tensor:
-    """B x H float32 on the CPU: 0 for dropped units, 1 / (1 - rate) for kept ones.
+def _relu_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+    torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
 
-    torch.nn.Dropout takes no generator, hence our own draw: 16 random bits a unit, four units to each int64,
-    so `rate` holds to the nearest 1/65536.
+
+def _sigmoid_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+    torch.ops.aten.sigmoid_backward.grad_input(grad, h, grad_input=grad)
+
+
+def _tanh_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+    torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
+    if kept is not None:  # the others' derivative is 0 where the output is, as a dropped unit's; tanh's is 1
+        grad.mul_(kept)
+
+
+# The activation in place, and its backward in place: d loss/d output becomes d loss/d input, given the
+# output after dropout and which units dropout kept.
+_ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[..., None]]] = {
+    nn.ReLU: (torch.relu_, _relu_backward),
+    nn.Sigmoid: (torch.sigmoid_, _sigmoid_backward),
+    nn.Tanh: (torch.tanh_, _tanh_backward),
+}
+
+
+def draw_kept(rate: float, generator: torch.Generator, bits: Tensor, out: Tensor) -> Tensor:
+    """Which units dropout keeps: 1 or 0 each, into `out`, four for each int64 of the scratch vector `bits`.
+
+    torch.nn.Dropout takes no generator, hence our own draw: 16 random bits a unit, so `rate` holds to the
+    nearest 1/65536. Units drawn in two calls are the same as in one.
     """
-    n = n_rows * n_units
-    bits = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    kept = bits.view(torch.int16)[:n] >= round(rate * 65536) - 32768
-    return kept.to(torch.float32).mul_(1 / (1 - rate)).view(n_rows, n_units)
+    bits.random_(-(2**63), None, generator=generator)
+    return torch.ge(bits.view(torch.int16), round(rate * 65536) - 32768, out=out)
 
 
-@dataclass(frozen=True)
+def _up_to_multiple_of_4(n: int) -> int:
+    return -(-n // 4) * 4
+
+
 class _Layer:
-    w_OxI: Tensor
-    b_O: Tensor
-    grad_w_OxI: Tensor
-    grad_b_O: Tensor
+    """A linear layer of one run: views of its parameters and gradients, and buffers for a minibatch."""
+
+    def __init__(self, params: tuple[Tensor, Tensor], grads: tuple[Tensor, Tensor], alpha: float) -> None:
+        self.w_IxO, self.b_O = params
+        self.grad_w_IxO, self.grad_b_O = grads
+        self.w_OxI = self.w_IxO.t()
+        self.alpha = alpha  # dropout's 1 / (1 - rate) of the inputs; 1 where nothing was dropped
+
+    def allocate(self, n_rows: int) -> None:
+        self.out_BxO = self.w_IxO.new_empty(n_rows, len(self.b_O))
+        self.grad_BxO = torch.empty_like(self.out_BxO)
+        self.ones_B = self.w_IxO.new_ones(n_rows)
+
+    def accumulate(self, in_BxI: Tensor, keep: float) -> None:
+        """The parameters' gradients, on top of `keep` times what stands there."""
+        self.grad_w_IxO.addmm_(in_BxI.t(), self.grad_BxO, beta=keep, alpha=self.alpha)
+        self.grad_b_O.addmv_(self.grad_BxO.t(), self.ones_B, beta=keep)
+
+    def backward(self, grad_BxI: Tensor) -> None:
+        """d loss/d input, before dropout, into `grad_BxI`."""
+        torch.addmm(grad_BxI, self.grad_BxO, self.w_OxI, beta=0, alpha=self.alpha, out=grad_BxI)
 
 
 class _Run:
@@ -57,66 +99,105 @@ class _Run:
         optim_config: SGDConfig | AdamConfig,
         dropout_generator: torch.Generator,
     ) -> None:
-        self.module = module
-        self.params_P = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
-        self.grad_P = torch.zeros_like(self.params_P)
-        self.optimizer = optim.build(optim_config, self.params_P)
-        self.dropout_generator = dropout_generator
-
-        views = []
-        start = 0
-        for p in module.parameters():
-            span = slice(start, start + p.numel())
-            p.data = self.params_P[span].view_as(p)  # the module reads the array's own storage
-            views.append((p.data, self.grad_P[span].view_as(p)))
-            start = span.stop
-        if isinstance(module, LogisticRegression):  # stores W as I x O
-            (w, grad_w), (b, grad_b) = views
-            self.layers = [_Layer(w.t(), b, grad_w.t(), grad_b)]
-            self.dropout, self.activate = 0.0, nn.Identity()  # no hidden layer uses them
+        self.module, self.generator = module, dropout_generator
+        if isinstance(module, LogisticRegression):
+            stored = [(module.W, module.W.data, module.b)]
+            self.rate = 0.0
         else:
-            pairs = zip(views[::2], views[1::2], strict=True)
-            self.layers = [_Layer(w, b, grad_w, grad_b) for (w, grad_w), (b, grad_b) in pairs]
-            self.dropout, self.activate = module.dropout.p, module.activation
+            linear = [*module.hidden, module.output]
+            stored = [(layer.weight, layer.weight.data.t(), layer.bias) for layer in linear]
+            self.rate = module.dropout.p
+            self.activate_, self.activation_backward_ = _ACTIVATIONS[type(module.activation)]
+        self.params_P = torch.cat([t.reshape(-1) for _, w_IxO, b in stored for t in (w_IxO, b.data)])
+        self.optimizer = optim.build(optim_config, self.params_P)
 
-    def step(self, x_BxF: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
-        # Forward: what each layer received, what its activation gave, what dropout let through.
-        received, activated, masks = [x_BxF], [], []
-        for layer in self.layers[:-1]:
-            h_BxO = self.activate(torch.addmm(layer.b_O, received[-1], layer.w_OxI.t()))
-            activated.append(h_BxO)
-            if self.dropout:
-                mask_BxO = dropout_mask(self.dropout, len(x_BxF), h_BxO.shape[1], self.dropout_generator).to(
-                    h_BxO
-                )
-                masks.append(mask_BxO)
-                h_BxO = h_BxO * mask_BxO
-            received.append(h_BxO)
-        last = self.layers[-1]
-        log_probs_BxC = torch.log_softmax(torch.addmm(last.b_O, received[-1], last.w_OxI.t()), dim=1)
-        y_Bx1 = y_B.unsqueeze(1)
-        loss = log_probs_BxC.gather(1, y_Bx1).mean().neg_()
-        n_correct = (log_probs_BxC.argmax(dim=1) == y_B).sum()
+        self.layers: list[_Layer] = []
+        start = 0
+        for weight, w_IxO, bias in stored:
+            middle = start + w_IxO.numel()
+            stop = middle + bias.numel()
+            params, grads = (
+                (flat[start:middle].view(w_IxO.shape), flat[middle:stop])
+                for flat in (self.params_P, self.optimizer.grad_P)
+            )
+            self.layers.append(_Layer(params, grads, alpha=1 / (1 - self.rate) if self.layers else 1.0))
+            # The module reads the array's own storage; nn.Linear, which is O x I, through a transposed view.
+            weight.data = params[0] if isinstance(module, LogisticRegression) else params[0].t()
+            bias.data = params[1]
+            start = stop
+        self.n_rows = 0
 
-        # Backward. Softmax cross-entropy: d loss/d logits = (softmax - one-hot) / B.
-        grad_BxO = log_probs_BxC.exp_()
-        grad_BxO.scatter_add_(1, y_Bx1, grad_BxO.new_full((1, 1), -1.0).expand_as(y_Bx1))
-        grad_BxO.div_(len(y_B))
-        for index in reversed(range(len(self.layers))):
-            layer = self.layers[index]
-            torch.mm(grad_BxO.t(), received[index], out=layer.grad_w_OxI)
-            torch.sum(grad_BxO, dim=0, out=layer.grad_b_O)
-            if index:
-                grad_BxO = grad_BxO @ layer.w_OxI
-                if self.dropout:
-                    grad_BxO.mul_(masks[index - 1])
-                grad_BxO = _BACKWARD[type(self.activate)](grad_BxO, activated[index - 1])
-        self.optimizer.step(self.params_P, self.grad_P)
-        return loss, n_correct
+    def prepare(self, n_steps: int, n_rows: int) -> None:
+        """Draw the masks of the next `n_steps` minibatches of `n_rows` instances."""
+        if n_rows != self.n_rows:
+            self._allocate(n_rows)
+        if self.rate:
+            n_units = n_steps * self.units_per_step
+            drawn = self.drawn[:n_units]
+            draw_kept(self.rate, self.generator, self.bits[: n_units // 4], out=drawn)
+            if self.drawn is not self.kept:
+                self.kept[:n_units].copy_(drawn)
+
+    def _allocate(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+        for layer in self.layers:
+            layer.allocate(n_rows)
+        self.logits_TxBxC = self.params_P.new_empty(STEPS_AT_ONCE, n_rows, len(self.layers[-1].b_O))
+        self.kept_TxL: list[list[Tensor | None]] = [[None] * len(self.layers) for _ in range(STEPS_AT_ONCE)]
+        if not self.rate:
+            return
+        # A step's draws: the units of each hidden layer in turn, rounded up to whole int64s.
+        shapes = [(n_rows, len(layer.b_O)) for layer in self.layers[:-1]]
+        sizes = [_up_to_multiple_of_4(rows * units) for rows, units in shapes]
+        self.units_per_step = sum(sizes)
+        self.kept = self.params_P.new_empty(STEPS_AT_ONCE * self.units_per_step)
+        self.bits = torch.empty(len(self.kept) // 4, dtype=torch.int64)
+        self.drawn = (
+            self.kept if self.kept.device.type == "cpu" else torch.empty_like(self.kept, device="cpu")
+        )
+        for step, of_step in enumerate(torch.split(self.kept, self.units_per_step)):
+            for index, (flat, shape) in enumerate(zip(torch.split(of_step, sizes), shapes, strict=True)):
+                self.kept_TxL[step][index] = flat[: shape[0] * shape[1]].view(shape)
+
+    def step(self, step: int, x_BxF: Tensor, target_BxC: Tensor) -> None:
+        """Forward, backward and update; `target_BxC` is -1 / B at each instance's class, 0 elsewhere."""
+        kept_L = self.kept_TxL[step]
+        *hidden, last = self.layers
+        h = x_BxF
+        for layer, kept in zip(hidden, kept_L, strict=False):
+            torch.addmm(layer.b_O, h, layer.w_IxO, alpha=layer.alpha, out=layer.out_BxO)
+            h = self.activate_(layer.out_BxO)
+            if kept is not None:
+                h.mul_(kept)
+        logits_BxC = self.logits_TxBxC[step]
+        torch.addmm(last.b_O, h, last.w_IxO, alpha=last.alpha, out=logits_BxC)
+
+        # d loss/d logits = (softmax - one-hot) / B.
+        torch.softmax(logits_BxC, dim=1, out=last.grad_BxO)
+        torch.add(target_BxC, last.grad_BxO, alpha=1 / len(x_BxF), out=last.grad_BxO)
+        for index in range(len(hidden), 0, -1):
+            layer, below = self.layers[index], self.layers[index - 1]
+            layer.accumulate(below.out_BxO, self.optimizer.keep)
+            layer.backward(below.grad_BxO)
+            self.activation_backward_(below.grad_BxO, below.out_BxO, kept_L[index - 1])
+        self.layers[0].accumulate(x_BxF, self.optimizer.keep)
+        self.optimizer.step()
+
+    def measured(self, y_TxB: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy and accuracy, T each, of the steps since `prepare`."""
+        n_steps, n_rows = y_TxB.shape
+        logits_NxC = self.logits_TxBxC[:n_steps].flatten(0, 1)
+        loss_N = nn.functional.cross_entropy(logits_NxC, y_TxB.flatten(), reduction="none")
+        correct_N = logits_NxC.argmax(dim=1) == y_TxB.flatten()
+        loss_T, accuracy_T = (of_N.view(n_steps, n_rows).double().mean(dim=1) for of_N in (loss_N, correct_N))
+        return loss_T, accuracy_T
 
 
 class TrainingArray:
     """K runs stepped together. The modules' parameters are views of the array's storage: always current.
+
+    A run's kernels have the shapes they would have alone, so its numbers are those it would have alone,
+    bit for bit; what the runs share is the minibatch.
 
     Args:
         modules: K networks on one device, of one dtype; widths, depth and family may differ.
@@ -136,15 +217,39 @@ class TrainingArray:
         ]
 
     @torch.no_grad()
-    def step(self, x_BxF: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
-        """One minibatch: forward, backward, update, for every run.
+    def train(self, x_NxF: Tensor, y_N: Tensor, minibatches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """A step of every run on each minibatch in turn: forward, backward, update.
+
+        Args:
+            x_NxF, y_N: the data set, on the runs' device and of their dtype.
+            minibatches: T index tensors into it, int64, on that device.
 
         Returns:
-            loss_K: mean cross-entropy of the minibatch before the update, dropout active.
-            n_correct_K: instances classified correctly, likewise.
+            loss_KxT: mean cross-entropy of each minibatch before its update, dropout active; float64.
+            accuracy_KxT: likewise.
         """
-        losses, counts = zip(*(run.step(x_BxF, y_B) for run in self._runs), strict=True)
-        return torch.stack(losses), torch.stack(counts)
+        n_classes = len(self._runs[0].layers[-1].b_O)
+        measured: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._runs]
+        for indices_TxB in _equal_stretches(minibatches):
+            n_steps, n_rows = indices_TxB.shape
+            x_BxF = x_NxF.new_empty(n_rows, x_NxF.shape[1])
+            target_BxC = x_NxF.new_empty(n_rows, n_classes)
+            target_CxC = torch.eye(n_classes, dtype=x_NxF.dtype, device=x_NxF.device) / -n_rows
+            y_TxB = y_N[indices_TxB]
+            for run in self._runs:
+                run.prepare(n_steps, n_rows)
+            for step in range(n_steps):
+                torch.index_select(x_NxF, 0, indices_TxB[step], out=x_BxF)
+                torch.index_select(target_CxC, 0, y_TxB[step], out=target_BxC)
+                for run in self._runs:
+                    run.step(step, x_BxF, target_BxC)
+            for of_run, run in zip(measured, self._runs, strict=True):
+                of_run.append(run.measured(y_TxB))
+        loss_KxT, accuracy_KxT = (
+            torch.stack([torch.cat([pair[which] for pair in of_run]) for of_run in measured])
+            for which in (0, 1)
+        )
+        return loss_KxT, accuracy_KxT
 
     @torch.no_grad()
     def evaluate(self, x_NxF: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,10 +262,18 @@ class TrainingArray:
         for run in self._runs:
             module = run.module.eval()
             logits_NxC = torch.cat([module(x) for x in torch.split(x_NxF, EVALUATION_ROWS)])
-            losses.append(torch.nn.functional.cross_entropy(logits_NxC, y_N).double())
+            losses.append(nn.functional.cross_entropy(logits_NxC, y_N).double())
             accuracies.append((logits_NxC.argmax(dim=1) == y_N).double().mean())
         return torch.stack(losses), torch.stack(accuracies)
 
     def remove(self, k: int) -> None:
         """Take run k out; the runs after it move up by one."""
         del self._runs[k]
+
+
+def _equal_stretches(minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Up to STEPS_AT_ONCE consecutive minibatches of one size, stacked, T x B."""
+    for _, equal in groupby(minibatches, key=len):
+        alike = list(equal)
+        for start in range(0, len(alike), STEPS_AT_ONCE):
+            yield torch.stack(alike[start : start + STEPS_AT_ONCE])

@@ -75,7 +75,12 @@ def write_artifacts(run: TrainedRun, dataset: Dataset, name: str, folder: Path) 
     if run.diverged_at is not None:
         return
     (folder / "model").mkdir()
-    torch.save(run.module.state_dict(), folder / "model" / "state_dict.pt")
+    # Copies: the module's own are views of the array's storage, which a file of views would carry along.
+    weights = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in run.module.state_dict().items()
+    }
+    torch.save(weights, folder / "model" / "state_dict.pt")
     weight = next(run.module.parameters())
     x = dataset.x_train.to(weight.device, weight.dtype)
     hidden = run.module.representations(x) if isinstance(run.module, MultilayerPerceptron) else []

@@ -112,7 +112,8 @@ def train(
     with cpu_settings(device):
         while training:
             started = time.perf_counter()
-            loss_KxT, accuracy_KxT = _epoch(array, minibatches, x_NxF, y_N)
+            trained = array.train(x_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()])
+            loss_KxT, accuracy_KxT = (measured_KxT.cpu().numpy() for measured_KxT in trained)
             seconds = (time.perf_counter() - started) / len(training)
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in held_out.items()}
             for j, k in enumerate(training):
@@ -184,21 +185,6 @@ def _initial_module(
     config: RunConfig, dataset: Dataset
 ) -> models.LogisticRegression | models.MultilayerPerceptron:
     return models.build(config.model, dataset.n_features, dataset.n_classes, generator(config.seed, "init"))
-
-
-def _epoch(
-    array: TrainingArray, minibatches: Minibatches, x_NxF: Tensor, y_N: Tensor
-) -> tuple[FloatArray, FloatArray]:
-    """One pass over the minibatches: each run's loss and accuracy at each iteration, two K x T arrays."""
-    losses, accuracies = [], []
-    x_BxF = x_NxF.new_empty(0)  # reused by every step: allocating 200 kB costs 20 times what filling it does
-    for indices_B in minibatches.epoch():
-        indices_B = indices_B.to(x_NxF.device)
-        torch.index_select(x_NxF, 0, indices_B, out=x_BxF.resize_(len(indices_B), x_NxF.shape[1]))
-        loss_K, n_correct_K = array.step(x_BxF, y_N[indices_B])
-        losses.append(loss_K.double())
-        accuracies.append(n_correct_K.double() / len(indices_B))
-    return torch.stack(losses, dim=1).cpu().numpy(), torch.stack(accuracies, dim=1).cpu().numpy()
 
 
 def _record(
