@@ -75,7 +75,7 @@ def write_artifacts(run: TrainedRun, dataset: Dataset, name: str, folder: Path) 
     if run.diverged_at is not None:
         return
     (folder / "model").mkdir()
-    # Copies: the module's own are views of the array's storage, which a file of views would carry along.
+    # Contiguous copies: in the array nn.Linear's weights are transposed views.
     weights = {
         name: tensor.cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in run.module.state_dict().items()
