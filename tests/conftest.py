@@ -28,13 +28,12 @@ class Clone:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         process = subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *arguments],
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
             # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **options,
+            **{"stdout": subprocess.PIPE, **options},
         )
         self.processes.append(process)
         return process
@@ -52,4 +51,7 @@ def clone(tmp_path):
     yield made
     for process in made.processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()

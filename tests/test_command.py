@@ -186,6 +186,18 @@ def test_a_killed_sweep_says_so_in_the_store(clone, sent, code):
     assert parent.info.status == "KILLED"
 
 
+def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
+    sweep = ("-m", "data=digits", "trainer.epochs=2", "model=logreg", "seed=0,1")
+    process = clone.start(*sweep)
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(timeout=120)) == ("", 0)
+    with open("/dev/full", "w") as full:
+        assert clone.start(*sweep, stdout=full).wait(timeout=120) == 0
+    _, parents, runs = runs_of(clone.store, "digits")
+    assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 6
+
+
 def test_eight_commands_at_once_on_an_empty_store_all_succeed(clone):
     processes = [
         clone.start("data=digits", "trainer.epochs=1", "model=logreg", f"seed={seed}") for seed in range(8)

@@ -130,7 +130,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("data.batch_size=0", "data.batch_size=0: must be greater than or equal to 1"),
         ("data.val_size=-1", "data.val_size=-1: must be greater than or equal to 0"),
         ("trainer.epochs=0", "trainer.epochs=0: must be greater than or equal to 1"),
-        ("trainer.epochs=true", "trainer.epochs=True: must be a valid integer"),
+        ("trainer.epochs=true", "trainer.epochs=true: must be a valid integer"),
         (
             "trainer.precision=float16",
             "trainer.precision=float16: must be 'float32' or 'float64'; did you mean float64?",
@@ -146,8 +146,8 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
         ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
         ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
-        ("model=null", "model=None: not one of logreg, mlp"),
-        ("experiment=null", "experiment=None: not one of workshop_logreg, workshop_mlp"),
+        ("model=null", "model=null: not one of logreg, mlp"),
+        ("experiment=null", "experiment=null: not one of workshop_logreg, workshop_mlp"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
         (
             "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
@@ -240,6 +240,15 @@ def test_a_configs_own_sweep_is_seen(tmp_path):
     assert [(c.seed, c.optim.lr) for c in configs] == [(s, lr) for s in range(3) for lr in (0.1, 0.2)]
     with pytest.raises(Refused, match=r"optim.momentum=2: must be less than 1"):
         compose_jobs(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("multirun", "mode"), [(False, "run"), (True, "sweep")])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, multirun, mode):
+    (tmp_path / "file").write_text("")
+    [problem] = refusal(f"hydra.{mode}.dir={tmp_path}/file/x", multirun=multirun)
+    assert problem == (
+        f"hydra.{mode}.dir={tmp_path}/file/x: {tmp_path}/file is not a folder that can be written to"
+    )
 
 
 def test_composed_alike_by_hydra_itself():

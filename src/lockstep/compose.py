@@ -5,6 +5,7 @@ command are composed first and every error of the command is listed at once.
 """
 
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -65,12 +66,12 @@ def _compose_all(
     for_hydra = [_typed(override) for override in overrides if override.is_hydra_override()]
     settings = compose(config_name, for_hydra, return_hydra_config=True).hydra
     multirun = multirun or settings.mode == RunMode.MULTIRUN
+    problems = _unusable_folder(settings, "sweep" if multirun else "run")
     if multirun:  # as BasicSweeper does: a config's own sweep comes before what is typed
         params = [f"{key}={value}" for key, value in (settings.sweeper.get("params") or {}).items()]
         overrides = [*OverridesParser.create(loader).parse_overrides(params), *overrides]
 
     groups = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
-    problems: list[str] = []
     known: list[Override] = []
     for override in overrides:
         if override.is_hydra_override():
@@ -98,6 +99,18 @@ def _compose_all(
     return configs
 
 
+def _unusable_folder(settings: DictConfig, mode: str) -> list[str]:
+    """What speaks against the folder that Hydra is going to make for the command."""
+    try:
+        folder = Path(str(settings[mode].dir)).absolute()
+    except OmegaConfBaseException:  # may need what is known only once a job runs
+        return []
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK):
+        return []
+    return [f"hydra.{mode}.dir={folder}: {there} is not a folder that can be written to"]
+
+
 def _jobs(overrides: list[Override]) -> list[list[str]]:
     """The overrides of each job of a sweep, as Hydra's sweeper makes them."""
     try:
@@ -120,7 +133,7 @@ def _unknown_options(override: Override, groups: Mapping[str, list[str]]) -> lis
     given = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     return [
         f"{group}={option}: not one of {', '.join(options)}{nearest(option, options)}"
-        for option in map(str, given)
+        for option in ("null" if value is None else str(value) for value in given)
         if option not in options
     ]
 

@@ -252,5 +252,6 @@ def _problem(details: Mapping[str, Any], tree: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = str(value)
+    """As it is typed, cut to fit a line."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,10 @@
 """What the person at the terminal sees while runs train: lines, and a bar where there is a terminal."""
 
 import logging
+import os
+import sys
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -10,7 +12,22 @@ from rich.progress import Progress as Bar
 
 from lockstep.train import TrainedRun
 
-console = Console(highlight=False)
+
+class _Console(Console):
+    """Falls silent where nobody can read on (a closed pipe, a full disk): a sweep doesn't end for that."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush fails at exit
+
+
+console = _Console(highlight=False)
 
 
 class Progress:
