@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lockstep.array import STEPS_AT_ONCE, TrainingArray, draw_kept
+from lockstep.array import TrainingArray, draw_kept, steps_at_once
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.models import LogisticRegression, MultilayerPerceptron
 
@@ -105,14 +105,15 @@ def assert_equal(module, reference, tolerance=1e-10):
 
 
 @pytest.mark.parametrize(("family", "optim"), list(product(FAMILIES, OPTIMS)))
-def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim):
+def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim, monkeypatch):
     x, y = problem
+    monkeypatch.setattr("lockstep.array.INSTANCES_AT_ONCE", 70)
     module = module_of(FAMILIES[family], seed=2)
     reference = Reference(module, OPTIMS[optim], dropout_seed=7)
     array = TrainingArray([module], [OPTIMS[optim]], [torch.Generator().manual_seed(7)])
     # More steps than are taken at once, and a last minibatch that is smaller.
     minibatches = list(torch.arange(N).split(7))
-    assert len(minibatches) > STEPS_AT_ONCE
+    assert len(minibatches) > steps_at_once(7) == 10
     assert len(minibatches[-1]) < 7
     for part in (minibatches[:1], minibatches[1:]):
         loss_1xT, accuracy_1xT = array.train(x, y, part)
@@ -155,6 +156,10 @@ def test_any_mix_of_runs_equals_each_run_alone(runs):
             reference.step(x, y)
     for module, reference in zip(modules, references, strict=True):
         assert_equal(module, reference)
+
+
+def test_large_minibatches_are_taken_one_at_a_time():
+    assert [steps_at_once(n_rows) for n_rows in (1, 64, 100, 2048, 60000)] == [2048, 32, 20, 1, 1]
 
 
 def test_a_run_that_is_taken_out_stops_and_the_others_go_on(problem):

@@ -22,8 +22,9 @@ from lockstep import optim
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.models import LogisticRegression, MultilayerPerceptron
 
-STEPS_AT_ONCE = 32
-"""Steps whose masks are drawn, and whose losses are worked out, together."""
+INSTANCES_AT_ONCE = 2048
+"""Masks are drawn, and losses worked out, together for as many steps as take so many instances: 32 of the
+workshop's minibatches. More gains nothing and takes memory."""
 
 EVALUATION_ROWS = 4096
 """Rows per forward pass in evaluation; keeps the activations of wide networks small."""
@@ -60,6 +61,11 @@ def draw_kept(rate: float, generator: torch.Generator, bits: Tensor, out: Tensor
     """
     bits.random_(-(2**63), None, generator=generator)
     return torch.ge(bits.view(torch.int16), round(rate * 65536) - 32768, out=out)
+
+
+def steps_at_once(n_rows: int) -> int:
+    """How many steps on minibatches of `n_rows` instances are prepared and measured together."""
+    return max(1, INSTANCES_AT_ONCE // n_rows)
 
 
 def _up_to_multiple_of_4(n: int) -> int:
@@ -128,7 +134,7 @@ class _Run:
         self.n_rows = 0
 
     def prepare(self, n_steps: int, n_rows: int) -> None:
-        """Draw the masks of the next `n_steps` minibatches of `n_rows` instances."""
+        """Draw the masks of the next minibatches, up to `steps_at_once(n_rows)` of `n_rows` instances."""
         if n_rows != self.n_rows:
             self._allocate(n_rows)
         if self.rate:
@@ -142,15 +148,16 @@ class _Run:
         self.n_rows = n_rows
         for layer in self.layers:
             layer.allocate(n_rows)
-        self.logits_TxBxC = self.params_P.new_empty(STEPS_AT_ONCE, n_rows, len(self.layers[-1].b_O))
-        self.kept_TxL: list[list[Tensor | None]] = [[None] * len(self.layers) for _ in range(STEPS_AT_ONCE)]
+        n_steps = steps_at_once(n_rows)
+        self.logits_TxBxC = self.params_P.new_empty(n_steps, n_rows, len(self.layers[-1].b_O))
+        self.kept_TxL: list[list[Tensor | None]] = [[None] * len(self.layers) for _ in range(n_steps)]
         if not self.rate:
             return
         # A step's draws: the units of each hidden layer in turn, rounded up to whole int64s.
         shapes = [(n_rows, len(layer.b_O)) for layer in self.layers[:-1]]
         sizes = [_up_to_multiple_of_4(rows * units) for rows, units in shapes]
         self.units_per_step = sum(sizes)
-        self.kept = self.params_P.new_empty(STEPS_AT_ONCE * self.units_per_step)
+        self.kept = self.params_P.new_empty(n_steps * self.units_per_step)
         self.bits = torch.empty(len(self.kept) // 4, dtype=torch.int64)
         self.drawn = (
             self.kept if self.kept.device.type == "cpu" else torch.empty_like(self.kept, device="cpu")
@@ -272,8 +279,8 @@ class TrainingArray:
 
 
 def _equal_stretches(minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Up to STEPS_AT_ONCE consecutive minibatches of one size, stacked, T x B."""
-    for _, equal in groupby(minibatches, key=len):
-        alike = list(equal)
-        for start in range(0, len(alike), STEPS_AT_ONCE):
-            yield torch.stack(alike[start : start + STEPS_AT_ONCE])
+    """Consecutive minibatches of one size, as many as are taken at once, stacked, T x B."""
+    for n_rows, equal in groupby(minibatches, key=len):
+        alike, n_steps = list(equal), steps_at_once(n_rows)
+        for start in range(0, len(alike), n_steps):
+            yield torch.stack(alike[start : start + n_steps])
