@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -71,7 +72,7 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     assert run.data.tags["lockstep.overrides"] == (
         "data=digits trainer.epochs=3 trainer.log_every=10 model.hidden_dim1=16 optim.lr=0.1"
     )
-    assert run.data.tags["lockstep.version"]
+    assert run.data.tags["lockstep.version"] == version("lockstep")
     params = run.data.params
     assert params["model"] == "mlp"
     assert params["model.hidden_dim1"] == "16"

@@ -113,13 +113,12 @@ def _unusable_folder(settings: DictConfig, mode: str) -> list[str]:
 
 def _jobs(overrides: list[Override]) -> list[list[str]]:
     """The overrides of each job of a sweep, as Hydra's sweeper makes them."""
+    swept = " ".join(_typed(override) for override in overrides if override.is_sweep_override())
     try:
         [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     except (ValueError, ArithmeticError) as error:  # such as range() with a step of 0
-        swept = " ".join(_typed(override) for override in overrides if override.is_sweep_override())
         raise Refused([f"{swept}: {error}"]) from error
     if not jobs:
-        swept = " ".join(_typed(override) for override in overrides if override.is_sweep_override())
         raise Refused([f"{swept}: no value at all, so there is nothing to run"])
     return jobs
 

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from lockstep import __version__
 from lockstep.config import Refused, RunConfig, without_password
 from lockstep.data import Dataset
 from lockstep.train import TrainedRun
@@ -119,7 +119,7 @@ class Store:
 
     def _start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
         everywhere = {
-            "lockstep.version": version("lockstep"),
+            "lockstep.version": __version__,
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "run.py",
             "mlflow.source.type": "LOCAL",
