@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Goes into every run key. Raise it when a change makes the same config train to other numbers."""
 
 RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking")

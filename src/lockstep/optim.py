@@ -5,7 +5,7 @@ whatever the network's depth. (torch.optim also walks a list of parameters and a
 """
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -13,27 +13,35 @@ from torch import Tensor
 from lockstep.config import AdamConfig, SGDConfig
 
 
-class Optimizer(Protocol):
+class Optimizer(ABC):
     """Updates a run's parameters in place.
 
     Attributes:
+        params_P: the parameters.
         grad_P: where the backward pass leaves keep * grad_P + gradient.
         keep: so that SGD's momentum is accumulated by the backward pass's own GEMMs; 0 where there is none.
     """
 
-    grad_P: Tensor
-    keep: float
+    keep = 0.0
 
-    def step(self) -> None: ...
+    def __init__(self, params_P: Tensor) -> None:
+        self.params_P, self.grad_P = params_P, torch.zeros_like(params_P)
+
+    @abstractmethod
+    def step(self) -> None:
+        """Take the step that `grad_P` asks for."""
+
+    def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
+        """Go on with the parameters, which were moved to `params_P`, and with the gradients in `grad_P`."""
+        self.params_P, self.grad_P = params_P, grad_P.copy_(self.grad_P)
 
 
-class SGD:
+class SGD(Optimizer):
     """torch.optim.SGD with momentum and weight decay (dampening 0): grad_P is the momentum itself."""
 
     def __init__(self, config: SGDConfig, params_P: Tensor) -> None:
-        self.config, self.params_P = config, params_P
-        self.grad_P = torch.zeros_like(params_P)
-        self.keep = config.momentum
+        super().__init__(params_P)
+        self.config, self.keep = config, config.momentum
 
     def step(self) -> None:
         if self.config.weight_decay:
@@ -41,14 +49,12 @@ class SGD:
         self.params_P.add_(self.grad_P, alpha=-self.config.lr)
 
 
-class NesterovSGD:
+class NesterovSGD(Optimizer):
     """torch.optim.SGD with Nesterov momentum, whose step takes the gradient beside the momentum."""
 
-    keep = 0.0
-
     def __init__(self, config: SGDConfig, params_P: Tensor) -> None:
-        self.config, self.params_P = config, params_P
-        self.grad_P = torch.zeros_like(params_P)
+        super().__init__(params_P)
+        self.config = config
         self.momentum_P = torch.zeros_like(params_P)
 
     def step(self) -> None:
@@ -60,17 +66,13 @@ class NesterovSGD:
         self.params_P.add_(self.grad_P, alpha=-config.lr)
 
 
-class Adam:
+class Adam(Optimizer):
     """torch.optim.Adam (weight decay added to the gradient) and AdamW (decoupled)."""
 
-    keep = 0.0
-
     def __init__(self, config: AdamConfig, params_P: Tensor) -> None:
-        self.config, self.params_P = config, params_P
-        self.steps = 0
-        self.grad_P, self.mean_P, self.square_P, self.denominator_P = (
-            torch.zeros_like(params_P) for _ in range(4)
-        )
+        super().__init__(params_P)
+        self.config, self.steps = config, 0
+        self.mean_P, self.square_P, self.denominator_P = (torch.zeros_like(params_P) for _ in range(3))
 
     def step(self) -> None:
         config, grad_P = self.config, self.grad_P

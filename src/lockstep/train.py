@@ -67,6 +67,8 @@ def train(
     configs: Sequence[RunConfig],
     dataset: Dataset,
     after_epoch: Callable[[int, TrainedRun], None] = lambda k, run: None,
+    threads: int = 1,
+    exact: bool = False,
 ) -> list[TrainedRun]:
     """Train runs that share a stream, device and precision as one array.
 
@@ -107,9 +109,10 @@ def train(
         [run.module for run in runs],
         [config.optim for config in configs],
         [generator(config.seed, "dropout") for config in configs],
+        exact,
     )
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
-    with cpu_settings(device):
+    with cpu_settings(device, threads):
         while training:
             started = time.perf_counter()
             trained = array.train(x_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()])
@@ -162,7 +165,7 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 
 @contextmanager
-def cpu_settings(device: torch.device) -> Iterator[None]:
+def cpu_settings(device: torch.device, threads: int) -> Iterator[None]:
     """How a run computes on the CPU, whatever the machine's number of cores.
 
     One intra-op thread: at these sizes two make a step slower. Denormals flushed to zero: the momentum of
@@ -171,13 +174,13 @@ def cpu_settings(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         torch.set_flush_denormal(False)
 
 

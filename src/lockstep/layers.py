@@ -1,0 +1,117 @@
+"""What a network is made of, forward and backward by hand: linear layers, activations, dropout masks.
+
+Instances lie along the last axis (weights O x I, activations O x B): the orientation that GEMM likes best at
+these shapes.
+
+Shapes: B minibatch, R runs of a stack, G GEMMs of a batch (R, or the blocks of one run's layer), I and O a
+layer's inputs and outputs, P a run's parameters.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+BLOCK_UNITS = 128
+"""Units in a block of a large network's layer, or more where they don't divide its width."""
+
+
+def _relu_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+    torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+
+
+def _sigmoid_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+    torch.ops.aten.sigmoid_backward.grad_input(grad, h, grad_input=grad)
+
+
+def _tanh_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+    torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
+    if kept is not None:  # the others' derivative is 0 where the output is, as a dropped unit's; tanh's is 1
+        grad.mul_(kept)
+
+
+# The activation in place, and its backward in place: d loss/d output becomes d loss/d input, given the
+# output after dropout and which units dropout kept.
+ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[..., None]]] = {
+    nn.ReLU: (torch.relu_, _relu_backward),
+    nn.Sigmoid: (torch.sigmoid_, _sigmoid_backward),
+    nn.Tanh: (torch.tanh_, _tanh_backward),
+}
+
+
+def draw_kept(rate: float, generator: torch.Generator, bits: Tensor, out: Tensor) -> Tensor:
+    """Which units dropout keeps: 1 or 0 each, into `out`, by way of the scratch vector `bits` on the CPU.
+
+    torch.nn.Dropout takes no generator, hence our own draw: 8 random bits a unit where they make `rate`
+    exact, else 16, so that it holds to the nearest 1/65536. Units drawn in two calls are the same as in one.
+
+    Args:
+        bits: int64, a quarter of `out` in length.
+        out: N units on any device, N a multiple of 8.
+    """
+    lane, values = (torch.int8, 256) if (rate * 256).is_integer() else (torch.int16, 65536)
+    drawn = bits[: len(out) * lane.itemsize // 8].random_(-(2**63), None, generator=generator).view(lane)
+    return out.copy_(drawn.ge_(round(rate * values) - values // 2))
+
+
+def n_blocks(n_units: int) -> int:
+    """Into how many equal blocks, of BLOCK_UNITS or more, a layer is cut."""
+    return max(n for n in range(1, max(1, n_units // BLOCK_UNITS) + 1) if n_units % n == 0)
+
+
+class Layer:
+    """A linear layer of every run of a stack: views of its parameters and gradients, minibatch buffers.
+
+    Biases are the weights of one more input that is always 1, so that GEMM adds them, and sums their
+    gradients, along with the rest. J is I, that input, and zeros up to an aligned width.
+
+    Args:
+        w_RxOxJ, grad_RxOxJ: parameters and gradients.
+        n_in: I.
+        alpha: dropout's 1 / (1 - rate) of the inputs; 1 where nothing was dropped.
+        blocks: of the layer's units, each a GEMM of its own; 1 where there are several runs.
+    """
+
+    def __init__(self, w_RxOxJ: Tensor, grad_RxOxJ: Tensor, n_in: int, alpha: float, blocks: int) -> None:
+        self.n_runs, self.n_out, self.width = w_RxOxJ.shape
+        self.n_in, self.n_gemms = n_in, self.n_runs * blocks
+        self.blocks, self.alpha = blocks, alpha
+        self.w_RxOxI = w_RxOxJ[:, :, :n_in]
+        self.out_RxOxB = self.out_GxOxB = self.w_RxOxI.new_empty(0)  # a hidden layer's, once allocated
+        self.w1_GxOxI = self._of_gemms(w_RxOxJ)[:, :, : n_in + 1]  # with the biases
+        self.grad_GxOxJ = self._of_gemms(grad_RxOxJ)  # whole, as only what is contiguous is batched
+
+    def allocate(self, n_rows: int, below: "Layer | None") -> None:
+        """Set buffers aside for minibatches of `n_rows` instances, which the layer `below` hands on."""
+        self.grad_RxOxB = self.w_RxOxI.new_zeros(self.n_runs, self.n_out, n_rows)
+        self.grad_GxOxB = self._of_gemms(self.grad_RxOxB)
+        if below is None:
+            return
+        in_RxJxB = self.w_RxOxI.new_zeros(self.n_runs, self.width, n_rows)
+        in_RxJxB[:, self.n_in] = 1 / self.alpha  # GEMM's alpha makes it 1
+        below.out_RxOxB = in_RxJxB[:, : self.n_in]
+        below.out_GxOxB = below._of_gemms(below.out_RxOxB)
+        self.in1_GxIxB = in_RxJxB[:, : self.n_in + 1].expand(self.n_gemms, -1, -1)
+        self.in_GxBxJ = in_RxJxB.transpose(1, 2).expand(self.n_gemms, -1, -1)
+        # The way back is one GEMM for each block of the layer below.
+        w_RxIxO = self.w_RxOxI.transpose(1, 2)
+        self.back_w_GxIxO = w_RxIxO.view(below.blocks, -1, self.n_out) if below.blocks > 1 else w_RxIxO
+        self.back_grad_GxOxB = self.grad_RxOxB.expand(below.n_gemms, -1, -1)
+        self.below_grad_GxIxB = below.grad_GxOxB
+
+    def forward(self, in1_GxIxB: Tensor, out_GxOxB: Tensor) -> None:
+        """The layer's outputs, before the activation."""
+        torch.baddbmm(out_GxOxB, self.w1_GxOxI, in1_GxIxB, beta=0, alpha=self.alpha, out=out_GxOxB)
+
+    def accumulate(self, in_GxBxJ: Tensor, keep: float) -> None:
+        """The parameters' gradients, on top of `keep` times what stands there."""
+        self.grad_GxOxJ.baddbmm_(self.grad_GxOxB, in_GxBxJ, beta=keep, alpha=self.alpha)
+
+    def backward(self) -> None:
+        """d loss/d input, before dropout, into the gradients of the layer below."""
+        below = self.below_grad_GxIxB
+        torch.baddbmm(below, self.back_w_GxIxO, self.back_grad_GxOxB, beta=0, alpha=self.alpha, out=below)
+
+    def _of_gemms(self, of_runs: Tensor) -> Tensor:
+        """R x O x ... as G x O / blocks x ..."""
+        return of_runs if self.blocks == 1 else of_runs.view(self.n_gemms, -1, of_runs.shape[2])

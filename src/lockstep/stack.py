@@ -1,0 +1,245 @@
+"""Runs whose networks have the same shapes, stepped by the same kernels.
+
+What makes a step quick, measured on the workshop's networks (benchmarks/RESULTS.md):
+- small networks are stacked: one batched GEMM, one activation, one softmax for all of them;
+- a large network's wide layers are cut into blocks of units, which caches like and idle cores can share;
+- gradients accumulate by GEMM right into the momentum, dropout's scale is left to GEMM's alpha;
+- minibatches are gathered, masks drawn, losses and accuracies worked out, for a stretch of steps at once;
+- nothing is allocated, and views are made once.
+
+Each GEMM of a batch has the shape it would have were its run alone, and so has all else that a kernel is
+told: scalars, alignment. So a run's numbers don't depend on those it is stacked with.
+
+Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R runs of a stack, O and I a
+layer's outputs and inputs, P a run's parameters.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lockstep import optim
+from lockstep.config import AdamConfig, SGDConfig
+from lockstep.layers import ACTIVATIONS, Layer, draw_kept, n_blocks
+from lockstep.models import LogisticRegression, MultilayerPerceptron
+
+INSTANCES_AT_ONCE = 1024
+"""Instances of a stretch: 16 of the workshop's minibatches. More gains nothing and takes memory."""
+
+STACK_BYTES = 2**20
+"""Parameters and gradients of a stack on the CPU: half the level-2 cache of a core, as that is in 2026."""
+
+DEVICE_STACK_BYTES = 2**30
+"""Likewise on a GPU, where every stack costs its own kernel launches."""
+
+ALIGNMENT = 16
+"""Every row of weights starts at a multiple of so many elements: 64 bytes in float32, which is a cache line
+and an AVX-512 vector. So kernels meet the same alignment in every run of a stack."""
+
+Network = LogisticRegression | MultilayerPerceptron
+
+
+def steps_at_once(n_rows: int) -> int:
+    """How many steps on minibatches of `n_rows` instances make a stretch."""
+    return max(1, INSTANCES_AT_ONCE // n_rows)
+
+
+def _aligned(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+class Stretch:
+    """The next minibatches of one size, gathered once for all runs.
+
+    Attributes:
+        n_steps: T, up to `steps_at_once`; of the buffers, which are always that long, the first T count.
+        x1_TxFxB: the instances, with one more feature that is always 1.
+        x_TxBxJ: the same the other way round, with zeros up to an aligned width.
+        y_TxB: their classes.
+        target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
+    """
+
+    def __init__(self, n_rows: int, n_classes: int, x_NxF: Tensor) -> None:
+        self.n_rows, self.n_steps = n_rows, 0
+        n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
+        self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, _aligned(n_features + 1))
+        self.x_TxBxJ[:, :, n_features] = 1
+        self.x1_TxFxB = x_NxF.new_ones(n_steps, n_features + 1, n_rows)
+        self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
+        self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows)
+
+    def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
+        """Take the instances at `indices_TxB`."""
+        self.n_steps = n_steps = len(indices_TxB)
+        x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
+        torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
+        self.x1_TxFxB[:n_steps, :-1].copy_(x_TxBxF.transpose(1, 2))
+        self.y_TxB[:n_steps] = y_N[indices_TxB]
+        target_TxCxB = self.target_TxCxB[:n_steps].zero_()
+        target_TxCxB.scatter_(1, self.y_TxB[:n_steps, None], -1 / self.n_rows)
+
+
+class Run:
+    """One run of the array: its network, whose parameters lie flat in a stack, its optimizer, its masks.
+
+    Attributes:
+        kernels: runs that agree in it can be stacked: shapes, and the scalars that their kernels share.
+        per_stack: how many runs like this one may be stacked.
+        params_P: all parameters, layer by layer: O x J, a row the weights of an output, its bias, padding.
+    """
+
+    def __init__(
+        self, network: Network, optim_config: SGDConfig | AdamConfig, dropout_generator: torch.Generator
+    ) -> None:
+        self.network, self.dropout_generator = network, dropout_generator
+        if isinstance(network, LogisticRegression):
+            self._stored = [(network.W, network.W.data.t(), network.b)]
+            self.rate, self.activation = 0.0, None
+        else:
+            linear = [*network.hidden, network.output]
+            self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
+            self.rate, self.activation = network.dropout.p, type(network.activation)
+        self.shapes = [(w_OxI.shape[0], w_OxI.shape[1]) for _, w_OxI, _ in self._stored]
+        self.params_P = torch.cat(
+            [
+                nn.functional.pad(
+                    torch.column_stack([w_OxI, bias.data]), (0, _aligned(n_in + 1) - n_in - 1)
+                ).flatten()
+                for (_, w_OxI, bias), (_, n_in) in zip(self._stored, self.shapes, strict=True)
+            ]
+        )
+        self.optimizer = optim.build(optim_config, self.params_P)
+        self.kernels: Hashable = (tuple(self.shapes), self.activation, self.rate, self.optimizer.keep)
+        limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
+        self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
+
+    def matrices(self, flat_XxP: Tensor) -> list[Tensor]:
+        """Each layer's part of flat parameters, or of anything laid out like them, as X x O x J."""
+        sizes = [n_out * _aligned(n_in + 1) for n_out, n_in in self.shapes]
+        return [
+            part.view(*part.shape[:-1], n_out, -1)
+            for part, (n_out, _) in zip(torch.split(flat_XxP, sizes, dim=-1), self.shapes, strict=True)
+        ]
+
+    def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
+        """Let parameters and gradients live in a stack's row; the network's parameters are views of it."""
+        self.params_P = params_P.copy_(self.params_P)
+        self.optimizer.move_to(params_P, grad_P)
+        for (weight, _, bias), (_, n_in), w_OxJ in zip(
+            self._stored, self.shapes, self.matrices(params_P), strict=True
+        ):
+            data = w_OxJ[:, :n_in]
+            weight.data = data.t() if isinstance(self.network, LogisticRegression) else data
+            bias.data = w_OxJ[:, n_in]
+
+
+class Stack:
+    """R runs that agree in `Run.kernels`, up to `Run.per_stack` of them."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        first = runs[0]
+        params_RxP = first.params_P.new_zeros(len(runs), len(first.params_P))
+        grads_RxP = torch.zeros_like(params_RxP)
+        for run, params_P, grad_P in zip(runs, params_RxP, grads_RxP, strict=True):
+            run.move_to(params_P, grad_P)
+        self._keep = first.optimizer.keep
+        if first.activation is not None:
+            self._activate_, self._activation_backward_ = ACTIVATIONS[first.activation]
+        self._layers = [
+            Layer(
+                w_RxOxJ,
+                grad_RxOxJ,
+                n_in,
+                alpha=1 / (1 - first.rate) if index else 1.0,
+                blocks=n_blocks(n_out) if first.per_stack == 1 else 1,  # the same whoever is beside it
+            )
+            for index, (w_RxOxJ, grad_RxOxJ, (n_out, n_in)) in enumerate(
+                zip(first.matrices(params_RxP), first.matrices(grads_RxP), first.shapes, strict=True)
+            )
+        ]
+        self._stretch: Stretch | None = None
+
+    def train(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
+        """A step of every run on each minibatch of the stretch: forward, backward, update.
+
+        Returns:
+            Mean cross-entropy and accuracy of each minibatch before its update, R x T each, float64.
+        """
+        if stretch is not self._stretch:
+            self._allocate(stretch)
+        self._draw(stretch.n_steps)
+        for step in range(stretch.n_steps):
+            self._step(step)
+        return self._measured(stretch)
+
+    def _allocate(self, stretch: Stretch) -> None:
+        """Buffers for minibatches of the stretch's size, and what every step needs of them as views."""
+        self._stretch = stretch
+        n_runs, n_rows, n_steps = len(self.runs), stretch.n_rows, len(stretch.y_TxB)
+        for below, layer in zip([None, *self._layers], self._layers, strict=False):
+            layer.allocate(n_rows, below)
+        first, last = self._layers[0], self._layers[-1]
+        logits_TxRxCxB = first.w_RxOxI.new_empty(n_steps, n_runs, last.n_out, n_rows)
+        self._logits_TxRxCxB = logits_TxRxCxB
+        # What a step on minibatch t reads and writes.
+        self._x1_TxGxFxB = [x_FxB.expand(first.n_gemms, -1, -1) for x_FxB in stretch.x1_TxFxB]
+        self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
+        self._target_TxCxB = list(stretch.target_TxCxB)
+        self._step_logits_RxCxB = list(logits_TxRxCxB)
+        self._step_logits_GxCxB = [
+            logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
+        ]
+        self._kept_TxL: list[list[Tensor | None]] = [[None] * len(self._layers) for _ in range(n_steps)]
+        if not self.runs[0].rate:
+            return
+        # A step's draws: the units of each hidden layer in turn.
+        shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]]
+        sizes = [_aligned(units * rows) for units, rows in shapes]
+        self._kept_RxTxU = logits_TxRxCxB.new_empty(n_runs, n_steps, sum(sizes))
+        self._bits = torch.empty(n_steps * sum(sizes) // 4, dtype=torch.int64)
+        for step in range(n_steps):
+            for index, flat_RxU in enumerate(torch.split(self._kept_RxTxU[:, step], sizes, dim=1)):
+                units, rows = shapes[index]
+                self._kept_TxL[step][index] = flat_RxU[:, : units * rows].view(n_runs, units, rows)
+
+    def _draw(self, n_steps: int) -> None:
+        """Draw the masks of the next `n_steps` minibatches, each run's from its own generator."""
+        if self.runs[0].rate:
+            for run, kept_TxU in zip(self.runs, self._kept_RxTxU, strict=True):
+                draw_kept(run.rate, run.dropout_generator, self._bits, out=kept_TxU[:n_steps].view(-1))
+
+    def _step(self, step: int) -> None:
+        layers, kept_L, keep = self._layers, self._kept_TxL[step], self._keep
+        last = layers[-1]
+        in1_GxIxB = self._x1_TxGxFxB[step]
+        for index, layer in enumerate(layers[:-1]):
+            layer.forward(in1_GxIxB, layer.out_GxOxB)
+            self._activate_(layer.out_RxOxB)
+            if (kept := kept_L[index]) is not None:
+                layer.out_RxOxB.mul_(kept)
+            in1_GxIxB = layers[index + 1].in1_GxIxB
+        logits_RxCxB = self._step_logits_RxCxB[step]
+        last.forward(in1_GxIxB, self._step_logits_GxCxB[step])
+
+        # d loss/d logits = (softmax - one-hot) / B.
+        target_CxB = self._target_TxCxB[step]
+        torch.softmax(logits_RxCxB, 1, out=last.grad_RxOxB)
+        torch.add(target_CxB, last.grad_RxOxB, alpha=1 / target_CxB.shape[1], out=last.grad_RxOxB)
+        for index in range(len(layers) - 1, 0, -1):
+            layer, below = layers[index], layers[index - 1]
+            layer.accumulate(layer.in_GxBxJ, keep)
+            layer.backward()
+            self._activation_backward_(below.grad_RxOxB, below.out_RxOxB, kept_L[index - 1])
+        layers[0].accumulate(self._x_TxGxBxJ[step], keep)
+        for run in self.runs:
+            run.optimizer.step()
+
+    def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
+        logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
+        y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
+        loss_TxRxB = nn.functional.cross_entropy(logits_TxRxCxB.transpose(1, 2), y_TxRxB, reduction="none")
+        correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes ten times as long
+        loss_TxR, accuracy_TxR = (of_TxRxB.double().mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))
+        return loss_TxR.t(), accuracy_TxR.t()
