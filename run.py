@@ -11,8 +11,11 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))  # run.py works without an install, and finds our launcher
 os.environ["LOCKSTEP_ROOT"] = str(ROOT)  # conf/ puts all outputs below it, wherever the command starts
 
+from lockstep import command  # noqa: E402
+
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+@command.in_lockstep
 def main(composed: DictConfig) -> float:
     """Train and record the run that Hydra composed; returns the accuracy that sweepers maximise."""
     from lockstep.sweep import train_one
@@ -21,6 +24,4 @@ def main(composed: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    from lockstep import command
-
     sys.exit(command.run(main, ROOT / "conf"))

@@ -38,7 +38,7 @@ def test_workshop_settings_reach_the_workshops_accuracy(mnist, model, least):
         optim=SGDConfig(name="sgd", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0),
         data=STREAM,
         trainer=TrainerConfig(epochs=10, device="cpu", precision="float32", log_every=50),
-        tracking=TrackingConfig(uri="unused", experiment="unused"),
+        tracking=TrackingConfig(uri="unused", experiment="unused", pictures="all"),
         seed=0,
     )
     [run] = train([config], mnist)

@@ -169,6 +169,24 @@ def test_any_mix_of_runs_equals_each_run_alone(runs):
         assert_equal(module, reference)
 
 
+@pytest.mark.parametrize("family", ["logreg", "mlp"])
+def test_bfloat16_gemms_round_to_8_bits_and_leave_float32_weights(problem, family, size):
+    x, y = problem
+    x, modules = x.float(), [module_of(FAMILIES[family], 3).float() for _ in range(3)]
+    loss = {}
+    for module, dtype in zip(modules, (torch.float32, torch.bfloat16, torch.float64), strict=True):
+        module = module.double() if dtype == torch.float64 else module
+        generator = torch.Generator().manual_seed(5)
+        array = TrainingArray([module], [OPTIMS["sgd-decay"]], [generator], matmul_dtype=dtype)
+        loss[dtype] = array.train(x.to(dtype), y, [torch.arange(50)] * 20)[0][0]
+    exact, rough = loss[torch.float64], loss[torch.bfloat16]
+    assert (loss[torch.float32] - exact).abs().max() < 1e-5
+    # A unit in the last place of bfloat16 is 2 ** -8 of a value; 20 steps add up to a few of them.
+    assert 1e-5 < (rough - exact).abs().max() < 0.03
+    assert {p.dtype for p in modules[1].parameters()} == {torch.float32}
+    assert rough[-1] < rough[0]
+
+
 def test_the_workshops_layers_are_cut_in_blocks_that_divide_them():
     assert [n_blocks(n_units) for n_units in (10, 100, 128, 255, 256, 300, 512, 1000, 997)] == [
         1,

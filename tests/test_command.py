@@ -1,5 +1,6 @@
 """Commands as real processes: what they print, write and record, and how they end."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -168,23 +169,70 @@ def test_a_diverged_run_fails_with_its_reason_and_the_others_finish(clone):
     assert artifacts == {a for a in ARTIFACTS if not a.startswith(("pca/", "model/"))}
 
 
+def workers_of(pid):
+    """The processes that train for a command."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            if int(lines["PPid"]) == pid and "loky" in (status.parent / "cmdline").read_text():
+                found.add(int(status.parent.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def a_sweep_under_way(clone):
+    """A sweep whose first run has finished, while its second will train for long: process, its workers."""
+    with (clone.root / "printed").open("w") as printed:
+        process = clone.start("-m", "data=digits", "trainer.epochs=1,100000", "model=logreg", stdout=printed)
+
+    def first_is_recorded():
+        if "epochs=100000" not in (clone.root / "printed").read_text():
+            return False
+        return {"FINISHED", "RUNNING"} == {run.info.status for run in runs_of(clone.store, "digits")[2]}
+
+    until(first_is_recorded)
+    workers = workers_of(process.pid)
+    assert len(workers) >= 2
+    return process, workers
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_killed_sweep_says_so_in_the_store(clone, sent, code):
-    process = clone.start("-m", "data=digits", "trainer.epochs=1,100000", "model=logreg")
-    deadline = time.monotonic() + 120
-    for line in process.stdout:  # the second run is training
-        if "100000" in line or time.monotonic() > deadline:
-            break
+    process, workers = a_sweep_under_way(clone)
     process.send_signal(sent)
-    with process:  # closes its pipes
-        process.stdout.read()
-        assert process.wait(timeout=30) == code
-    _, [parent], runs = runs_of(clone.store, "digits")
+    assert process.wait(timeout=60) == code
+    assert not any(alive(pid) for pid in workers)
+    client, [parent], runs = runs_of(clone.store, "digits")
     assert {run.info.run_name: run.info.status for run in runs} == {
         "epochs=1": "FINISHED",
         "epochs=100000": "KILLED",
     }
     assert parent.info.status == "KILLED"
+    # All that was printed is in the store.
+    [killed] = [run for run in runs if run.info.status == "KILLED"]
+    printed = (clone.root / "printed").read_text().count("epochs=100000  epoch")
+    assert len(client.get_metric_history(killed.info.run_id, "test/loss")) == printed
+
+
+def test_workers_end_with_the_process_that_started_them_however_it_ends(clone):
+    process, workers = a_sweep_under_way(clone)
+    process.kill()
+    process.wait()
+    until(lambda: not any(alive(pid) for pid in workers), seconds=30)
 
 
 def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):

@@ -3,8 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from lockstep.compose import compose_jobs
+from lockstep.compose import SweepComposer, compose_jobs
 from lockstep.config import Refused
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -17,6 +25,10 @@ def root(monkeypatch, tmp_path):
     return tmp_path
 
 
+def configs_of(arguments, multirun=False):
+    return [job.config for job in compose_jobs(CONF, arguments, multirun).jobs]
+
+
 def refusal(*arguments, multirun=False):
     with pytest.raises(Refused) as caught:
         compose_jobs(CONF, arguments, multirun)
@@ -24,7 +36,7 @@ def refusal(*arguments, multirun=False):
 
 
 def test_defaults_are_the_workshops(root):
-    [config] = compose_jobs(CONF, [], multirun=False)
+    [config] = configs_of([], multirun=False)
     assert config.params() == {
         "data": "mnist",
         "data.batch_size": 64,
@@ -45,6 +57,7 @@ def test_defaults_are_the_workshops(root):
         "optim.weight_decay": 0.0,
         "seed": 0,
         "tracking.experiment": "mnist",
+        "tracking.pictures": "all",
         "trainer.device": "cpu",
         "trainer.epochs": 10,
         "trainer.log_every": 50,
@@ -55,15 +68,15 @@ def test_defaults_are_the_workshops(root):
 
 def test_tracking_uri_of_the_environment_is_honoured_and_the_command_line_beats_it(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5555")
-    [config] = compose_jobs(CONF, [], multirun=False)
+    [config] = configs_of([], multirun=False)
     assert config.tracking.uri == "http://127.0.0.1:5555"
-    [config] = compose_jobs(CONF, ["tracking.uri=sqlite:///mine.db"], multirun=False)
+    [config] = configs_of(["tracking.uri=sqlite:///mine.db"], multirun=False)
     assert config.tracking.uri == "sqlite:///mine.db"
 
 
 def test_a_sweep_is_the_product_of_its_values_in_hydras_order():
     arguments = ["model.hidden_dim1=128,256", "optim.lr=1e-2,1e-3"]
-    configs = compose_jobs(CONF, arguments, multirun=True)
+    configs = configs_of(arguments, multirun=True)
     assert [(c.model.hidden_dim1, c.optim.lr) for c in configs] == [
         (128, 0.01),
         (128, 0.001),
@@ -74,23 +87,23 @@ def test_a_sweep_is_the_product_of_its_values_in_hydras_order():
 
 
 def test_hydra_mode_multirun_is_a_sweep_too():
-    assert len(compose_jobs(CONF, ["hydra.mode=MULTIRUN", "seed=range(0,3)"], multirun=False)) == 3
+    assert len(configs_of(["hydra.mode=MULTIRUN", "seed=range(0,3)"], multirun=False)) == 3
 
 
 def test_hidden_dims_can_be_given_outright_at_any_depth():
-    [config] = compose_jobs(CONF, ["model.hidden_dims=[512,256,128]"], multirun=False)
+    [config] = configs_of(["model.hidden_dims=[512,256,128]"], multirun=False)
     assert (config.model.hidden_dims, config.model.hidden_dim1, config.model.hidden_dim2) == (
         (512, 256, 128),
         512,
         256,
     )
-    [config] = compose_jobs(CONF, ["model.hidden_dims=[512]"], multirun=False)
+    [config] = configs_of(["model.hidden_dims=[512]"], multirun=False)
     assert (config.model.hidden_dim1, config.model.hidden_dim2) == (512, None)
 
 
 @pytest.mark.parametrize(("preset", "model"), [("workshop_logreg", "logreg"), ("workshop_mlp", "mlp")])
 def test_presets(preset, model):
-    [config] = compose_jobs(CONF, [f"experiment={preset}"], multirun=False)
+    [config] = configs_of([f"experiment={preset}"], multirun=False)
     assert (config.model.name, config.optim.name, config.data.name) == (model, "sgd", "mnist")
 
 
@@ -99,9 +112,7 @@ def test_presets(preset, model):
 @pytest.mark.parametrize("model", ["logreg", "mlp"])
 def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model):
     path = ["data.path=my.npz"] if option == "arrays" else []
-    [config] = compose_jobs(
-        CONF, [f"data={option}", f"optim={optim}", f"model={model}", *path], multirun=False
-    )
+    [config] = configs_of([f"data={option}", f"optim={optim}", f"model={model}", *path])
     assert (config.data.name, config.optim.name, config.model.name) == (option, optim, model)
 
 
@@ -236,7 +247,8 @@ def test_a_configs_own_sweep_is_seen(tmp_path):
     own = "defaults: [basic]\nparams: {seed: 'range(0,3)', optim.momentum: 2}\n"
     (tmp_path / "hydra" / "sweeper" / "mine.yaml").write_text(own)
     arguments = ["hydra/sweeper=mine", "optim.lr=0.1,0.2", "optim.momentum=0.5"]
-    configs = compose_jobs(CONF, arguments, multirun=True, config_dir=tmp_path)
+    jobs = compose_jobs(CONF, arguments, multirun=True, config_dir=tmp_path).jobs
+    configs = [job.config for job in jobs]
     assert [(c.seed, c.optim.lr) for c in configs] == [(s, lr) for s in range(3) for lr in (0.1, 0.2)]
     with pytest.raises(Refused, match=r"optim.momentum=2: must be less than 1"):
         compose_jobs(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
@@ -259,4 +271,97 @@ def test_composed_alike_by_hydra_itself():
     arguments = ["optim=adamw", "data=digits", "optim.lr=0.003", "model.hidden_dim2=50", "seed=4"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         expected = RunConfig.of(compose("config", arguments))
-    assert compose_jobs(CONF, arguments, multirun=False) == [expected]
+    assert configs_of(arguments) == [expected]
+
+
+def test_overrides_of_each_job_and_the_number_of_workers_are_kept():
+    asked = compose_jobs(CONF, ["seed=0,1", "optim.lr=1e-2", "hydra.launcher.n_jobs=3"], multirun=True)
+    assert [job.overrides for job in asked.jobs] == [
+        ("seed=0", "optim.lr=0.01"),
+        ("seed=1", "optim.lr=0.01"),
+    ]
+    assert asked.n_jobs == 3
+    assert compose_jobs(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
+    assert refusal("hydra.launcher.n_jobs=0", multirun=True) == [
+        "hydra.launcher.n_jobs=0: needs a worker or more; -1 for one a core"
+    ]
+
+
+def of_hydra(loader, master, overrides):
+    try:
+        return loader.load_sweep_config(master, overrides)
+    except HydraException as error:
+        return str(error)
+
+
+def of_ours(composer, overrides):
+    try:
+        return composer.compose(overrides)
+    except HydraException as error:
+        return str(error)
+
+
+OVERRIDES = st.one_of(
+    st.sampled_from(
+        [
+            *("model=logreg", "model=mlp", "optim=adam", "data=digits", "experiment=workshop_mlp"),
+            *("optim.momentum=0.5", "optim.betas=[0.8,0.9]", "model.hidden_dims=[3,4]", "model.dropout=0"),
+            *("+note=x", "++seed=3", "~trainer.log_every", "+model.extra=1", "optim@second=adam", "nope=1"),
+            *(
+                "trainer.device='cpu'",
+                "tracking.experiment=${data.name}-${seed}",
+                "data.shuffle_seed=${seed}",
+            ),
+            *(
+                "tracking.experiment='a b'",
+                "model.hidden_dim1=null",
+                "data.drop_last=false",
+                "optim={lr:0.5}",
+            ),
+            *("hydra.job.name=other", "trainer={epochs:2}", "seed=1e3", "model.activation=tanh"),
+        ]
+    ),
+    st.builds("optim.lr={}".format, st.floats(1e-9, 1e9)),
+    st.builds("seed={}".format, st.integers(0, 10**20)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(OVERRIDES, max_size=4), min_size=1, max_size=3))
+def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
+    setup_globals()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", ["hydra.launcher.n_jobs=2"], RunMode.MULTIRUN)
+        composer, folder = SweepComposer(loader, master), master.hydra.sweep.dir
+        for overrides in sweep:
+            ours, hydras = of_ours(composer, overrides), of_hydra(loader, master, overrides)
+            if isinstance(hydras, str):
+                assert ours == hydras
+                continue
+            assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
+            assert ours.hydra.sweep.dir == hydras.hydra.sweep.dir == folder  # the same ${now:}
+
+
+def test_each_choice_of_groups_is_composed_once():
+    class Counting:
+        def __init__(self, loader):
+            self.loader, self.composed = loader, 0
+
+        def __getattr__(self, name):
+            return getattr(self.loader, name)
+
+        def load_sweep_config(self, *args):
+            self.composed += 1
+            return self.loader.load_sweep_config(*args)
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = Counting(GlobalHydra.instance().config_loader())
+        composer = SweepComposer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
+        for seed in range(20):
+            composed = composer.compose([f"optim={'adam' if seed % 2 else 'sgd'}", f"seed={seed}"])
+            assert (composed.seed, composed.hydra.job.override_dirname) == (
+                seed,
+                f"optim={'adam' if seed % 2 else 'sgd'},seed={seed}",
+            )
+    assert loader.composed == 2

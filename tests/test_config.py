@@ -17,7 +17,7 @@ TREE = {
         "root": None,
     },
     "trainer": {"epochs": 1, "device": "cpu", "precision": "float32", "log_every": 50},
-    "tracking": {"uri": "postgresql://me:secret@host/db", "experiment": "mnist"},
+    "tracking": {"uri": "postgresql://me:secret@host/db", "experiment": "mnist", "pictures": "all"},
     "seed": 0,
 }
 

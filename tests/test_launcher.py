@@ -1,15 +1,74 @@
+"""The plugins as Hydra sees them; what they make of real sweeps, test_command.py asks real processes."""
+
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, LauncherTestSuite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def test_hydra_discovers_the_launcher():
-    assert "LockstepLauncher" in {plugin.__name__ for plugin in Plugins.instance().discover(Launcher)}
+def test_hydra_discovers_the_plugins():
+    found = {plugin.__name__ for kind in (Launcher, Sweeper) for plugin in Plugins.instance().discover(kind)}
+    assert {"LockstepLauncher", "LockstepSweeper"} <= found
+
+
+# The suites name no version_base, as of old.
+OLD = pytest.mark.filterwarnings(
+    "ignore:(?s).*(Future Hydra versions|version_base parameter|Support for .yml)"
+)
+
+# Hydra's own suites bring task functions of their own: they hold the launcher to how jobs are composed,
+# numbered, given their folders and returned.
+
+
+@OLD
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"), [("lockstep", []), ("lockstep", ["hydra/sweeper=lockstep"])]
+)
+class TestHydrasSuite(LauncherTestSuite):
+    pass
+
+
+@OLD
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    [("lockstep", ["hydra/sweeper=lockstep", "hydra.sweeper.max_batch_size=2"])],
+)
+class TestHydrasSuiteOfBatches(BatchedSweeperTestSuite):
+    pass
+
+
+@OLD
+def test_batches_after_one_with_a_failure_run_too(hydra_sweep_runner, tmpdir):
+    ran = []
+
+    def task(config):
+        ran.append(config.seed)
+        if config.seed == 1:
+            raise ValueError("seed 1 is bad")
+        return config.seed
+
+    runner = hydra_sweep_runner(
+        calling_file=None,
+        calling_module="hydra.test_utils.a_module",
+        config_path=None,
+        config_name=None,
+        task_function=task,
+        overrides=[
+            *("hydra/launcher=lockstep", "hydra/sweeper=lockstep", "hydra.sweeper.max_batch_size=2"),
+            "+seed=range(0,5)",
+        ],
+        temp_dir=tmpdir,
+    )
+    with pytest.raises(ValueError, match="seed 1 is bad"), runner:
+        pass
+    assert ran == [0, 1, 2, 3, 4]
 
 
 def test_discovery_loads_neither_torch_nor_mlflow():

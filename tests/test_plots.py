@@ -178,8 +178,14 @@ def clouds(instances: int, classes: int) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def drawn(axes: Axes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    (scatter,) = [item for item in axes.collections if isinstance(item, PathCollection)]
-    return np.asarray(scatter.get_offsets()), scatter.get_facecolors()[:, :3]
+    """The points and their colours, in the order in which they are drawn."""
+    for scatter in axes.collections:  # of many classes
+        if isinstance(scatter, PathCollection):
+            return np.asarray(scatter.get_offsets()), scatter.get_facecolors()[:, :3]
+    if not axes.lines:
+        return np.empty((0, 2)), np.empty((0, 3))
+    colors = [line.get_color()[:3] for line in axes.lines for _ in line.get_xdata()]
+    return np.concatenate([line.get_xydata() for line in axes.lines]), np.reshape(colors, (-1, 3))
 
 
 def assert_drawn_in(axes: Axes, points: NDArray[np.float32], colors: NDArray[np.float64]) -> None:
@@ -201,17 +207,16 @@ def test_plane_draws_each_instance_in_the_colour_of_its_class(classes: int, pale
     assert legend_texts(figure) == names
     markers = figure.axes[0].get_legend().legend_handles
     np.testing.assert_allclose([to_rgba(marker.get_color()) for marker in markers], colors)
-    (scatter,) = figure.axes[0].collections
-    assert min(marker.get_markersize() for marker in markers) > scatter.get_sizes()[0] ** 0.5
+    assert min(marker.get_markersize() for marker in markers) > figure.axes[0].lines[0].get_markersize()
     assert_nothing_is_cut_off(figure)
 
 
 @pytest.mark.parametrize(("instances", "area"), [(10, 16), (6000, 5), (60_000, 2.5)])
 def test_markers_are_the_smaller_the_more_there_are(instances: int, area: float) -> None:
     points, y = clouds(instances, 10)
-    (scatter,) = plots.plane(points, y, DIGITS, (0.5, 0.5), "").axes[0].collections
-    assert scatter.get_sizes() == [area]
-    assert scatter.get_linewidths() == [0]
+    dots = plots.plane(points, y, DIGITS, (0.5, 0.5), "").axes[0].lines
+    assert [dot.get_markersize() ** 2 for dot in dots] == pytest.approx([area] * len(dots))
+    assert {dot.get_markeredgewidth() for dot in dots} == {0}
 
 
 def test_plane_of_many_classes_has_a_scale_for_a_legend() -> None:

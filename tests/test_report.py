@@ -9,18 +9,27 @@ from test_train import LOGREG, MLP, run_config
 
 from lockstep.data import load
 from lockstep.models import build
-from lockstep.report import Outcome, RunFailed, history_table, leaderboard, write_artifacts
+from lockstep.report import (
+    Outcome,
+    RunFailed,
+    add_data_pictures,
+    draw_data,
+    draw_run,
+    history_table,
+    leaderboard,
+    write_run,
+)
 from lockstep.train import Evaluation, History, train
 
 
 def history(test=(), val=()):
     evaluations = [Evaluation(2 * i + 2, "test", 1 - a, a) for i, a in enumerate(test)]
     evaluations += [Evaluation(2 * i + 2, "val", 1 - a, a) for i, a in enumerate(val)]
-    return History(np.array([2.5, 1.5]), np.array([0.25, 0.5]), evaluations)
+    return History(np.array([2.5, 1.5]), np.array([0.25, 0.5]), evaluations, seconds=1.25)
 
 
 def outcome(name, test=(), val=(), status="FINISHED", reason=""):
-    return Outcome(run_config(), name, f"id-{name}", status, history(test, val), 1.25, reason)
+    return Outcome(run_config(), name, f"id-{name}", status, history(test, val), reason)
 
 
 def shown(outcomes):
@@ -79,7 +88,12 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     config = run_config(model, epochs=1, precision=precision, val_size=50)
     dataset = load(config.data)
     [run] = train([config], dataset)
-    write_artifacts(run, dataset, "a name", tmp_path)
+    of_data, tmp_path = tmp_path / "of data", tmp_path / "run"
+    tmp_path.mkdir()
+    write_run(run, tmp_path)
+    draw_run(run, dataset, "a name", tmp_path)
+    draw_data(dataset, of_data)
+    add_data_pictures(of_data, tmp_path, diverged=False)
     pictures = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")}
     assert pictures == {"samples.png", "curves/loss.png", "curves/accuracy.png"} | {
         f"pca/{space}.png" for space in spaces
@@ -92,5 +106,5 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     weights = torch.load(tmp_path / "model" / "state_dict.pt", weights_only=True)
     assert all(tensor.is_contiguous() for tensor in weights.values())
     module.load_state_dict(weights)
-    for kept, trained in zip(module.parameters(), run.module.parameters(), strict=True):
+    for kept, trained in zip(module.parameters(), run.network.parameters(), strict=True):
         assert torch.equal(kept, trained)

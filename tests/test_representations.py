@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lockstep.representations import planes
+from lockstep.representations import hidden_planes, input_plane
 
 
 def reference(x_NxF: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -29,7 +29,7 @@ def spread(instances: int, features: int, seed: int = 0) -> torch.Tensor:
 
 
 def assert_is_reference(x_NxF: torch.Tensor) -> None:
-    (plane,) = planes(x_NxF, [])
+    plane = input_plane(x_NxF)
     points, ratio = reference(x_NxF)
     signs = np.sign((points * plane.points_Nx2).sum(axis=0))
     np.testing.assert_allclose(plane.points_Nx2, points * signs, rtol=1e-3, atol=1e-3 * points.std())
@@ -45,7 +45,7 @@ def test_planes_are_those_of_a_float64_svd(instances: int, features: int) -> Non
     if instances > 2:
         assert_is_reference(x)
     else:  # two instances lie on a line: the second component is rounding, in the reference as well
-        (plane,) = planes(x, [])
+        plane = input_plane(x)
         points, _ = reference(x)
         np.testing.assert_allclose(np.abs(plane.points_Nx2[:, 0]), np.abs(points[:, 0]), rtol=1e-3)
         np.testing.assert_allclose(plane.explained_variance_ratio, (1, 0), atol=1e-6)
@@ -63,7 +63,7 @@ def test_values_all_negative() -> None:
 @pytest.mark.parametrize("features", [600, 1100])
 def test_exact_where_no_direction_stands_out(features: int) -> None:
     x = torch.randn(700, features, generator=torch.Generator().manual_seed(0))
-    (plane,) = planes(x, [])
+    plane = input_plane(x)
     np.testing.assert_allclose(plane.explained_variance_ratio, reference(x)[1], rtol=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_an_outlier_as_first_instance_costs_no_digits() -> None:
 @pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e30, 1e36])
 def test_the_ends_of_the_range_of_float32(scale: float) -> None:
     x = spread(100, 10)
-    (plane,), (scaled,) = planes(x, []), planes(x * scale, [])
+    plane, scaled = input_plane(x), input_plane(x * scale)
     accuracy = 0.02 if scale < 1e-38 else 1e-5  # subnormal numbers have few digits
     np.testing.assert_allclose(scaled.explained_variance_ratio, plane.explained_variance_ratio, rtol=accuracy)
     expected = plane.points_Nx2.astype(np.float64) * scale
@@ -89,7 +89,7 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
 
 
 def test_names_and_titles_and_types() -> None:
-    found = planes(spread(20, 5), iter([spread(20, 4, seed=1), spread(20, 3, seed=2)]))
+    found = [input_plane(spread(20, 5)), *hidden_planes(iter([spread(20, 4, seed=1), spread(20, 3, seed=2)]))]
     assert [(plane.name, plane.title) for plane in found] == [
         ("input", "Input space"),
         ("hidden1", "Representation after hidden layer 1"),
@@ -111,20 +111,21 @@ def test_only_one_representation_is_held_in_memory() -> None:
             del activations
             assert held() is None
 
-    assert len(planes(spread(20, 5), hidden_representations())) == 4
+    assert len(hidden_planes(hidden_representations())) == 3
 
 
 def test_the_tensors_stay_as_they_are() -> None:
     x, activations = spread(20, 5), spread(20, 4).requires_grad_()
     before = x.clone(), activations.detach().clone()
-    planes(x, [activations])
+    input_plane(x)
+    hidden_planes([activations])
     assert torch.equal(x, before[0])
     assert torch.equal(activations.detach(), before[1])
 
 
 @pytest.mark.parametrize("features", [40, 1100])
 def test_repeatable_to_the_bit(features: int) -> None:
-    (first,), (second,) = planes(spread(100, features), []), planes(spread(100, features), [])
+    first, second = input_plane(spread(100, features)), input_plane(spread(100, features))
     assert first.points_Nx2.tobytes() == second.points_Nx2.tobytes()
     assert first.explained_variance_ratio == second.explained_variance_ratio
 
@@ -132,16 +133,16 @@ def test_repeatable_to_the_bit(features: int) -> None:
 @pytest.mark.parametrize("features", [40, 1100])
 def test_signs_do_not_depend_on_the_order_of_the_instances(features: int) -> None:
     x = spread(100, features)
-    (plane,) = planes(x, [])
+    plane = input_plane(x)
     for seed in range(5):
         order = torch.randperm(100, generator=torch.Generator().manual_seed(seed))
-        (shuffled,) = planes(x[order], [])
+        shuffled = input_plane(x[order])
         np.testing.assert_allclose(shuffled.points_Nx2, plane.points_Nx2[order.numpy()], atol=1e-2)
 
 
 def test_one_feature_is_the_first_component() -> None:
     x = torch.tensor([[1.0], [2.0], [6.0]])
-    (plane,) = planes(x, [])
+    plane = input_plane(x)
     np.testing.assert_allclose(plane.points_Nx2, [[-2, 0], [-1, 0], [3, 0]], atol=1e-6)
     assert plane.explained_variance_ratio == pytest.approx((1, 0))
 
@@ -162,7 +163,7 @@ def test_one_feature_is_the_first_component() -> None:
     ids=lambda x: f"{tuple(x.shape)} {x.dtype}",
 )
 def test_without_variance_points_and_ratios_are_zero(x_NxF: torch.Tensor) -> None:
-    (plane,) = planes(x_NxF, [])
+    plane = input_plane(x_NxF)
     np.testing.assert_array_equal(plane.points_Nx2, np.zeros((len(x_NxF), 2)))
     assert plane.explained_variance_ratio == (0.0, 0.0)
 
@@ -171,7 +172,7 @@ def test_without_variance_points_and_ratios_are_zero(x_NxF: torch.Tensor) -> Non
 def test_one_direction_only(features: int) -> None:
     x = torch.zeros(40, features)
     x[:, 3] = torch.arange(40.0)
-    (plane,) = planes(x, [])
+    plane = input_plane(x)
     np.testing.assert_allclose(plane.points_Nx2[:, 0], np.arange(40) - 19.5, rtol=1e-5)
     np.testing.assert_allclose(plane.points_Nx2[:, 1], 0, atol=1e-4)
     assert plane.explained_variance_ratio == pytest.approx((1, 0), abs=1e-6)
@@ -179,22 +180,22 @@ def test_one_direction_only(features: int) -> None:
 
 def test_instances_that_are_not_finite_count_for_nothing() -> None:
     x = spread(100, 6)
-    (expected,) = planes(x[2:], [])
+    expected = input_plane(x[2:])
     x[0, 3], x[1, 5] = torch.nan, -torch.inf
-    (plane,) = planes(x, [])
+    plane = input_plane(x)
     assert np.isnan(plane.points_Nx2[:2]).all()
     np.testing.assert_array_equal(plane.points_Nx2[2:], expected.points_Nx2)
     assert plane.explained_variance_ratio == expected.explained_variance_ratio
 
 
 def test_nothing_finite_at_all() -> None:
-    (plane,) = planes(torch.full((5, 3), torch.nan), [])
+    plane = input_plane(torch.full((5, 3), torch.nan))
     assert np.isnan(plane.points_Nx2).all()
     assert plane.explained_variance_ratio == (0.0, 0.0)
 
 
 def test_points_beyond_float32_become_infinite_without_a_warning() -> None:
-    (plane,) = planes(spread(20, 3).double() * 1e300, [])
+    plane = input_plane(spread(20, 3).double() * 1e300)
     assert np.isinf(plane.points_Nx2).any()
     assert np.isfinite(plane.explained_variance_ratio).all()
 

@@ -6,7 +6,8 @@ from test_train import LOGREG, MLP, run_config
 
 from lockstep import report, sweep
 from lockstep.config import Refused
-from lockstep.sweep import Job, carry_out, check, run_names
+from lockstep.plan import Job
+from lockstep.sweep import carry_out, check_runs, run_names
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_runs_are_named_by_what_tells_them_apart(uri, overrides, names):
 def test_check_lists_every_problem_and_leaves_the_store_alone(uri, tmp_path):
     jobs = [job(uri, batch_size=5000), job(uri, val_size=1437), job("sqlite:///elsewhere.db")]
     with pytest.raises(Refused) as caught:
-        check([job.config for job in jobs])
+        check_runs([job.config for job in jobs])
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         "data.batch_size=5000",
         "data.val_size=1437",
@@ -57,17 +58,16 @@ def test_check_lists_every_problem_and_leaves_the_store_alone(uri, tmp_path):
 
 
 def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
-    write = report.write_artifacts
+    draw = report.draw_run
 
     def breaks_once(run, dataset, name, folder):
         if name == "seed=0":
             raise OSError("no room left")
-        write(run, dataset, name, folder)
+        draw(run, dataset, name, folder)
 
-    monkeypatch.setattr(report, "write_artifacts", breaks_once)
-    outcomes = carry_out(
-        [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)], sweep=["seed=0,1"]
-    )
+    monkeypatch.setattr(report, "draw_run", breaks_once)
+    jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
+    outcomes = carry_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
     assert recorded(uri) == {
         "sweep of 2 runs": ("FAILED", None),
@@ -78,13 +78,18 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)])
 def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, interruption):
-    def interrupted(configs, dataset, after_epoch):
-        raise interruption
+    def interrupted(run, dataset, name, folder):
+        if name == "seed=1":
+            raise interruption
 
-    monkeypatch.setattr(sweep, "train", interrupted)
+    monkeypatch.setattr(report, "draw_run", interrupted)
     with pytest.raises(type(interruption)):
-        carry_out([job(uri, "seed=0"), job(uri, "seed=1")], sweep=["seed=0,1"])
-    assert recorded(uri) == {"sweep of 2 runs": ("KILLED", None), "seed=0": ("KILLED", None)}
+        carry_out([job(uri, f"seed={seed}") for seed in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
+    assert recorded(uri) == {
+        "sweep of 3 runs": ("KILLED", None),
+        "seed=0": ("FINISHED", None),
+        "seed=1": ("KILLED", None),
+    }
 
 
 @pytest.mark.parametrize(("val_size", "says"), [(0, True), (100, False)])

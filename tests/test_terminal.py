@@ -6,15 +6,14 @@ from rich.console import Console
 from test_train import LOGREG, run_config
 
 from lockstep import terminal
-from lockstep.models import LogisticRegression
-from lockstep.train import Evaluation, History, TrainedRun
+from lockstep.train import Evaluation, History
 
 
 def run(diverged_at=None):
     evaluations = [Evaluation(4, "test", 0.25, 0.9), Evaluation(4, "val", 0.5, 0.8)]
-    history = History(np.array([9.0, 9.0, 1.0, 2.0]), np.array([0.0, 0.0, 0.5, 0.75]), evaluations)
-    config = run_config(LOGREG, epochs=12)
-    return TrainedRun(config, LogisticRegression(2, 2), history, 3.21, epochs=2, diverged_at=diverged_at)
+    return History(
+        np.array([9.0, 9.0, 1.0, 2.0]), np.array([0.0, 0.0, 0.5, 0.75]), evaluations, 2, 3.21, diverged_at
+    )
 
 
 def printed(monkeypatch, is_terminal, use):
@@ -26,10 +25,10 @@ def printed(monkeypatch, is_terminal, use):
     return out.getvalue()
 
 
-def epoch(trained):
+def epoch(history):
     def use():
         with terminal.Progress(12) as progress:
-            progress.epoch("lr=0.1 [x]", trained)
+            progress.epoch("lr=0.1 [x]", run_config(LOGREG, epochs=12), history)
 
     return use
 

@@ -18,9 +18,8 @@ from lockstep.config import (
     TrainerConfig,
 )
 from lockstep.data import Dataset
-from lockstep.models import LogisticRegression
 from lockstep.tracking import Store
-from lockstep.train import Evaluation, History, TrainedRun
+from lockstep.train import Evaluation, History
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +40,15 @@ def config(log_every=50, experiment="tiny"):
         optim=SGDConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0),
         data=DigitsConfig(name="digits", batch_size=2, drop_last=True, val_size=0, shuffle_seed=0),
         trainer=TrainerConfig(epochs=2, device="cpu", precision="float32", log_every=log_every),
-        tracking=TrackingConfig(uri="postgresql://me:secret@host/db", experiment=experiment),
+        tracking=TrackingConfig(uri="postgresql://me:secret@host/db", experiment=experiment, pictures="all"),
         seed=0,
     )
 
 
-def trained(iterations, run_config, evaluations=()):
-    history = History(np.arange(1.0, iterations + 1), np.full(iterations, 0.5), list(evaluations))
-    return TrainedRun(run_config, LogisticRegression(4, 3), history, seconds=1.5, epochs=1)
+def trained(iterations, evaluations=()):
+    return History(
+        np.arange(1.0, iterations + 1), np.full(iterations, 0.5), list(evaluations), 1, seconds=1.5
+    )
 
 
 def points(store, run_id, key):
@@ -59,6 +59,7 @@ def points(store, run_id, key):
 def test_a_run_has_its_tags_params_and_data_set(store, dataset):
     parent = store.start_sweep("tiny", "a sweep", ["seed=0,1"])
     recorded = store.start_run(config(), dataset, "a run", ["seed=0"], parent.run_id)
+    recorded.record(trained(1))
     run = store.client.get_run(recorded.run_id)
     assert run.info.status == "RUNNING"
     assert run.info.run_name == "a run"
@@ -82,6 +83,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "optim.weight_decay": "0.0",
         "seed": "0",
         "tracking.experiment": "tiny",
+        "tracking.pictures": "all",
         "trainer.device": "cpu",
         "trainer.epochs": "2",
         "trainer.log_every": "50",
@@ -96,14 +98,14 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
 def test_windows_are_means_and_the_last_one_may_be_short(store, dataset):
     run_config = config(log_every=4)
     recorded = store.start_run(run_config, dataset, "windows", [], None)
-    recorded.record(trained(6, run_config))
+    recorded.record(trained(6))
     assert points(store, recorded.run_id, "train/loss") == [(4, 2.5)]
     evaluations = [
         Evaluation(6, "test", 0.7, 0.8),
         Evaluation(9, "test", 0.6, 0.75),
         Evaluation(9, "val", 0.5, 0.9),
     ]
-    recorded.record(trained(9, run_config, evaluations), last=True)
+    recorded.record(trained(9, evaluations), last=True)
     assert points(store, recorded.run_id, "train/loss") == [(4, 2.5), (8, 6.5), (9, 9.0)]
     assert points(store, recorded.run_id, "train/accuracy") == [(4, 0.5), (8, 0.5), (9, 0.5)]
     assert points(store, recorded.run_id, "test/accuracy") == [(6, 0.8), (9, 0.75)]
@@ -116,7 +118,7 @@ def test_windows_are_means_and_the_last_one_may_be_short(store, dataset):
 def test_more_metrics_than_mlflow_takes_in_one_batch(store, dataset):
     run_config = config(log_every=1)
     recorded = store.start_run(run_config, dataset, "many", [], None)
-    recorded.record(trained(1700, run_config))
+    recorded.record(trained(1700))
     assert points(store, recorded.run_id, "train/loss") == [(i, float(i)) for i in range(1, 1701)]
 
 

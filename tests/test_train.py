@@ -38,7 +38,7 @@ def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", **d
         optim=optim or sgd(),
         data=DigitsConfig(name="digits", **stream),
         trainer=TrainerConfig(epochs=epochs, device="cpu", precision=precision, log_every=50),
-        tracking=TrackingConfig(uri="unused", experiment="unused"),
+        tracking=TrackingConfig(uri="unused", experiment="unused", pictures="all"),
         seed=seed,
     )
 
@@ -53,7 +53,9 @@ def same(a, b):
         np.array_equal(a.history.loss_T, b.history.loss_T)
         and np.array_equal(a.history.accuracy_T, b.history.accuracy_T)
         and a.history.evaluations == b.history.evaluations
-        and all(torch.equal(p, q) for p, q in zip(a.module.parameters(), b.module.parameters(), strict=True))
+        and all(
+            torch.equal(p, q) for p, q in zip(a.network.parameters(), b.network.parameters(), strict=True)
+        )
     )
 
 
@@ -110,7 +112,7 @@ def test_two_epochs_equal_a_loop_by_hand(digits, model, drop_last):
         np.testing.assert_allclose(measured, expected, rtol=0, atol=1e-10)
     steps = (len(rows) // 64) if drop_last else -(-len(rows) // 64)
     assert [e.iteration for e in run.history.of("test")] == [steps, 2 * steps]
-    for given, expected in zip(run.module.parameters(), module.parameters(), strict=True):
+    for given, expected in zip(run.network.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(given.detach(), expected.detach(), rtol=0, atol=1e-10)
 
 
@@ -150,13 +152,27 @@ def test_runs_of_an_array_equal_each_alone_and_leave_when_they_are_done(digits):
         run_config(MLP, sgd(lr=0.2), epochs=2, seed=2),
     ]
     together = train(configs, digits)
-    assert [run.epochs for run in together] == [3, 1, 2]
+    assert [run.history.epochs for run in together] == [3, 1, 2]
     for config, run in zip(configs, together, strict=True):
         [alone] = train([config], digits)
         assert same(run, alone)
     for order in ([2, 0, 1], [1, 2, 0]):
         permuted = train([configs[k] for k in order], digits)
         assert all(same(run, together[k]) for k, run in zip(order, permuted, strict=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_threads_that_share_a_large_networks_steps_change_no_bit(digits, monkeypatch, precision):
+    wide = MLPConfig(name="mlp", hidden_dims=(512, 300, 101), dropout=0.5, activation="tanh")
+    config = run_config(wide, epochs=2, precision=precision)
+    [alone] = train([config], digits)
+    numbers = []
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda n, set=torch.set_num_threads: (numbers.append(n), set(n))
+    )
+    [shared] = train([config], digits, threads=4)
+    assert {4, 2, 1} <= set(numbers)  # 512 units are four blocks, 300 are two
+    assert same(shared, alone)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -167,18 +183,23 @@ def test_a_run_that_diverges_leaves_amid_healthy_ones(digits):
         run_config(LOGREG, epochs=3),
     ]
     told = []
-    together = train(configs, digits, lambda k, run: told.append((k, run.epochs, run.diverged_at)))
-    sick = together[1]
+
+    def tell(k, run, epoch):
+        assert epoch.diverged == (run.history.diverged_at is not None)
+        told.append((k, run.history.epochs, run.history.diverged_at))
+
+    together = train(configs, digits, tell)
+    sick = together[1].history
     assert sick.diverged_at is not None
-    assert sick.diverged_at == len(sick.history.loss_T) <= 22
-    assert not np.isfinite(sick.history.loss_T[-1])
-    assert np.isfinite(sick.history.loss_T[:-1]).all()
-    assert sick.history.evaluations == []
+    assert sick.diverged_at == len(sick.loss_T) <= 22
+    assert not np.isfinite(sick.loss_T[-1])
+    assert np.isfinite(sick.loss_T[:-1]).all()
+    assert sick.evaluations == []
     assert told[:3] == [(0, 1, None), (1, 0, sick.diverged_at), (2, 1, None)]
     assert [k for k, _, _ in told[3:]] == [0, 2, 0, 2]
     for k in (0, 2):
         [alone] = train([configs[k]], digits)
-        assert together[k].diverged_at is None
+        assert together[k].history.diverged_at is None
         assert same(together[k], alone)
 
 
@@ -187,8 +208,8 @@ def test_an_update_that_breaks_the_weights_at_an_epochs_end_is_seen(digits):
     config = run_config(LOGREG, sgd(lr=1e308), epochs=1, batch_size=1437, precision="float64")
     [run] = train([config], digits)
     assert np.isfinite(run.history.loss_T).all()
-    assert run.diverged_at == 1
-    assert run.epochs == 0
+    assert run.history.diverged_at == 1
+    assert run.history.epochs == 0
 
 
 def test_runs_that_cannot_share_an_array_are_turned_away(digits):

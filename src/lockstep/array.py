@@ -6,6 +6,7 @@ the weights of a large network stay in a core's cache meanwhile.
 Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -27,6 +28,9 @@ class TrainingArray:
         optim_configs: K optimizers' hyperparameters.
         dropout_generators: K generators on the CPU, one run's dropout masks each.
         exact: stack no runs, so that every kernel is called as it is for a run alone.
+        matmul_dtype: what GEMMs compute in, by default the networks' dtype.
+        threads: intra-op threads that may share a large network's steps, where that is quicker. All else is
+            done on one, which `torch.get_num_threads()` should therefore be.
     """
 
     def __init__(
@@ -35,8 +39,11 @@ class TrainingArray:
         optim_configs: Sequence[SGDConfig | AdamConfig],
         dropout_generators: Sequence[torch.Generator],
         exact: bool = False,
+        matmul_dtype: torch.dtype | None = None,
+        threads: int = 1,
     ) -> None:
-        self._exact = exact
+        self._exact, self._threads = exact, threads
+        self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
         self._runs = [
             Run(network, config, generator)
             for network, config, generator in zip(networks, optim_configs, dropout_generators, strict=True)
@@ -51,7 +58,9 @@ class TrainingArray:
         stacks = []
         for group in alike.values():
             size = 1 if self._exact else group[0].per_stack
-            stacks += [Stack(group[start : start + size]) for start in range(0, len(group), size)]
+            stacks += [
+                Stack(group[start : start + size], self._matmul_dtype) for start in range(0, len(group), size)
+            ]
         return stacks
 
     @torch.no_grad()
@@ -59,7 +68,7 @@ class TrainingArray:
         """A step of every run on each minibatch in turn: forward, backward, update.
 
         Args:
-            x_NxF, y_N: the data set, on the runs' device and of their dtype; the same in every call.
+            x_NxF, y_N: the data set, on the runs' device, of matmul_dtype; the same in every call.
             minibatches: T index tensors into it, int64, on that device.
 
         Returns:
@@ -68,12 +77,14 @@ class TrainingArray:
         """
         n_classes = self._runs[0].shapes[-1][0]
         measured: dict[Run, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
+        sharing = _Sharing(self._stacks, self._threads)
         for indices_TxB in _equal_stretches(minibatches):
             n_rows = indices_TxB.shape[1]
             stretch = self._stretches.get(n_rows)
             if stretch is None:
                 stretch = self._stretches[n_rows] = Stretch(n_rows, n_classes, x_NxF)
             stretch.gather(x_NxF, y_N, indices_TxB)
+            sharing.next_stretch()
             for stack in self._stacks:
                 loss_RxT, accuracy_RxT = stack.train(stretch)
                 for run, loss_T, accuracy_T in zip(stack.runs, loss_RxT, accuracy_RxT, strict=True):
@@ -105,7 +116,30 @@ class TrainingArray:
         stack = next(stack for stack in self._stacks if run in stack.runs)
         self._stacks.remove(stack)
         if others := [other for other in stack.runs if other is not run]:
-            self._stacks.append(Stack(others))
+            self._stacks.append(Stack(others, self._matmul_dtype))
+
+
+class _Sharing:
+    """Finds out, in the first stretches of an epoch, whether threads make it quicker.
+
+    Two threads that wait for each other at every kernel do, but not where another process wants a core: then
+    they take several times as long as one. The numbers are the same either way.
+    """
+
+    def __init__(self, stacks: Sequence[Stack], threads: int) -> None:
+        self._stacks, self._threads = stacks, threads
+        self._started: list[float] = []
+
+    def next_stretch(self) -> None:
+        if self._threads == 1 or len(self._started) == 4:
+            return
+        self._started.append(time.perf_counter())
+        shared = len(self._started) < 3  # the first stretch may take longer, as it allocates
+        if len(self._started) == 4:
+            _, second, third, fourth = self._started
+            shared = third - second < fourth - third
+        for stack in self._stacks:
+            stack.share(self._threads if shared else 1)
 
 
 def _equal_stretches(minibatches: Sequence[Tensor]) -> Iterator[Tensor]:

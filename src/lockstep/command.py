@@ -12,8 +12,15 @@ from pathlib import Path
 from types import FrameType
 
 from hydra._internal.utils import get_args_parser
+from hydra.types import TaskFunction
 
 OK, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+def in_lockstep(task_function: TaskFunction) -> TaskFunction:
+    """Mark a task function that trains the run it is given: the launcher trains its jobs together instead."""
+    task_function.in_lockstep = True  # type: ignore[attr-defined]
+    return task_function
 
 
 def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
@@ -52,7 +59,7 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     show_log()
     try:
-        configs = compose_jobs(
+        asked = compose_jobs(
             conf_dir / (arguments.config_path or ""),
             arguments.overrides,
             arguments.multirun,
@@ -63,7 +70,11 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         from lockstep.report import RunFailed
 
         try:
-            sweep.check(configs)
+            sweep.check_runs([job.config for job in asked.jobs])
+            if any(job.config.dry_run for job in asked.jobs):
+                sweep.show_plan(asked.jobs, asked.n_jobs)
+                return OK
+            sweep.check_store([job.config for job in asked.jobs])
             hydra_main()
         except RunFailed as failed:
             print(without_password(str(failed)), file=sys.stderr)

@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 NUMERICS_VERSION = 2
 """Goes into every run key. Raise it when a change makes the same config train to other numbers."""
 
-RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking")
+RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking", "dry_run")
 """Where things lie, not what is trained: the data's content enters the run key by its digest."""
 
 
@@ -143,15 +143,16 @@ class TrainerConfig(_Frozen):
 
     epochs: int = Field(ge=1)
     device: Literal["auto", "cpu", "cuda", "mps"]
-    precision: Literal["float32", "float64"]
+    precision: Literal["float32", "bfloat16", "float64"]
     log_every: int = Field(ge=1)
 
 
 class TrackingConfig(_Frozen):
-    """Where runs are recorded: an MLflow tracking URI and the name of an experiment."""
+    """Where runs are recorded, an MLflow tracking URI and the name of an experiment; whose pictures are."""
 
     uri: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
+    pictures: Literal["all", "best", "none"]
 
 
 class RunConfig(_Frozen):
@@ -163,21 +164,30 @@ class RunConfig(_Frozen):
     trainer: TrainerConfig
     tracking: TrackingConfig
     seed: int = Field(ge=0, lt=2**63)
+    dry_run: bool = False
 
     @classmethod
     def of(cls, composed: DictConfig) -> Self:
-        """Validate what Hydra composed.
+        """Validate what Hydra composed; its own `hydra` node is left aside.
 
         Raises:
             Refused: with a message for each value that is missing, unknown, mistyped or out of range.
         """
         try:
-            missing = sorted(OmegaConf.missing_keys(composed))
-            tree = OmegaConf.to_container(composed, resolve=True)
+            missing, tree = [], {}
+            for key in map(str, composed):
+                if key != "hydra" and not OmegaConf.is_missing(composed, key):
+                    node = composed[key]
+                    if isinstance(node, Container):
+                        missing += [f"{key}.{inner}" for inner in OmegaConf.missing_keys(node)]
+                        node = OmegaConf.to_container(node, resolve=True)
+                    tree[key] = node
+                elif key != "hydra":
+                    missing.append(key)
         except OmegaConfBaseException as error:
             raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
         if missing:
-            raise Refused([f"{key}: required; give it as {key}=<value>" for key in missing])
+            raise Refused([f"{key}: required; give it as {key}=<value>" for key in sorted(missing)])
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
@@ -185,7 +195,7 @@ class RunConfig(_Frozen):
 
     def params(self) -> dict[str, Any]:
         """Every resolved value under the key the user would type; the store's address is left out."""
-        flat = dict(_flatten(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
+        flat = dict(_flatten(self.model_dump(mode="json", exclude={"tracking": {"uri"}, "dry_run": True})))
         for group in ("model", "optim", "data"):
             flat[group] = flat.pop(f"{group}.name")
         return dict(sorted(flat.items()))

@@ -59,27 +59,60 @@ def n_blocks(n_units: int) -> int:
     return max(n for n in range(1, max(1, n_units // BLOCK_UNITS) + 1) if n_units % n == 0)
 
 
+class OnThreads:
+    """A context in which n intra-op threads, instead of one, share what is computed.
+
+    Only GEMMs whose batch has n parts or more, and elementwise kernels, may be: left to share one GEMM, two
+    threads would split its sums, and round otherwise than one does.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __enter__(self) -> None:
+        if self.n > 1:
+            torch.set_num_threads(self.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self.n > 1:
+            torch.set_num_threads(1)
+
+
 class Layer:
     """A linear layer of every run of a stack: views of its parameters and gradients, minibatch buffers.
 
     Biases are the weights of one more input that is always 1, so that GEMM adds them, and sums their
-    gradients, along with the rest. J is I, that input, and zeros up to an aligned width.
+    gradients, along with the rest. J is I, that input, and zeros up to an aligned width; GEMMs take all of
+    it, as they like whole contiguous matrices best.
 
     Args:
         w_RxOxJ, grad_RxOxJ: parameters and gradients.
+        dtype: what GEMMs compute in; where it isn't the parameters' own, they work on copies.
         n_in: I.
         alpha: dropout's 1 / (1 - rate) of the inputs; 1 where nothing was dropped.
         blocks: of the layer's units, each a GEMM of its own; 1 where there are several runs.
     """
 
-    def __init__(self, w_RxOxJ: Tensor, grad_RxOxJ: Tensor, n_in: int, alpha: float, blocks: int) -> None:
+    def __init__(
+        self,
+        w_RxOxJ: Tensor,
+        grad_RxOxJ: Tensor,
+        dtype: torch.dtype,
+        n_in: int,
+        alpha: float,
+        blocks: int,
+    ) -> None:
         self.n_runs, self.n_out, self.width = w_RxOxJ.shape
         self.n_in, self.n_gemms = n_in, self.n_runs * blocks
         self.blocks, self.alpha = blocks, alpha
-        self.w_RxOxI = w_RxOxJ[:, :, :n_in]
+        self.on_threads = OnThreads(1)
+        self._params_RxOxJ, self._w_RxOxJ = w_RxOxJ, w_RxOxJ.to(dtype)
+        self.w_RxOxI = self._w_RxOxJ[:, :, :n_in]
         self.out_RxOxB = self.out_GxOxB = self.w_RxOxI.new_empty(0)  # a hidden layer's, once allocated
-        self.w1_GxOxI = self._of_gemms(w_RxOxJ)[:, :, : n_in + 1]  # with the biases
-        self.grad_GxOxJ = self._of_gemms(grad_RxOxJ)  # whole, as only what is contiguous is batched
+        self.w_GxOxJ = self._of_gemms(self._w_RxOxJ)
+        self.grad_GxOxJ = self._of_gemms(grad_RxOxJ)
+        # A minibatch's own gradients, before they are added to what is kept: None where GEMM adds them.
+        self._new_grad_GxOxJ = torch.empty_like(self.grad_GxOxJ, dtype=dtype) if self._copies else None
 
     def allocate(self, n_rows: int, below: "Layer | None") -> None:
         """Set buffers aside for minibatches of `n_rows` instances, which the layer `below` hands on."""
@@ -91,21 +124,36 @@ class Layer:
         in_RxJxB[:, self.n_in] = 1 / self.alpha  # GEMM's alpha makes it 1
         below.out_RxOxB = in_RxJxB[:, : self.n_in]
         below.out_GxOxB = below._of_gemms(below.out_RxOxB)
-        self.in1_GxIxB = in_RxJxB[:, : self.n_in + 1].expand(self.n_gemms, -1, -1)
-        self.in_GxBxJ = in_RxJxB.transpose(1, 2).expand(self.n_gemms, -1, -1)
+        self.in_GxJxB = in_RxJxB.expand(self.n_gemms, -1, -1)
+        self.in_GxBxJ = self.in_GxJxB.transpose(1, 2)
         # The way back is one GEMM for each block of the layer below.
         w_RxIxO = self.w_RxOxI.transpose(1, 2)
         self.back_w_GxIxO = w_RxIxO.view(below.blocks, -1, self.n_out) if below.blocks > 1 else w_RxIxO
         self.back_grad_GxOxB = self.grad_RxOxB.expand(below.n_gemms, -1, -1)
         self.below_grad_GxIxB = below.grad_GxOxB
 
-    def forward(self, in1_GxIxB: Tensor, out_GxOxB: Tensor) -> None:
+    @property
+    def _copies(self) -> bool:
+        return self._w_RxOxJ is not self._params_RxOxJ
+
+    def refresh(self) -> None:
+        """Take over what became of the parameters."""
+        if self._copies:
+            self._w_RxOxJ.copy_(self._params_RxOxJ)
+
+    def forward(self, in_GxJxB: Tensor, out_GxOxB: Tensor) -> None:
         """The layer's outputs, before the activation."""
-        torch.baddbmm(out_GxOxB, self.w1_GxOxI, in1_GxIxB, beta=0, alpha=self.alpha, out=out_GxOxB)
+        with self.on_threads:
+            torch.baddbmm(out_GxOxB, self.w_GxOxJ, in_GxJxB, beta=0, alpha=self.alpha, out=out_GxOxB)
 
     def accumulate(self, in_GxBxJ: Tensor, keep: float) -> None:
         """The parameters' gradients, on top of `keep` times what stands there."""
-        self.grad_GxOxJ.baddbmm_(self.grad_GxOxB, in_GxBxJ, beta=keep, alpha=self.alpha)
+        with self.on_threads:
+            if (new := self._new_grad_GxOxJ) is None:
+                self.grad_GxOxJ.baddbmm_(self.grad_GxOxB, in_GxBxJ, beta=keep, alpha=self.alpha)
+            else:
+                torch.baddbmm(new, self.grad_GxOxB, in_GxBxJ, beta=0, alpha=self.alpha, out=new)
+                self.grad_GxOxJ.mul_(keep).add_(new)
 
     def backward(self) -> None:
         """d loss/d input, before dropout, into the gradients of the layer below."""

@@ -15,12 +15,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.signal import savgol_filter
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 DPI = 150
+TURNS = 6  # of the classes, when instances are drawn
 SAMPLES_PER_CLASS = CLASSES_SHOWN = 10
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), made to be told apart by the colour-blind.
 TRAIN_COLOR = "#0072B2"
@@ -115,17 +117,18 @@ def plane(
     figure, axes = _figure(7.6, 6)
     # Marker area in square points: little enough to show the density of 60,000 instances, more for few.
     area = float(np.clip(30_000 / max(len(shown), 1), 2.5, 16))
-    axes.scatter(points[:, 0], points[:, 1], c=colors[labels], s=area, alpha=0.6, linewidths=0)
     left_out = len(points_Nx2) - len(shown)
     note = f"\n{left_out} of {len(points_Nx2)} instances are not finite, so not shown" if left_out else ""
     percent_1, percent_2 = (f"{100 * ratio:.1f} % of variance" for ratio in explained_variance_ratio_2)
     axes.set(xlabel=f"PC 1 ({percent_1})", ylabel=f"PC 2 ({percent_2})", title=_plain(title) + note)
     names = [_plain(name) for name in class_names]
     if len(names) > 20:
+        axes.scatter(points[:, 0], points[:, 1], c=colors[labels], s=area, alpha=0.6, linewidths=0)
         scale = cm.ScalarMappable(Normalize(0, len(names) - 1), "viridis")
         ticks = [round(tick) for tick in np.linspace(0, len(names) - 1, 11)]
         figure.colorbar(scale, ax=axes, label="class").set_ticks(ticks, labels=[names[i] for i in ticks])
     else:
+        _draw_dots(axes, points, labels, colors, area**0.5)
         dots = [lines.Line2D([], [], ls="", marker="o", ms=8, color=color) for color in colors]
         axes.legend(dots, names, title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         _name_medians(axes, points, labels, names)
@@ -135,11 +138,22 @@ def plane(
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG; the same figure gives the same bytes (no software version inside)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    canvas: Any = figure.canvas
+    # Figure.savefig would lay out and go through the figure twice.
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)
+    figure.set_layout_engine("none")
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    if not any(axes.images for axes in figure.axes):
+        # A palette is enough for what is no image: a quarter of the size, in a third of the time.
+        image = image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image.save(path, dpi=(DPI, DPI), compress_level=3)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:  # inches
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), dpi=DPI)
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.07)
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
@@ -180,6 +194,22 @@ def _as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np
     return images if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)) else None
 
 
+def _draw_dots(
+    axes: Axes, points_Nx2: FloatArray, y_N: IntArray, colors: NDArray[np.float64], diameter: float
+) -> None:
+    """As Axes.scatter in a fraction of its time: Agg copies markers of one colour instead of drawing each.
+    Classes take turns, so that none covers the others.
+    """
+    for turn in np.array_split(np.arange(len(y_N)), TURNS):
+        points, labels = points_Nx2[turn], y_N[turn]
+        for label in np.unique(labels):
+            x, y = points[labels == label].T
+            style = {"ls": "", "marker": "o", "ms": diameter, "mew": 0, "color": colors[label], "alpha": 0.6}
+            axes.add_artist(lines.Line2D(x, y, **style))
+    axes.update_datalim(points_Nx2)
+    axes.autoscale_view()
+
+
 def _class_colors(classes: int) -> NDArray[np.float64]:
     if classes > 20:  # no palette tells so many apart: along a perceptual scale
         return np.asarray(colormaps["viridis"](np.linspace(0, 1, classes)))
@@ -188,7 +218,6 @@ def _class_colors(classes: int) -> NDArray[np.float64]:
 
 def _name_medians(axes: Axes, points_Nx2: FloatArray, y_N: IntArray, names: Sequence[str]) -> None:
     """Names classes where they lie, for who can't tell the colours apart; not where names would overlap."""
-    axes.autoscale_view()
     placed: list[tuple[float, float, float]] = []
     for label in np.unique(y_N):
         x, y = np.median(points_Nx2[y_N == label], axis=0)

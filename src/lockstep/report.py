@@ -1,7 +1,8 @@
 """A finished run → its artifacts; finished runs → a table, best first."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from lockstep import plots
 from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.models import MultilayerPerceptron
-from lockstep.representations import planes
-from lockstep.tracking import Status
-from lockstep.train import History, TrainedRun
+from lockstep.plan import Plan
+from lockstep.representations import Plane, hidden_planes, input_plane
+from lockstep.train import History, Status, TrainedRun
+
+EXPLAINED = "explained_variance.json"
 
 
 class RunFailed(Exception):
@@ -30,8 +33,6 @@ class Outcome:
     Attributes:
         name: as in MLflow.
         run_id: the MLflow run.
-        history: None where nothing was trained.
-        seconds: of training.
         reason: why it did not finish.
     """
 
@@ -40,7 +41,6 @@ class Outcome:
     run_id: str
     status: Status
     history: History
-    seconds: float
     reason: str = ""
 
     @property
@@ -60,42 +60,68 @@ class Outcome:
         return self.objective
 
 
-def write_artifacts(run: TrainedRun, dataset: Dataset, name: str, folder: Path) -> None:
-    """Write a run's artifacts into `folder`: config, history, pictures, weights.
+def write_run(run: TrainedRun, folder: Path) -> None:
+    """Write a run's artifacts that aren't pictures: config, history, weights.
 
-    A run that diverged has no weights worth keeping, hence no representations either.
+    A run that diverged has no weights worth keeping.
     """
     (folder / "config.yaml").write_text(run.config.to_yaml())
     history_table(run.history).to_parquet(folder / "history.parquet", index=False)
-    _write_curves(run.history, name, folder / "curves")
+    if run.history.diverged_at is None:
+        (folder / "model").mkdir()
+        # Contiguous copies: in the array weights are views with padding between the rows.
+        weights = {
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in run.network.state_dict().items()
+        }
+        torch.save(weights, folder / "model" / "state_dict.pt")
 
-    x_NxF, y_N = dataset.x_train.numpy(), dataset.y_train.numpy()
-    figure = plots.samples(x_NxF, y_N, dataset.feature_shape, dataset.class_names)
+
+def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path) -> None:
+    """Draw a run's curves and the planes of its representations; a run that diverged has none of these."""
+    _draw_curves(run.history, name, folder / "curves")
+    if run.history.diverged_at is None and isinstance(run.network, MultilayerPerceptron):
+        weight = next(run.network.parameters())
+        x_NxF = dataset.x_train.to(weight.device, weight.dtype)
+        _draw_planes(hidden_planes(run.network.representations(x_NxF)), dataset, name, folder / "pca")
+
+
+def draw_data(dataset: Dataset, folder: Path) -> None:
+    """Draw what is the same for all runs on a data set: samples, the plane of the input space."""
+    figure = plots.samples(
+        dataset.x_train.numpy(), dataset.y_train.numpy(), dataset.feature_shape, dataset.class_names
+    )
     plots.save(figure, folder / "samples.png")
-    if run.diverged_at is not None:
+    _draw_planes([input_plane(dataset.x_train)], dataset, dataset.name, folder / "pca")
+
+
+def add_data_pictures(of_data: Path, folder: Path, diverged: bool) -> None:
+    """Copy what `draw_data` drew to a run's own pictures; one that diverged shows no planes."""
+    shutil.copy(of_data / "samples.png", folder)
+    if diverged:
         return
-    (folder / "model").mkdir()
-    # Contiguous copies: in the array nn.Linear's weights are transposed views.
-    weights = {
-        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in run.module.state_dict().items()
-    }
-    torch.save(weights, folder / "model" / "state_dict.pt")
-    weight = next(run.module.parameters())
-    x = dataset.x_train.to(weight.device, weight.dtype)
-    hidden = run.module.representations(x) if isinstance(run.module, MultilayerPerceptron) else []
+    (folder / "pca").mkdir(exist_ok=True)
+    shutil.copy(of_data / "pca" / "input.png", folder / "pca")
+    explained = json.loads((of_data / "pca" / EXPLAINED).read_text())
+    own = folder / "pca" / EXPLAINED
+    if own.exists():
+        explained |= json.loads(own.read_text())
+    own.write_text(json.dumps(explained, indent=2) + "\n")
+
+
+def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: Path) -> None:
     explained = {}
-    for plane in planes(x, hidden):
+    for plane in planes:
         figure = plots.plane(
             plane.points_Nx2,
-            y_N,
+            dataset.y_train.numpy(),
             dataset.class_names,
             plane.explained_variance_ratio,
             f"{plane.title}: {name}",
         )
-        plots.save(figure, folder / "pca" / f"{plane.name}.png")
+        plots.save(figure, folder / f"{plane.name}.png")
         explained[plane.name] = list(plane.explained_variance_ratio)
-    (folder / "pca" / "explained_variance.json").write_text(json.dumps(explained, indent=2) + "\n")
+    (folder / EXPLAINED).write_text(json.dumps(explained, indent=2) + "\n")
 
 
 def history_table(history: History) -> pd.DataFrame:
@@ -133,11 +159,33 @@ def leaderboard(outcomes: Sequence[Outcome]) -> Table:
         else:
             cells += ["", "", ""]
         status = outcome.status + (f": {outcome.reason}" if outcome.reason else "")
-        table.add_row(outcome.name, *cells, f"{outcome.seconds:.1f} s", status)
+        table.add_row(outcome.name, *cells, f"{outcome.history.seconds:.1f} s", status)
     return table
 
 
-def _write_curves(history: History, name: str, folder: Path) -> None:
+def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:
+    """What a dry run shows: each array's runs, its time and bytes, and the whole's.
+
+    Args:
+        flops: FLOP/s of a large GEMM on one thread of this machine.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+    n_runs = f"{len(names)} runs in {len(planned.arrays)} arrays on {planned.n_workers} workers"
+    table.add_column("array")
+    table.add_column("runs", f"{n_runs}, {planned.threads} threads each", overflow="fold")
+    table.add_column("training", f"about {planned.cost / flops:.0f} s", justify="right")
+    table.add_column("memory", f"{planned.bytes / 2**20:.1f} MiB at once", justify="right")
+    for index, array in enumerate(planned.arrays, start=1):
+        table.add_row(
+            str(index),
+            "\n".join(names[k] for k in array.jobs),
+            f"{array.cost / flops:.1f} s",
+            f"{array.bytes / 2**20:.1f} MiB",
+        )
+    return table
+
+
+def _draw_curves(history: History, name: str, folder: Path) -> None:
     for metric, train_T in (("loss", history.loss_T), ("accuracy", history.accuracy_T)):
         evaluations = {
             split: (

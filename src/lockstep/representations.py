@@ -28,17 +28,24 @@ class Plane:
     explained_variance_ratio: tuple[float, float]
 
 
-def planes(x_NxF: torch.Tensor, hidden_representations: Iterable[torch.Tensor]) -> list[Plane]:
-    """The planes of the input space and of the activations (N x H) after each hidden layer in turn.
+def input_plane(x_NxF: torch.Tensor) -> Plane:
+    """The plane of the input space.
 
-    Takes the activations one layer after the other, so an iterator need hold only one in memory. Instances
-    with a value that isn't finite, as a diverged run has them, get NaN for a point and count for nothing.
+    Instances with a value that isn't finite get NaN for a point and count for nothing.
     """
-    spaces = [Plane("input", "Input space", *_project(x_NxF))]
+    return Plane("input", "Input space", *_project(x_NxF))
+
+
+def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
+    """The planes of the activations (N x H) after each hidden layer in turn, likewise.
+
+    Takes the activations one layer after the other, so an iterator need hold only one in memory.
+    """
     # map() lets go of one layer's activations before it asks for the next; a loop variable would hold both.
-    for layer, projection in enumerate(map(_project, hidden_representations), start=1):
-        spaces.append(Plane(f"hidden{layer}", f"Representation after hidden layer {layer}", *projection))
-    return spaces
+    return [
+        Plane(f"hidden{layer}", f"Representation after hidden layer {layer}", *projection)
+        for layer, projection in enumerate(map(_project, representations), start=1)
+    ]
 
 
 def _project(x_NxF: torch.Tensor) -> tuple[NDArray[np.float32], tuple[float, float]]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lockstep import optim
 from lockstep.config import AdamConfig, SGDConfig
-from lockstep.layers import ACTIVATIONS, Layer, draw_kept, n_blocks
+from lockstep.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks
 from lockstep.models import LogisticRegression, MultilayerPerceptron
 
 INSTANCES_AT_ONCE = 1024
@@ -54,8 +54,8 @@ class Stretch:
 
     Attributes:
         n_steps: T, up to `steps_at_once`; of the buffers, which are always that long, the first T count.
-        x1_TxFxB: the instances, with one more feature that is always 1.
-        x_TxBxJ: the same the other way round, with zeros up to an aligned width.
+        x_TxBxJ, x_TxJxB: the instances, both ways round: F features, one that is always 1, and zeros up to an
+            aligned width.
         y_TxB: their classes.
         target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
     """
@@ -65,16 +65,17 @@ class Stretch:
         n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
         self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, _aligned(n_features + 1))
         self.x_TxBxJ[:, :, n_features] = 1
-        self.x1_TxFxB = x_NxF.new_ones(n_steps, n_features + 1, n_rows)
+        self.x_TxJxB = self.x_TxBxJ.transpose(1, 2).contiguous()
         self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
-        self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows)
+        dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # 1 / B is no number of bfloat16
+        self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
 
     def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
         """Take the instances at `indices_TxB`."""
         self.n_steps = n_steps = len(indices_TxB)
         x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
         torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
-        self.x1_TxFxB[:n_steps, :-1].copy_(x_TxBxF.transpose(1, 2))
+        self.x_TxJxB[:n_steps, : x_NxF.shape[1]].copy_(x_TxBxF.transpose(1, 2))
         self.y_TxB[:n_steps] = y_N[indices_TxB]
         target_TxCxB = self.target_TxCxB[:n_steps].zero_()
         target_TxCxB.scatter_(1, self.y_TxB[:n_steps, None], -1 / self.n_rows)
@@ -135,9 +136,13 @@ class Run:
 
 
 class Stack:
-    """R runs that agree in `Run.kernels`, up to `Run.per_stack` of them."""
+    """R runs that agree in `Run.kernels`, up to `Run.per_stack` of them.
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    Args:
+        dtype: what GEMMs compute in.
+    """
+
+    def __init__(self, runs: Sequence[Run], dtype: torch.dtype) -> None:
         self.runs = list(runs)
         first = runs[0]
         params_RxP = first.params_P.new_zeros(len(runs), len(first.params_P))
@@ -151,6 +156,7 @@ class Stack:
             Layer(
                 w_RxOxJ,
                 grad_RxOxJ,
+                dtype,
                 n_in,
                 alpha=1 / (1 - first.rate) if index else 1.0,
                 blocks=n_blocks(n_out) if first.per_stack == 1 else 1,  # the same whoever is beside it
@@ -159,7 +165,14 @@ class Stack:
                 zip(first.matrices(params_RxP), first.matrices(grads_RxP), first.shapes, strict=True)
             )
         ]
+        self._on_threads = OnThreads(1)
         self._stretch: Stretch | None = None
+
+    def share(self, threads: int) -> None:
+        """Let intra-op threads share the blocks of a large network's layers, and its updates."""
+        for layer in self._layers:
+            layer.on_threads.n = min(threads, layer.blocks)
+        self._on_threads.n = max(layer.on_threads.n for layer in self._layers)
 
     def train(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         """A step of every run on each minibatch of the stretch: forward, backward, update.
@@ -181,13 +194,17 @@ class Stack:
         for below, layer in zip([None, *self._layers], self._layers, strict=False):
             layer.allocate(n_rows, below)
         first, last = self._layers[0], self._layers[-1]
-        logits_TxRxCxB = first.w_RxOxI.new_empty(n_steps, n_runs, last.n_out, n_rows)
-        self._logits_TxRxCxB = logits_TxRxCxB
+        # Losses are worked out in the parameters' own precision, whatever GEMMs compute in.
+        params_P = self.runs[0].params_P
+        self._logits_TxRxCxB = params_P.new_empty(n_steps, n_runs, last.n_out, n_rows)
+        self._softmax_RxCxB = params_P.new_empty(n_runs, last.n_out, n_rows)
+        logits_TxRxCxB = self._logits_TxRxCxB.to(last.w_RxOxI.dtype)  # itself, or what is to be copied to it
+        self._copies_logits = logits_TxRxCxB is not self._logits_TxRxCxB
         # What a step on minibatch t reads and writes.
-        self._x1_TxGxFxB = [x_FxB.expand(first.n_gemms, -1, -1) for x_FxB in stretch.x1_TxFxB]
+        self._x_TxGxJxB = [x_JxB.expand(first.n_gemms, -1, -1) for x_JxB in stretch.x_TxJxB]
         self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
         self._target_TxCxB = list(stretch.target_TxCxB)
-        self._step_logits_RxCxB = list(logits_TxRxCxB)
+        self._step_logits_RxCxB = list(self._logits_TxRxCxB)
         self._step_logits_GxCxB = [
             logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
         ]
@@ -197,7 +214,7 @@ class Stack:
         # A step's draws: the units of each hidden layer in turn.
         shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]]
         sizes = [_aligned(units * rows) for units, rows in shapes]
-        self._kept_RxTxU = logits_TxRxCxB.new_empty(n_runs, n_steps, sum(sizes))
+        self._kept_RxTxU = first.w_RxOxI.new_empty(n_runs, n_steps, sum(sizes))
         self._bits = torch.empty(n_steps * sum(sizes) // 4, dtype=torch.int64)
         for step in range(n_steps):
             for index, flat_RxU in enumerate(torch.split(self._kept_RxTxU[:, step], sizes, dim=1)):
@@ -213,28 +230,33 @@ class Stack:
     def _step(self, step: int) -> None:
         layers, kept_L, keep = self._layers, self._kept_TxL[step], self._keep
         last = layers[-1]
-        in1_GxIxB = self._x1_TxGxFxB[step]
+        in_GxJxB = self._x_TxGxJxB[step]
         for index, layer in enumerate(layers[:-1]):
-            layer.forward(in1_GxIxB, layer.out_GxOxB)
+            layer.forward(in_GxJxB, layer.out_GxOxB)
             self._activate_(layer.out_RxOxB)
             if (kept := kept_L[index]) is not None:
                 layer.out_RxOxB.mul_(kept)
-            in1_GxIxB = layers[index + 1].in1_GxIxB
+            in_GxJxB = layers[index + 1].in_GxJxB
         logits_RxCxB = self._step_logits_RxCxB[step]
-        last.forward(in1_GxIxB, self._step_logits_GxCxB[step])
+        last.forward(in_GxJxB, self._step_logits_GxCxB[step])
+        if self._copies_logits:
+            logits_RxCxB.copy_(self._step_logits_GxCxB[step].view(logits_RxCxB.shape))
 
         # d loss/d logits = (softmax - one-hot) / B.
         target_CxB = self._target_TxCxB[step]
-        torch.softmax(logits_RxCxB, 1, out=last.grad_RxOxB)
-        torch.add(target_CxB, last.grad_RxOxB, alpha=1 / target_CxB.shape[1], out=last.grad_RxOxB)
+        torch.softmax(logits_RxCxB, 1, out=self._softmax_RxCxB)
+        torch.add(target_CxB, self._softmax_RxCxB, alpha=1 / target_CxB.shape[1], out=last.grad_RxOxB)
         for index in range(len(layers) - 1, 0, -1):
             layer, below = layers[index], layers[index - 1]
             layer.accumulate(layer.in_GxBxJ, keep)
             layer.backward()
             self._activation_backward_(below.grad_RxOxB, below.out_RxOxB, kept_L[index - 1])
         layers[0].accumulate(self._x_TxGxBxJ[step], keep)
-        for run in self.runs:
-            run.optimizer.step()
+        with self._on_threads:
+            for run in self.runs:
+                run.optimizer.step()
+        for layer in layers:
+            layer.refresh()
 
     def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]

@@ -1,48 +1,38 @@
 """The runs of one command, from checked configs to recorded outcomes."""
 
-import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from joblib import effective_n_jobs
 from omegaconf import DictConfig
 
-from lockstep import data, report
+from lockstep import data, report, workers
 from lockstep.config import Refused, RunConfig
+from lockstep.plan import DataShape, Job, Plan, plan
+from lockstep.recorder import Recorder
 from lockstep.report import Outcome
 from lockstep.terminal import Progress, console
-from lockstep.tracking import Recorded, Status, Store
-from lockstep.train import History, TrainedRun, device_of, train
-
-log = logging.getLogger("lockstep")
+from lockstep.tracking import Store
+from lockstep.train import Status, device_of, gemm_flops
+from lockstep.workers import Task
 
 store_at = cache(Store)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to be trained and the overrides that asked for it."""
-
-    config: RunConfig
-    overrides: tuple[str, ...]
-
-
-def check(configs: Sequence[RunConfig]) -> None:
-    """Find what speaks against carrying out these runs, beyond each value by itself: data, device, store.
-
-    The store comes last, so that a command refused for another reason leaves nothing in it.
+def check_runs(configs: Sequence[RunConfig]) -> None:
+    """Find what speaks against carrying out these runs, beyond each value by itself: data and devices.
 
     Raises:
         Refused: listing every problem.
     """
     problems: list[str] = []
-    for config in configs:
+    for stream, trainer in dict.fromkeys((config.data, config.trainer) for config in configs):
         try:
-            device_of(config.trainer)
-            problems += data.check_stream(config.data, data.load(config.data))
+            device_of(trainer)
+            problems += data.check_stream(stream, data.load(stream))
         except Refused as refused:
             problems += refused.problems
     uris = {config.tracking.uri for config in configs}
@@ -50,35 +40,82 @@ def check(configs: Sequence[RunConfig]) -> None:
         problems.append("tracking.uri: the runs of a sweep are recorded in one store; give one value")
     if problems:
         raise Refused(problems)
-    store = store_at(uris.pop())
+
+
+def check_store(configs: Sequence[RunConfig]) -> None:
+    """Open the runs' store, which makes it if need be: so this is the last check.
+
+    Raises:
+        Refused: if it can't be used.
+    """
+    store = store_at(configs[0].tracking.uri)
     for name in {config.tracking.experiment for config in configs}:
         store.experiment_id(name)
 
 
-def carry_out(jobs: Sequence[Job], sweep: Sequence[str] | None) -> list[Outcome]:
+def carry_out(
+    jobs: Sequence[Job], sweep: Sequence[str] | None, n_jobs: int = -1, exact: bool = False
+) -> list[Outcome]:
     """Train and record runs; those of a sweep under one parent run. One that fails leaves the others be.
 
     Args:
         jobs: one or more.
         sweep: the sweep's overrides as typed, or None for a run without a sweep.
+        n_jobs: workers as joblib counts them: -1 for all cores.
+        exact: see TrainingArray.
     """
-    store = store_at(jobs[0].config.tracking.uri)
-    names = run_names(jobs)
+    configs, names = [job.config for job in jobs], run_names(jobs)
+    store, experiment = store_at(configs[0].tracking.uri), configs[0].tracking.experiment
+    planned = plan_of(configs, n_jobs)
     parent = None
     if sweep is not None:
-        parent = store.start_sweep(jobs[0].config.tracking.experiment, f"sweep of {len(jobs)} runs", sweep)
-    outcomes: list[Outcome] = []
+        parent = store.start_sweep(experiment, f"sweep of {len(jobs)} runs", sweep)
+    parent_id = parent.run_id if parent else None
     status: Status = "KILLED"
     try:
-        with Progress(sum(job.config.trainer.epochs for job in jobs)) as progress:
-            for job, name in zip(jobs, names, strict=True):
-                outcomes.append(_carry_out_one(store, job, name, parent, progress))
+        with (
+            tempfile.TemporaryDirectory(prefix="lockstep-") as folder,
+            Progress(sum(config.trainer.epochs for config in configs)) as progress,
+            Recorder(store, jobs, names, Path(folder), parent_id, progress) as recorder,
+        ):
+            tasks = [
+                Task(
+                    array.jobs,
+                    tuple(configs[k] for k in array.jobs),
+                    tuple(names[k] for k in array.jobs),
+                    tuple(recorder.folder(k) for k in array.jobs),
+                    planned.threads,
+                    exact,
+                )
+                for array in planned.arrays
+            ]
+            datasets = [data.load(task.configs[0].data) for task in tasks]
+            workers.carry_out(tasks, datasets, planned.n_workers, recorder.hear)
+            recorder.draw_best()
+        outcomes = recorder.outcomes
         status = "FINISHED" if all(outcome.status == "FINISHED" for outcome in outcomes) else "FAILED"
     finally:
         if parent is not None:
             parent.end(status)
-    _show(outcomes, store, store.experiment_id(jobs[0].config.tracking.experiment))
+    _show(outcomes, store, store.experiment_id(experiment))
     return outcomes
+
+
+def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
+    """The plan for runs whose data is there. On anything but the CPU there is one worker."""
+    datasets = [data.load(config.data) for config in configs]
+    shapes = [
+        DataShape(dataset.n_features, dataset.n_classes, len(dataset.x_train), len(dataset.x_test))
+        for dataset in datasets
+    ]
+    on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
+    return plan(configs, shapes, effective_n_jobs(n_jobs) if on_cpu else 1)
+
+
+def show_plan(jobs: Sequence[Job], n_jobs: int) -> None:
+    """Print what `carry_out` would do with these runs, and how long it would take; train nothing."""
+    planned = plan_of([job.config for job in jobs], n_jobs)
+    console.print(report.plan_table(planned, run_names(jobs), gemm_flops()))
 
 
 def train_one(composed: DictConfig) -> float | None:
@@ -106,38 +143,6 @@ def _short(override: str) -> str:
     """`optim.lr=0.1` → `lr=0.1`."""
     key, _, value = override.partition("=")
     return f"{key.rpartition('.')[2]}={value}"
-
-
-def _carry_out_one(store: Store, job: Job, name: str, parent: Recorded | None, progress: Progress) -> Outcome:
-    config, dataset = job.config, data.load(job.config.data)
-    recorded = store.start_run(config, dataset, name, job.overrides, parent.run_id if parent else None)
-    seen: TrainedRun | None = None
-    status: Status = "KILLED"
-    reason = ""
-
-    def after_epoch(_: int, run: TrainedRun) -> None:
-        nonlocal seen
-        seen = run
-        progress.epoch(name, run)
-        recorded.record(run)
-
-    try:
-        [trained] = train([config], dataset, after_epoch)
-        recorded.record(trained, last=True)
-        with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-            report.write_artifacts(trained, dataset, name, Path(folder))
-            recorded.artifacts(Path(folder))
-        status = "FINISHED"
-        if trained.diverged_at is not None:
-            status, reason = "FAILED", f"diverged: the loss was not finite at iteration {trained.diverged_at}"
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]  # torch's errors go on with frames of C++
-        status, reason = "FAILED", f"{type(error).__name__}: {first_line}"
-        log.exception("%s failed", name)
-    finally:
-        recorded.end(status, reason)
-    history, seconds = (seen.history, seen.seconds) if seen else (History(), 0.0)
-    return Outcome(config, name, recorded.run_id, status, history, seconds, reason)
 
 
 def _show(outcomes: Sequence[Outcome], store: Store, experiment_id: str) -> None:

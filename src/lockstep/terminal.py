@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from lockstep.train import TrainedRun
+from lockstep.config import RunConfig
+from lockstep.train import History
 
 
 class _Console(Console):
@@ -57,24 +58,25 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def epoch(self, name: str, run: TrainedRun) -> None:
+    def epoch(self, name: str, config: RunConfig, history: History) -> None:
         """An epoch of the run is over: print its means, the evaluations after it, the time trained so far."""
         self._bar.advance(self._task)
-        history = run.history
-        if run.diverged_at is not None:
-            console.print(f"{name}  diverged at iteration {run.diverged_at}", soft_wrap=True, markup=False)
+        if history.diverged_at is not None:
+            console.print(
+                f"{name}  diverged at iteration {history.diverged_at}", soft_wrap=True, markup=False
+            )
             return
-        iterations = len(history.loss_T) // run.epochs
+        iterations, epochs = len(history.loss_T) // history.epochs, config.trainer.epochs
         parts = [
             name,
-            f"epoch {run.epochs:>{len(str(run.config.trainer.epochs))}}/{run.config.trainer.epochs}",
+            f"epoch {history.epochs:>{len(str(epochs))}}/{epochs}",
             f"train loss {history.loss_T[-iterations:].mean():.4f}"
             f" acc {history.accuracy_T[-iterations:].mean():.4f}",
         ]
         for split in ("val", "test"):
             if evaluations := history.of(split):
                 parts.append(f"{split} loss {evaluations[-1].loss:.4f} acc {evaluations[-1].accuracy:.4f}")
-        console.print("  ".join([*parts, f"{run.seconds:.1f} s"]), soft_wrap=True, markup=False)
+        console.print("  ".join([*parts, f"{history.seconds:.1f} s"]), soft_wrap=True, markup=False)
 
 
 class _ToConsole(logging.Handler):

@@ -9,8 +9,9 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
@@ -26,9 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lockstep import __version__
 from lockstep.config import Refused, RunConfig, without_password
 from lockstep.data import Dataset
-from lockstep.train import TrainedRun
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+from lockstep.train import History, Status
 
 CONNECT_SECONDS = 10
 """How long a tracking server may take to accept a connection. MLflow itself retries for minutes."""
@@ -152,13 +151,13 @@ class RecordedRun(Recorded):
     def __init__(self, client: mlflow.MlflowClient, run: Run, log_every: int) -> None:
         super().__init__(client, run)
         self._log_every = log_every
+        self._params: list[Param] = []  # not yet in the store
         self._iterations = 0  # of the history, already in the store
         self._evaluations = 0  # likewise
 
     def describe(self, config: RunConfig, dataset: Dataset) -> None:
-        """Params under the keys the user types, and the data set with its digest."""
-        params = [Param(key, _as_typed(value)) for key, value in config.params().items()]
-        self.client.log_batch(self.run_id, params=params)
+        """The data set with its digest; params, under the keys the user types, go with the first record."""
+        self._params = [Param(key, _as_typed(value)) for key, value in config.params().items()]
         profile = {
             part: {"instances": len(y), "features": list(dataset.feature_shape), "classes": dataset.n_classes}
             for part, y in (("train", dataset.y_train), ("test", dataset.y_test))
@@ -173,12 +172,12 @@ class RecordedRun(Recorded):
         context = InputTag("mlflow.data.context", "training")
         self.client.log_inputs(self.run_id, [DatasetInput(logged, [context])])
 
-    def record(self, run: TrainedRun, last: bool = False) -> None:
+    def record(self, history: History, last: bool = False) -> None:
         """Send what the history holds beyond what was sent: whole windows of `log_every` iterations.
 
         With `last`, also the window that the end of training cut short, and the run's summary.
         """
-        now, history = int(time.time() * 1000), run.history
+        now = int(time.time() * 1000)
         metrics: list[Metric] = []
 
         def add(key: str, value: float, step: int) -> None:
@@ -195,10 +194,12 @@ class RecordedRun(Recorded):
             add(f"{evaluation.split}/accuracy", evaluation.accuracy, evaluation.iteration)
         self._evaluations = len(history.evaluations)
         if last:
-            add("time/train_seconds", run.seconds, done)
+            add("time/train_seconds", history.seconds, done)
             if tests := history.of("test"):
                 add("test/accuracy_best", max(evaluation.accuracy for evaluation in tests), done)
-        self.client.log_batch(self.run_id, metrics=metrics)  # the client cuts it to what a store takes
+        # The client cuts it to what a store takes.
+        self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
+        self._params = []
 
     def artifacts(self, folder: Path) -> None:
         """Keep everything under `folder` as the run's artifacts."""
@@ -256,6 +257,7 @@ def _as_typed(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
+@cache
 def _git_commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:

@@ -1,6 +1,7 @@
 """train(configs, dataset): the one visible loop. One run is an array of K = 1."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from lockstep import models
 from lockstep.array import TrainingArray
 from lockstep.config import Refused, RunConfig, TrainerConfig
 from lockstep.data import Dataset, Minibatches, split
+from lockstep.stack import Network
 
 HeldOut = Literal["test", "val"]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -31,13 +34,50 @@ class Evaluation:
     accuracy: float
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch adds to a run's history.
+
+    Attributes:
+        loss_T, accuracy_T: each minibatch's; those of a run that diverged end with its last iteration.
+        seconds: wall time of the array's training steps divided by its size, without evaluation.
+        diverged: whether a loss was not finite.
+    """
+
+    loss_T: FloatArray
+    accuracy_T: FloatArray
+    evaluations: tuple[Evaluation, ...]
+    seconds: float
+    diverged: bool
+
+
 @dataclass
 class History:
-    """All that was measured of one run. Entry i of the two vectors is iteration i + 1's minibatch."""
+    """All that was measured of one run. Entry i of the two vectors is iteration i + 1's minibatch.
+
+    Attributes:
+        epochs: finished ones.
+        seconds: of training, see Epoch.
+        diverged_at: the iteration whose loss was not finite, or None.
+    """
 
     loss_T: FloatArray = field(default_factory=lambda: np.empty(0))
     accuracy_T: FloatArray = field(default_factory=lambda: np.empty(0))
     evaluations: list[Evaluation] = field(default_factory=list)
+    epochs: int = 0
+    seconds: float = 0.0
+    diverged_at: int | None = None
+
+    def add(self, epoch: Epoch) -> None:
+        """Add the next epoch."""
+        self.loss_T = np.concatenate([self.loss_T, epoch.loss_T])
+        self.accuracy_T = np.concatenate([self.accuracy_T, epoch.accuracy_T])
+        self.evaluations += epoch.evaluations
+        self.seconds += epoch.seconds
+        if epoch.diverged:
+            self.diverged_at = len(self.loss_T)
+        else:
+            self.epochs += 1
 
     def of(self, split: HeldOut) -> list[Evaluation]:
         """The evaluations on one split, in order."""
@@ -46,27 +86,22 @@ class History:
 
 @dataclass
 class TrainedRun:
-    """A run as far as it has trained.
-
-    Attributes:
-        module: on the device it trains on.
-        seconds: wall time of its array's training steps divided by the array's size, without evaluation.
-        epochs: epochs finished.
-        diverged_at: the iteration whose loss was not finite, or None.
-    """
+    """A run as far as it has trained; `network` is on the device it trains on."""
 
     config: RunConfig
-    module: models.LogisticRegression | models.MultilayerPerceptron
+    network: Network
     history: History = field(default_factory=History)
-    seconds: float = 0.0
-    epochs: int = 0
-    diverged_at: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has left its array: all epochs done, or diverged."""
+        return self.history.diverged_at is not None or self.history.epochs == self.config.trainer.epochs
 
 
 def train(
     configs: Sequence[RunConfig],
     dataset: Dataset,
-    after_epoch: Callable[[int, TrainedRun], None] = lambda k, run: None,
+    after_epoch: Callable[[int, TrainedRun, Epoch], None] = lambda k, run, epoch: None,
     threads: int = 1,
     exact: bool = False,
 ) -> list[TrainedRun]:
@@ -75,7 +110,8 @@ def train(
     Args:
         configs: K runs with the same data, device and precision.
         dataset: what their data config names.
-        after_epoch: told k and run k after each of its epochs, for progress and records; it changes nothing.
+        after_epoch: told k, run k and what was added, after each of its epochs; it changes nothing.
+        threads, exact: see TrainingArray.
 
     Returns:
         K trained runs, in order. One whose loss stopped being finite left the array after that epoch; its
@@ -92,7 +128,8 @@ def train(
         for config in configs
     ):
         raise ValueError("runs of one array share data, device and precision")
-    device, dtype = device_of(trainer), getattr(torch, trainer.precision)
+    device, matmul_dtype = device_of(trainer), getattr(torch, trainer.precision)
+    dtype = torch.float32 if matmul_dtype == torch.bfloat16 else matmul_dtype
     train_indices, val_indices = split(dataset, stream.val_size)
     minibatches = Minibatches(
         train_indices, stream.batch_size, stream.drop_last, generator(stream.shuffle_seed, "shuffle")
@@ -104,31 +141,34 @@ def train(
     if len(val_indices):
         held_out["val"] = (x_NxF[val_indices.to(device)], y_N[val_indices.to(device)])
 
-    runs = [TrainedRun(config, _initial_module(config, dataset).to(device, dtype)) for config in configs]
+    runs = [TrainedRun(config, _initial_network(config, dataset).to(device, dtype)) for config in configs]
     array = TrainingArray(
-        [run.module for run in runs],
+        [run.network for run in runs],
         [config.optim for config in configs],
         [generator(config.seed, "dropout") for config in configs],
         exact,
+        matmul_dtype,
+        threads if device.type == "cpu" else 1,
     )
+    x_matmul_NxF = x_NxF.to(matmul_dtype)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
-    with cpu_settings(device, threads):
+    with cpu_settings(device):
         while training:
             started = time.perf_counter()
-            trained = array.train(x_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()])
+            trained = array.train(
+                x_matmul_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()]
+            )
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().numpy() for measured_KxT in trained)
             seconds = (time.perf_counter() - started) / len(training)
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in held_out.items()}
             for j, k in enumerate(training):
-                run = runs[k]
-                run.seconds += seconds
-                _record(
-                    run, loss_KxT[j], accuracy_KxT[j], {s: (e[0][j], e[1][j]) for s, e in evaluated.items()}
-                )
-                after_epoch(k, run)
+                done = len(runs[k].history.loss_T)
+                of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
+                epoch = _epoch(done, loss_KxT[j], accuracy_KxT[j], of_run, seconds)
+                runs[k].history.add(epoch)
+                after_epoch(k, runs[k], epoch)
             for j in reversed(range(len(training))):
-                run = runs[training[j]]
-                if run.diverged_at is not None or run.epochs == run.config.trainer.epochs:
+                if runs[training[j]].ended:
                     array.remove(j)
                     del training[j]
     return runs
@@ -165,17 +205,17 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 
 @contextmanager
-def cpu_settings(device: torch.device, threads: int) -> Iterator[None]:
-    """How a run computes on the CPU, whatever the machine's number of cores.
+def cpu_settings(device: torch.device) -> Iterator[None]:
+    """How runs compute on the CPU: on one intra-op thread, with denormals flushed to zero.
 
-    One intra-op thread: at these sizes two make a step slower. Denormals flushed to zero: the momentum of
-    weights whose pixel is always blank decays into them, and an epoch then takes a third longer.
+    The momentum of weights whose pixel is always blank decays into denormals; an epoch would then take a
+    third longer.
     """
     if device.type != "cpu":
         yield
         return
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
         yield
@@ -184,32 +224,39 @@ def cpu_settings(device: torch.device, threads: int) -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _initial_module(
-    config: RunConfig, dataset: Dataset
-) -> models.LogisticRegression | models.MultilayerPerceptron:
+def gemm_flops() -> float:
+    """FLOP/s of a GEMM of 1024 cubed in float32 on one thread, the better of a few."""
+    with cpu_settings(torch.device("cpu")):
+        a = torch.ones(1024, 1024)
+        product, seconds = torch.mm(a, a), math.inf
+        for _ in range(5):
+            started = time.perf_counter()
+            torch.mm(a, a, out=product)
+            seconds = min(seconds, time.perf_counter() - started)
+    return 2 * 1024**3 / seconds
+
+
+def _initial_network(config: RunConfig, dataset: Dataset) -> Network:
     return models.build(config.model, dataset.n_features, dataset.n_classes, generator(config.seed, "init"))
 
 
-def _record(
-    run: TrainedRun,
+def _epoch(
+    done: int,
     loss_T: FloatArray,
     accuracy_T: FloatArray,
     evaluated: dict[HeldOut, tuple[Tensor, Tensor]],
-) -> None:
-    """Add an epoch to a run's history; one that diverged ends with its first loss that is not finite."""
-    history = run.history
+    seconds: float,
+) -> Epoch:
+    """An epoch after `done` iterations; one that diverged ends with its first loss that is not finite."""
     not_finite = np.flatnonzero(~np.isfinite(loss_T))
     if len(not_finite):
-        loss_T, accuracy_T = loss_T[: not_finite[0] + 1], accuracy_T[: not_finite[0] + 1]
-    history.loss_T = np.concatenate([history.loss_T, loss_T])
-    history.accuracy_T = np.concatenate([history.accuracy_T, accuracy_T])
-    iteration = len(history.loss_T)
+        end = not_finite[0] + 1
+        return Epoch(loss_T[:end].copy(), accuracy_T[:end].copy(), (), seconds, diverged=True)
     # The epoch's last update is first seen by the evaluation.
-    if len(not_finite) or not all(loss.isfinite() for loss, _ in evaluated.values()):
-        run.diverged_at = iteration
-        return
-    run.epochs += 1
-    history.evaluations += [
-        Evaluation(iteration, name, loss.item(), accuracy.item())
+    if not all(loss.isfinite() for loss, _ in evaluated.values()):
+        return Epoch(loss_T, accuracy_T, (), seconds, diverged=True)
+    evaluations = [
+        Evaluation(done + len(loss_T), name, loss.item(), accuracy.item())
         for name, (loss, accuracy) in evaluated.items()
     ]
+    return Epoch(loss_T, accuracy_T, tuple(evaluations), seconds, diverged=False)

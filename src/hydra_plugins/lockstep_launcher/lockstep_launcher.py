@@ -4,7 +4,6 @@ Thin: what a sweep is, lockstep.sweep knows. Hydra imports this module at every 
 are loaded only when jobs are launched.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 @dataclass
 class LockstepLauncherConf:
-    """The launcher's settings."""
+    """The launcher's settings.
+
+    Attributes:
+        n_jobs: worker processes, counted as joblib does: -1 for one a core.
+        exact: stack no runs in batched kernels; for machines where `python -m lockstep doctor` says that a
+            run's numbers depend on its neighbours otherwise.
+    """
 
     _target_: str = "hydra_plugins.lockstep_launcher.lockstep_launcher.LockstepLauncher"
+    n_jobs: int = -1
+    exact: bool = False
 
 
 ConfigStore.instance().store(
@@ -32,39 +39,54 @@ ConfigStore.instance().store(
 
 
 class LockstepLauncher(Launcher):
-    """Composes and validates all jobs, trains them, then gives Hydra each job's folder and result."""
+    """Composes and validates all jobs, trains them, then gives Hydra each job's folder and result.
+
+    Jobs of a task function that isn't `lockstep.command.in_lockstep` run one after the other.
+    """
+
+    def __init__(self, n_jobs: int = -1, exact: bool = False) -> None:
+        self.n_jobs, self.exact = n_jobs, exact
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train one job for each list of overrides; results in the same order."""
-        from lockstep.config import RunConfig
-        from lockstep.sweep import Job, carry_out
+        from lockstep.compose import SweepComposer
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        composed = [self._compose(initial_job_idx + i, list(o)) for i, o in enumerate(job_overrides)]
+        composer = SweepComposer(self.hydra_context.config_loader, self.config)
+        composed = [
+            self._prepared(composer.compose(list(overrides)), initial_job_idx + index)
+            for index, overrides in enumerate(job_overrides)
+        ]
+        if not getattr(self.task_function, "in_lockstep", False):
+            return [self._job_return(config, self.task_function) for config in composed]
+
+        from lockstep.config import RunConfig
+        from lockstep.plan import Job
+        from lockstep.sweep import carry_out
+
         jobs = [
-            Job(RunConfig.of(_without_hydra(config)), tuple(filter_overrides(overrides)))
+            Job(RunConfig.of(config), tuple(filter_overrides(overrides)))
             for config, overrides in zip(composed, job_overrides, strict=True)
         ]
-        outcomes = carry_out(jobs, sweep=list(self.config.hydra.overrides.task))
+        outcomes = carry_out(jobs, list(self.config.hydra.overrides.task), self.n_jobs, self.exact)
         return [
-            self._job_return(config, outcome.result)
+            self._job_return(config, lambda _, outcome=outcome: outcome.result())
             for config, outcome in zip(composed, outcomes, strict=True)
         ]
 
-    def _compose(self, index: int, overrides: list[str]) -> DictConfig:
+    def _prepared(self, composed: DictConfig, index: int) -> DictConfig:
+        """A job's config with its number, its folder made: a folder that can't be had must not cost a
+        finished sweep its end."""
         from lockstep.config import Refused
 
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(composed):
-            composed.hydra.job.id = index
-            composed.hydra.job.num = index
-        # Made before anything trains: a folder that can't be had must not cost a finished sweep its end.
-        HydraConfig.instance().set_config(composed)
+            composed.hydra.job.id = composed.hydra.job.num = index
+        HydraConfig.instance().cfg = composed  # its set_config() would copy it, which takes 4 ms
         try:
             Path(str(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir)).mkdir(
                 parents=True, exist_ok=True
@@ -73,21 +95,14 @@ class LockstepLauncher(Launcher):
             raise Refused([f"hydra.sweep.dir, hydra.sweep.subdir: {str(error).splitlines()[0]}"]) from error
         return composed
 
-    def _job_return(self, composed: DictConfig, result: Callable[[], Any]) -> JobReturn:
+    def _job_return(self, composed: DictConfig, task_function: Callable[[DictConfig], Any]) -> JobReturn:
         """The job's folder with its `.hydra/`, and what came of it, as Hydra's own launchers leave them."""
         returned = run_job(
             hydra_context=self.hydra_context,
-            task_function=lambda _: result(),
+            task_function=task_function,
             config=composed,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returned
-
-
-def _without_hydra(composed: DictConfig) -> DictConfig:
-    own = copy.copy(composed)
-    with open_dict(own):
-        del own["hydra"]
-    return own
