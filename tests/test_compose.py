@@ -144,7 +144,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("trainer.epochs=true", "trainer.epochs=true: must be a valid integer"),
         (
             "trainer.precision=float16",
-            "trainer.precision=float16: must be 'float32' or 'float64'; did you mean float64?",
+            "trainer.precision=float16: must be 'float32', 'bfloat16' or 'float64'; did you mean bfloat16?",
         ),
         (
             "trainer.device=cupu",

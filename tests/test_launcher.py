@@ -9,6 +9,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, LauncherTestSuite
+from hydra.version import VersionBase
+from packaging.version import Version
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -18,7 +20,12 @@ def test_hydra_discovers_the_plugins():
     assert {"LockstepLauncher", "LockstepSweeper"} <= found
 
 
-# The suites name no version_base, as of old.
+@pytest.fixture
+def version_base_of_old(monkeypatch):
+    """What the suites expect, unless another test has called for something newer."""
+    monkeypatch.setattr(VersionBase.instance(), "version_base", Version("1.1"))
+
+
 OLD = pytest.mark.filterwarnings(
     "ignore:(?s).*(Future Hydra versions|version_base parameter|Support for .yml)"
 )
@@ -28,6 +35,7 @@ OLD = pytest.mark.filterwarnings(
 
 
 @OLD
+@pytest.mark.usefixtures("version_base_of_old")
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"), [("lockstep", []), ("lockstep", ["hydra/sweeper=lockstep"])]
 )
@@ -36,6 +44,7 @@ class TestHydrasSuite(LauncherTestSuite):
 
 
 @OLD
+@pytest.mark.usefixtures("version_base_of_old")
 @pytest.mark.parametrize(
     ("launcher_name", "overrides"),
     [("lockstep", ["hydra/sweeper=lockstep", "hydra.sweeper.max_batch_size=2"])],

@@ -113,6 +113,7 @@ def _is_plain(override: Override) -> bool:
         and not override.is_hydra_override()
         and override.package is None
         and "/" not in override.key_or_group
+        and not isinstance(override.value(), dict)  # of a group: values, in their place among the others
     )
 
 

@@ -174,12 +174,13 @@ class RunConfig(_Frozen):
             Refused: with a message for each value that is missing, unknown, mistyped or out of range.
         """
         try:
-            missing, tree = [], {}
+            missing: list[str] = []
+            tree: dict[str, Any] = {}
             for key in map(str, composed):
                 if key != "hydra" and not OmegaConf.is_missing(composed, key):
                     node = composed[key]
                     if isinstance(node, Container):
-                        missing += [f"{key}.{inner}" for inner in OmegaConf.missing_keys(node)]
+                        missing += OmegaConf.missing_keys(node)
                         node = OmegaConf.to_container(node, resolve=True)
                     tree[key] = node
                 elif key != "hydra":
