@@ -269,6 +269,27 @@ def test_a_refused_command_leaves_nothing_behind(clone):
     assert not (clone.root / "outputs").exists()
 
 
+def test_a_dry_run_lists_arrays_and_trains_nothing(clone):
+    arguments = [
+        "-m",
+        "data=digits",
+        "model=logreg,mlp",
+        "seed=0,1",
+        "hydra.launcher.n_jobs=2",
+        "dry_run=true",
+    ]
+    code, out, err = clone.run(*arguments)
+    assert (code, err) == (0, "")
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head == ["array", "runs", "training", "memory"]
+    assert sorted(" ".join(row[:2] if row[0].startswith("model") else row[1:3]) for row in rows[:4]) == [
+        f"model={model} seed={seed}" for model in ("logreg", "mlp") for seed in (0, 1)
+    ]
+    assert "4 runs in 2 arrays on 2 workers: about 0 s of training, and " in out
+    assert not (clone.root / "outputs").exists()
+    assert clone.run(*arguments[:-1], "optim.lr=-1", "dry_run=true")[0] == 2
+
+
 def test_jobs_folders_that_cannot_be_had_are_refused_before_anything_trains(clone):
     code, _, err = clone.run("-m", "data=digits", "seed=0,1", "hydra.sweep.subdir='${nope}'")
     assert code == 2

@@ -1,8 +1,12 @@
 """The runs of a command in one process, on a store of their own."""
 
+import json
+from pathlib import Path
+
 import mlflow
+import numpy as np
 import pytest
-from test_train import LOGREG, MLP, run_config
+from test_train import LOGREG, MLP, run_config, sgd
 
 from lockstep import report, sweep
 from lockstep.config import Refused
@@ -94,8 +98,72 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 
 @pytest.mark.parametrize(("val_size", "says"), [(0, True), (100, False)])
 def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, says):
-    monkeypatch.setattr(sweep.console, "file", None)  # rich then follows sys.stdout, which capsys replaced
+    monkeypatch.setattr(sweep.console, "_file", None)  # rich then follows sys.stdout, which capsys replaced
     carry_out(
         [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], sweep=["seed=0,1"]
     )
     assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says
+
+
+def artifacts(uri):
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    return {
+        run.info.run_name: {
+            str(path.relative_to(folder))
+            for folder in [Path(run.info.artifact_uri.removeprefix("file://"))]
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for run in runs
+        if run.data.tags["lockstep.kind"] == "run"
+    }
+
+
+def with_pictures(job, pictures):
+    tracking = job.config.tracking.model_copy(update={"pictures": pictures})
+    return Job(job.config.model_copy(update={"tracking": tracking}), job.overrides)
+
+
+NUMBERS = {"config.yaml", "history.parquet", "model/state_dict.pt"}
+PICTURES = {
+    *("samples.png", "curves/loss.png", "curves/accuracy.png", "pca/explained_variance.json"),
+    *("pca/input.png", "pca/hidden1.png", "pca/hidden2.png"),
+}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("pictures", "drawn"), [("none", []), ("best", ["lr=0.5"]), ("all", ["lr=0.5", "lr=0.001"])]
+)
+def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
+    lrs = ("0.001", "0.5", "0.0001") if pictures != "all" else ("0.001", "0.5")
+    jobs = [with_pictures(job(uri, f"lr={lr}", optim=sgd(float(lr))), pictures) for lr in lrs]
+    outcomes = carry_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
+    assert [outcome.status for outcome in outcomes] == ["FINISHED"] * len(lrs)
+    assert artifacts(uri) == {
+        f"lr={lr}": NUMBERS | (PICTURES if f"lr={lr}" in drawn else set()) for lr in lrs
+    }
+
+
+def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
+    [outcome] = carry_out([job(uri, model=MLP)], sweep=None)
+    run = mlflow.MlflowClient(uri).get_run(outcome.run_id)
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    explained = json.loads((folder / "pca" / "explained_variance.json").read_text())
+    assert list(explained) == ["input", "hidden1", "hidden2"]
+
+
+def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tmp_path):
+    jobs = [job(uri, f"seed={s}", model=m, seed=s) for s, m in enumerate((MLP, LOGREG, MLP))]
+    one, two = (carry_out(jobs, ["seed=..."], n_jobs=n) for n in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert (a.name, a.status, a.history.evaluations) == (b.name, b.status, b.history.evaluations)
+        assert np.array_equal(a.history.loss_T, b.history.loss_T)
+    client = mlflow.MlflowClient(uri)
+    for a, b in zip(one, two, strict=True):
+        points = [
+            [(p.step, p.value) for p in client.get_metric_history(outcome.run_id, "train/loss")]
+            for outcome in (a, b)
+        ]
+        assert points[0] == points[1] != []

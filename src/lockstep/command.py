@@ -50,6 +50,7 @@ def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
 
 def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace) -> int:
     from hydra.errors import HydraException
+    from joblib import effective_n_jobs
 
     from lockstep.compose import compose_jobs
     from lockstep.config import Refused, without_password
@@ -66,6 +67,11 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
             arguments.config_name or "config",
             Path(arguments.config_dir).absolute() if arguments.config_dir else None,
         )
+        from lockstep import pool
+
+        n_workers = min(len(asked.jobs), effective_n_jobs(asked.n_jobs))
+        if n_workers > 1 and not any(job.config.dry_run for job in asked.jobs):
+            pool.start(n_workers)
         from lockstep import sweep
         from lockstep.report import RunFailed
 
@@ -79,6 +85,10 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         except RunFailed as failed:
             print(without_password(str(failed)), file=sys.stderr)
             return FAILED
+        finally:
+            if n_workers > 1:
+                pool.wait()
+                pool.kill()  # they would end by themselves, but take a second or two
     except (HydraException, Refused) as refused:
         print(without_password(str(refused)), file=sys.stderr)
         return REFUSED

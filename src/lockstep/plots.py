@@ -16,7 +16,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.signal import savgol_filter
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -94,6 +93,8 @@ def smooth(values_T: FloatArray, window: int = 21, order: int = 3) -> NDArray[np
     Each stretch of finite values is smoothed by itself; a short one with the longest odd window that fits,
     or, where that is no longer than `order`, not at all. Values that are not finite stay.
     """
+    from scipy.signal import savgol_filter  # here, as loading it takes 0.9 s
+
     smoothed = np.array(values_T, dtype=np.float64)
     edges = np.flatnonzero(np.diff(np.isfinite(smoothed), prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2):

@@ -164,25 +164,31 @@ def leaderboard(outcomes: Sequence[Outcome]) -> Table:
 
 
 def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:
-    """What a dry run shows: each array's runs, its time and bytes, and the whole's.
+    """What a dry run shows: each array's runs, the time they take and the bytes of their state.
 
     Args:
         flops: FLOP/s of a large GEMM on one thread of this machine.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
-    n_runs = f"{len(names)} runs in {len(planned.arrays)} arrays on {planned.n_workers} workers"
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("array")
-    table.add_column("runs", f"{n_runs}, {planned.threads} threads each", overflow="fold")
-    table.add_column("training", f"about {planned.cost / flops:.0f} s", justify="right")
-    table.add_column("memory", f"{planned.bytes / 2**20:.1f} MiB at once", justify="right")
+    table.add_column("runs", overflow="fold")
+    for heading in ("training", "memory"):
+        table.add_column(heading, justify="right")
     for index, array in enumerate(planned.arrays, start=1):
-        table.add_row(
-            str(index),
-            "\n".join(names[k] for k in array.jobs),
-            f"{array.cost / flops:.1f} s",
-            f"{array.bytes / 2**20:.1f} MiB",
-        )
+        runs = "\n".join(names[k] for k in array.jobs)
+        table.add_row(str(index), runs, f"{array.cost / flops:.1f} s", f"{array.bytes / 2**20:.1f} MiB")
     return table
+
+
+def plan_summary(planned: Plan, flops: float) -> str:
+    """The plan's whole in a sentence; `flops` as for `plan_table`."""
+    n_runs = sum(len(array.jobs) for array in planned.arrays)
+    numbers = ((n_runs, "run"), (len(planned.arrays), "array"), (planned.n_workers, "worker"))
+    runs, arrays, workers = (f"{n:,} {what}{'s' * (n != 1)}" for n, what in numbers)
+    return (
+        f"{runs} in {arrays} on {workers}: about {planned.cost / flops:.0f} s of training, and"
+        f" {planned.bytes / 2**20:.1f} MiB at once for weights, gradients and optimizers, beside the data."
+    )
 
 
 def _draw_curves(history: History, name: str, folder: Path) -> None:

@@ -115,7 +115,10 @@ def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
 def show_plan(jobs: Sequence[Job], n_jobs: int) -> None:
     """Print what `carry_out` would do with these runs, and how long it would take; train nothing."""
     planned = plan_of([job.config for job in jobs], n_jobs)
-    console.print(report.plan_table(planned, run_names(jobs), gemm_flops()))
+    flops = gemm_flops()
+    console.print(report.plan_table(planned, run_names(jobs), flops))
+    console.print()
+    console.print(report.plan_summary(planned, flops), soft_wrap=True)
 
 
 def train_one(composed: DictConfig) -> float | None:

@@ -12,8 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -21,10 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib import delayed
 
-from lockstep import report
+from lockstep import pool, report
 from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.train import Epoch, TrainedRun, train
@@ -90,19 +88,20 @@ def carry_out(tasks: Sequence[Task], datasets: Sequence[Dataset], n_workers: int
     with tempfile.TemporaryDirectory(prefix="lockstep-journals-") as folder:
         journals = [Path(folder) / f"{index}" for index in range(len(tasks))]
         readers = [_Reader(journal) for journal in journals]
-        pool = _Pool(tasks, datasets, journals, n_workers)
+        work = _Work(tasks, datasets, journals, n_workers)
         try:
-            while pool.is_alive():
-                pool.join(POLL_SECONDS)
+            while work.is_alive():
+                work.join(POLL_SECONDS)
                 for reader in readers:
                     reader.read(heard)
         except BaseException:
             pool.kill()
+            work.join()
             raise
         for reader in readers:
             reader.read(heard)
     for job in sorted(unfinished):
-        tell(job, Ended(_reason(pool.error) if pool.error else "its worker did not finish"))
+        tell(job, Ended(_reason(work.error) if work.error else "its worker did not finish"))
 
 
 def _train(task: Task, dataset: Dataset, tell: Tell) -> None:
@@ -133,7 +132,7 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line}"
 
 
-class _Pool(threading.Thread):
+class _Work(threading.Thread):
     """joblib at work: it blocks until the last task is done, so it has a thread of its own."""
 
     def __init__(
@@ -152,30 +151,10 @@ class _Pool(threading.Thread):
 
     def run(self) -> None:
         try:
-            with (
-                _huge_pages(),
-                parallel_config("loky", n_jobs=self._n_workers, inner_max_num_threads=self._threads),
-            ):
-                # mmap_mode: copied on writing, so that torch is content; nobody writes.
-                Parallel(pre_dispatch="all", batch_size=1, max_nbytes=2**16, mmap_mode="c")(self._calls)
+            with pool.workers(self._n_workers, self._threads) as call:
+                call(self._calls)
         except BaseException as error:
             self.error = error
-
-    def kill(self) -> None:
-        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
-        self.join()
-
-
-@contextmanager
-def _huge_pages() -> Iterator[None]:
-    """Let glibc ask for huge pages in processes started meanwhile: a step is 5 % quicker with them."""
-    before = os.environ.get("GLIBC_TUNABLES")
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GLIBC_TUNABLES"]
 
 
 class _Shared:

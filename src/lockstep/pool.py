@@ -1,0 +1,65 @@
+"""The worker processes, which joblib starts and keeps. Light: torch is loaded in the workers only."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+
+
+@contextmanager
+def workers(n: int, threads: int) -> Iterator[Parallel]:
+    """What calls functions in n processes; those started are there for the next to ask for the same.
+
+    Args:
+        threads: intra-op threads of each.
+    """
+    if threading.current_thread() is not _starting:
+        wait()
+    with _huge_pages(), parallel_config("loky", n_jobs=n, inner_max_num_threads=threads):
+        # mmap_mode: copied on writing, so that torch is content; nobody writes.
+        yield Parallel(pre_dispatch="all", batch_size=1, max_nbytes=2**16, mmap_mode="c")
+
+
+_starting: threading.Thread | None = None
+
+
+def start(n: int) -> None:
+    """Start n workers while this process goes on: each takes seconds to load what it needs."""
+    global _starting
+
+    def load() -> None:
+        with workers(n, threads=1) as call:
+            call(delayed(_load)() for _ in range(n))
+
+    _starting = threading.Thread(target=load, daemon=True)
+    _starting.start()
+
+
+def wait() -> None:
+    """Wait until workers that were started are there."""
+    if _starting is not None:
+        _starting.join()
+
+
+def kill() -> None:
+    """End the workers, whatever they are doing."""
+    get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+
+
+def _load() -> None:
+    import lockstep.workers  # noqa: F401
+
+
+@contextmanager
+def _huge_pages() -> Iterator[None]:
+    """Let glibc ask for huge pages in processes started meanwhile: a step is 5 % quicker with them."""
+    before = os.environ.get("GLIBC_TUNABLES")
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["GLIBC_TUNABLES"]
