@@ -1,109 +1,296 @@
-"""`make bench`: one epoch on MNIST, the workshop's own loop against Lockstep, as Markdown.
+"""`make bench`: Lockstep against its peers, all in one sitting, as Markdown in benchmarks/RESULTS.md.
 
-The sides alternate and the medians are compared, as a machine's speed drifts within minutes.
+A machine's speed drifts within minutes, so the sides of a comparison alternate, and ratios are taken within
+each round; tables give medians over the rounds.
 """
 
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from importlib import metadata
+from pathlib import Path
 
 import torch
-import torchvision
-from platformdirs import user_cache_path
+from joblib import cpu_count
 from rich.console import Console
-from torch import nn
-from torch.utils.data import DataLoader
-from torchvision.transforms import ToTensor
 
-from lockstep.config import (
-    DownloadedConfig,
-    LogRegConfig,
-    MLPConfig,
-    RunConfig,
-    SGDConfig,
-    TrackingConfig,
-    TrainerConfig,
-)
-from lockstep.data import load
-from lockstep.models import LogisticRegression, MultilayerPerceptron
-from lockstep.train import train
+from benchmarks import peers
+from benchmarks.peers import STREAM, Model
+from lockstep import data, sweep, workers
+from lockstep.config import LogRegConfig, MLPConfig, RunConfig, SGDConfig, TrackingConfig, TrainerConfig
 
-PAIRS = 5
-STREAM = DownloadedConfig(name="mnist", batch_size=64, drop_last=True, val_size=0, shuffle_seed=0, root=None)
-MODELS = {
-    "logistic regression": (LogRegConfig(name="logreg"), lambda: LogisticRegression(784, 10)),
-    "MLP 784-256-100-10": (
-        MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu"),
-        lambda: MultilayerPerceptron(784, 10),
-    ),
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+CORES = cpu_count()
+ROUNDS = 3
+EPOCHS = 3  # of Lockstep's runs, as starting a sweep takes the time of an epoch; the peers start nothing
+MODELS: dict[Model, LogRegConfig | MLPConfig] = {
+    "logreg": LogRegConfig(name="logreg"),
+    "mlp": MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu"),
 }
+# Useful FLOPs of a training step of one run: 2 B (3 W - W1), with W all weights and W1 those of the first
+# layer: forward, gradients of the weights, gradients of the inputs of all layers but the first.
+STEP_FLOPS = {"logreg": 2 * 64 * 2 * 7840, "mlp": 2 * 64 * (3 * (784 * 256 + 25_600 + 1_000) - 784 * 256)}
+
+console = Console(soft_wrap=True, highlight=False)
+lines: list[str] = []
 
 
-def lockstep_epoch(model: LogRegConfig | MLPConfig) -> None:
-    """An epoch and its evaluation by Lockstep."""
-    config = RunConfig(
+def say(line: str = "") -> None:
+    """Print a line, which also goes into the results."""
+    console.print(line, markup=False)
+    lines.append(line)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table."""
+    for row in (head, ["---"] * len(head), *rows):
+        say("| " + " | ".join(row) + " |")
+    say()
+
+
+def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs: int = 1) -> RunConfig:
+    """A run as the workshop configures it, that draws nothing."""
+    return RunConfig(
         model=model,
-        optim=SGDConfig(name="sgd", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0),
+        optim=SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0),
         data=STREAM,
-        trainer=TrainerConfig(epochs=1, device="cpu", precision="float32", log_every=50),
-        tracking=TrackingConfig(uri="unused", experiment="unused"),
-        seed=0,
+        trainer=TrainerConfig(epochs=epochs, device="cpu", precision="float32", log_every=50),
+        tracking=TrackingConfig(uri="unused", experiment="unused", pictures="none"),
+        seed=seed,
     )
-    train([config], load(STREAM))
 
 
-def workshop_epoch(build: Callable[[], nn.Module]) -> None:
-    """An epoch and its evaluation as the workshop writes them: torchvision, ToTensor, DataLoader."""
-    data = [
-        torchvision.datasets.MNIST(user_cache_path("lockstep"), train=part, transform=ToTensor())
-        for part in (True, False)
+def lockstep(configs: Sequence[RunConfig]) -> None:
+    """The runs, each epoch with its evaluation, on the workers that a sweep would have."""
+    planned = sweep.plan_of(configs, n_jobs=-1)
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = []
+        for array in planned.arrays:
+            folders = tuple(Path(folder) / str(k) for k in array.jobs)
+            for of_run in folders:
+                of_run.mkdir()
+            of_array = tuple(configs[k] for k in array.jobs)
+            names = tuple(map(str, array.jobs))
+            tasks.append(workers.Task(array.jobs, of_array, names, folders, planned.threads, exact=False))
+        ended: list[workers.Ended] = []
+        workers.carry_out(
+            tasks,
+            [data.load(STREAM)] * len(tasks),
+            planned.n_workers,
+            lambda _, event: ended.append(event) if isinstance(event, workers.Ended) else None,
+        )
+    assert [end.reason for end in ended] == [""] * len(configs), ended
+
+
+def runs(model: Model, k: int, epochs: int) -> list[RunConfig]:
+    """K equal runs that differ in seed and learning rate."""
+    return [config(MODELS[model], seed, lr=0.01 + seed / 1e5, epochs=epochs) for seed in range(k)]
+
+
+def mixed() -> list[RunConfig]:
+    """A sweep of many kinds: logistic regressions and MLPs of different widths and depths."""
+    widths = [(), (32, 16), (64,), (128, 100), (256, 100), (512, 100)]
+    models = [
+        MLPConfig(name="mlp", hidden_dims=dims, dropout=0.25, activation="relu") if dims else MODELS["logreg"]
+        for dims in widths
     ]
-    batches = DataLoader(data[0], batch_size=64, shuffle=True, drop_last=True)
-    test_batches = DataLoader(data[1], batch_size=64)
-    module, criterion = build(), nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
-    for x, y in batches:
-        logits = module(x.flatten(1))
-        loss = criterion(logits, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        (logits.argmax(dim=1) == y).float().mean().item()
-    module.eval()
-    with torch.no_grad():
-        for x, y in test_batches:
-            (module(x.flatten(1)).argmax(dim=1) == y).sum().item()
+    return [config(model, seed) for model in models for seed in range(4)]
 
 
-def seconds(epoch: Callable[[], None]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time."""
     started = time.perf_counter()
-    epoch()
+    work()
     return time.perf_counter() - started
 
 
-def main() -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    load(STREAM)
-    console.print(
-        f"One epoch with its evaluation, MNIST, batch 64, SGD; seconds, median of {PAIRS} alternating pairs"
-        f" after one that isn't counted.\nPython {platform.python_version()}, torch {torch.__version__},"
-        f" {torch.get_num_threads()} threads, {platform.machine()}.\n"
+def rounds(sides: Mapping[str, Callable[[], object]], n: int = ROUNDS) -> dict[str, list[float]]:
+    """Each side's times, the sides in turn, after one round that isn't counted."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for index in range(n + 1):
+        for name, work in sides.items():
+            took = seconds(work)
+            if index:
+                times[name].append(took)
+    return times
+
+
+def compare(model: Model, k: int, sides: Mapping[str, tuple[Callable[[], object], int]]) -> None:
+    """A table of seconds per run and epoch, and how many times as long as Lockstep's.
+
+    Args:
+        sides: what to call and how many runs' epochs that is.
+    """
+    ours = f"Lockstep, K = {k}"
+    work = {ours: (lambda: lockstep(runs(model, k, EPOCHS)), k * EPOCHS), **sides}
+    work["matmul peak"] = (lambda: None, 1)
+    peaks: list[float] = []
+    timed = {name: call for name, (call, _) in work.items()}
+    timed["matmul peak"] = lambda: peaks.append(peers.matmul_peak(CORES))
+    times = rounds(timed)
+    per_run = {name: [t / work[name][1] for t in of] for name, of in times.items() if name != "matmul peak"}
+    rows = []
+    for name, of in per_run.items():
+        ratios = [theirs / mine for theirs, mine in zip(of, per_run[ours], strict=True)]
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+        rows.append([name, f"{statistics.median(of):.4f}", "1" if name == ours else ratio])
+    table(["", "s a run and epoch", "times Lockstep's"], rows)
+    flops = 937 * STEP_FLOPS[model]
+    shares = [flops / t / 1e9 / peak for t, peak in zip(per_run[ours], peaks[1:], strict=True)]
+    say(
+        f"Useful FLOPs: {flops / 1e9:.1f} G a run and epoch; matmul peak {statistics.median(peaks):.0f}"
+        f" GFLOP/s on {CORES} threads; share of it reached, evaluation and all else included:"
+        f" {statistics.median(shares):.0%}."
     )
-    console.print("| | workshop's loop | Lockstep | ratio, median of pairs (min - max) |")
-    console.print("|---|---|---|---|")
-    for name, (model, build) in MODELS.items():
-        pairs = [
-            (seconds(lambda b=build: workshop_epoch(b)), seconds(lambda m=model: lockstep_epoch(m)))
-            for _ in range(PAIRS + 1)
-        ][1:]
-        theirs, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratios = [theirs / ours for theirs, ours in pairs]
-        console.print(
-            f"| {name} | {theirs:.2f} | {ours:.2f} |"
-            f" {statistics.median(ratios):.1f}x ({min(ratios):.1f} - {max(ratios):.1f}) |"
+    say()
+
+
+def of_peers(model: Model, k: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """All peers, and how many runs' epochs a call is."""
+    sides: dict[str, tuple[Callable[[], object], int]] = {
+        "workshop's loop": (lambda: peers.workshop_loop(model), 1),
+        "eager loop, data in memory": (lambda: peers.eager_loop(model), 1),
+        "scikit-learn MLPClassifier (no dropout)": (lambda: peers.scikit_learn(model), 1),
+        f"torch.func.vmap, K = {k}": (lambda: peers.vmap(model, k), k),
+    }
+    if peers.jax_is_there():
+        sides[f"JAX, jitted scan, K = {k}"] = (lambda: peers.jax_scan(model, k, vmapped=True), k)
+        if k > 1:
+            name = f"JAX, a scan for each of {k} runs, on threads"
+            sides[name] = (lambda: peers.jax_scan(model, k, vmapped=False), k)
+    return sides
+
+
+def scaling(model: Model, sizes: Sequence[int]) -> None:
+    """Seconds per run as K grows."""
+    epochs = {k: EPOCHS if k <= 64 else 1 for k in sizes}  # a large sweep's start counts for little
+    times = rounds({str(k): lambda k=k: lockstep(runs(model, k, epochs[k])) for k in sizes}, n=2)
+    row = [f"{statistics.median(times[str(k)]) / k / epochs[k]:.4f}" for k in sizes]
+    table(["K", *map(str, sizes)], [["s a run and epoch", *row]])
+
+
+def command(*arguments: str) -> None:
+    """run.py as a cold process with a store of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.sweep.dir={folder}/sweep"]
+        subprocess.run(
+            [sys.executable, "run.py", "-m", *arguments, *own], cwd=ROOT, check=True, capture_output=True
         )
 
 
+def whole_commands() -> None:
+    """What a user waits for, from cold process to exit."""
+    card = ["model.hidden_dim1=128,256", "optim.lr=1e-2,1e-3"]
+    eight = ["seed=range(0,8)"]
+    thousand = [
+        "data=digits",
+        "model=logreg",
+        "trainer.epochs=1",
+        "tracking.pictures=none",
+        "seed=range(0,1000)",
+    ]
+    times = rounds(
+        {
+            "workshop": lambda: [peers.workshop_loop("mlp") for _ in range(4)],
+            "card": lambda: command(*card),
+            "eight": lambda: command(*eight),
+            "eight, numbers only": lambda: command(*eight, "tracking.pictures=none"),
+            "eight, trained only": lambda: lockstep([config(MODELS["mlp"], s, epochs=10) for s in range(8)]),
+            "thousand": lambda: command(*thousand),
+            "plan": lambda: command(*thousand, "dry_run=true"),
+        },
+        n=1,
+    )
+    median = {name: statistics.median(of) for name, of in times.items()}
+    ratio = statistics.median(10 * w / c for w, c in zip(times["workshop"], times["card"], strict=True))
+    table(
+        ["command", "s"],
+        [
+            ["the card's sweep: 4 MLPs, 10 epochs, everything logged and drawn", f"{median['card']:.1f}"],
+            [
+                "workshop's loop, 4 MLPs one after the other, 10 epochs (ten times one)",
+                f"{10 * median['workshop']:.0f}",
+            ],
+            ["**times as long as the card's sweep**", f"**{ratio:.1f}**"],
+            ["8 MLPs, 10 epochs, everything logged and drawn", f"{median['eight']:.1f}"],
+            ["the same without pictures", f"{median['eight, numbers only']:.1f}"],
+            [
+                "the same training without command, store and pictures",
+                f"{median['eight, trained only']:.1f}",
+            ],
+            ["1,000 logistic regressions on digits, one epoch, no pictures", f"{median['thousand']:.1f}"],
+            ["planning those (dry_run=true), imports included", f"{median['plan']:.1f}"],
+        ],
+    )
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.machine()
+
+
+def main() -> None:
+    """All sections, or those named on the command line."""
+    sections: dict[str, Callable[[], None]] = {
+        "One run of the workshop's MLP, 784-256-100-10": lambda: compare("mlp", 1, of_peers("mlp", 1)),
+        "Eight such runs": lambda: compare("mlp", 8, of_peers("mlp", 8)),
+        "Equal MLPs, K runs": lambda: scaling("mlp", (2, 4, 8, 16, 32, 256)),
+        "A mixed sweep: 24 runs, six networks": lambda: table(
+            ["", "s an epoch of the sweep"],
+            [
+                [name, f"{statistics.median(times):.2f}"]
+                for name, times in rounds(
+                    {
+                        "as one sweep": lambda: lockstep(mixed()),
+                        "run by run": lambda: [lockstep([one]) for one in mixed()],
+                    },
+                    n=3,
+                ).items()
+            ],
+        ),
+        "Logistic regression, one run": lambda: compare("logreg", 1, of_peers("logreg", 1)),
+        "Logistic regression, 64 runs": lambda: compare("logreg", 64, of_peers("logreg", 64)),
+        "Logistic regression, K runs": lambda: scaling("logreg", (1, 16, 64, 256)),
+        "Whole commands": whole_commands,
+    }
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}"
+        for name in (
+            "torch",
+            "scikit-learn",
+            "mlflow",
+            "hydra-core",
+            *(["jax"] if peers.jax_is_there() else []),
+        )
+    )
+    data.load(STREAM)
+    say("# Benchmarks")
+    say()
+    say(
+        f"`make bench` on {date.today().isoformat()}: {processor()}, {CORES} cores, Python"
+        f" {platform.python_version()}, {versions}. MNIST, batch 64, SGD with momentum; an epoch includes its"
+        f" evaluation on the test set. Medians of {ROUNDS} rounds in which the sides alternate, after one"
+        " that isn't counted; in brackets the least and greatest ratio."
+    )
+    say()
+    for name, section in sections.items():
+        if len(sys.argv) > 1 and not any(word.lower() in name.lower() for word in sys.argv[1:]):
+            continue
+        say(f"## {name}")
+        say()
+        section()
+    if len(sys.argv) == 1:
+        RESULTS.write_text("\n".join(lines).rstrip() + "\n")
+
+
 if __name__ == "__main__":
+    torch.set_num_threads(CORES)
     main()
