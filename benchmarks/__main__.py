@@ -277,8 +277,15 @@ def main() -> None:
     say(
         f"`make bench` on {date.today().isoformat()}: {processor()}, {CORES} cores, Python"
         f" {platform.python_version()}, {versions}. MNIST, batch 64, SGD with momentum; an epoch includes its"
-        f" evaluation on the test set. Medians of {ROUNDS} rounds in which the sides alternate, after one"
-        " that isn't counted; in brackets the least and greatest ratio."
+        f" evaluation on the test set. Medians of {ROUNDS} rounds (K runs: 2; whole commands: 1) in which the"
+        " sides alternate, after one that isn't counted; in brackets the least and greatest ratio. Lockstep's"
+        f" runs have {EPOCHS} epochs, as starting a sweep takes the time of an epoch."
+    )
+    say()
+    say(
+        "Useful FLOPs of a step of one run are 2 B (3 W - W1), with B the batch, W all weights and W1 those"
+        " of the first layer: forward, gradients of the weights, gradients of the inputs of all layers but"
+        " the first."
     )
     say()
     for name, section in sections.items():
