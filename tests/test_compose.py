@@ -282,6 +282,7 @@ def test_overrides_of_each_job_and_the_number_of_workers_are_kept():
     ]
     assert asked.n_jobs == 3
     assert compose_jobs(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
+    assert compose_jobs(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).n_jobs == 1
     assert refusal("hydra.launcher.n_jobs=0", multirun=True) == [
         "hydra.launcher.n_jobs=0: needs a worker or more; -1 for one a core"
     ]

@@ -34,7 +34,7 @@ class Command:
 
     Attributes:
         jobs: one, or a sweep's.
-        n_jobs: workers, as joblib counts them.
+        n_jobs: workers, as joblib counts them; 1 where the launcher isn't Lockstep's.
     """
 
     jobs: list[Job]
@@ -144,7 +144,8 @@ def _compose_all(
     def base(choices: tuple[str, ...]) -> DictConfig:
         return compose(config_name, [*for_hydra, *choices])
 
-    n_jobs = settings.launcher.get("n_jobs", 1)
+    own = str(settings.launcher._target_).startswith("hydra_plugins.lockstep_launcher.")
+    n_jobs = settings.launcher.n_jobs if own else 1
     if n_jobs == 0:
         problems.append("hydra.launcher.n_jobs=0: needs a worker or more; -1 for one a core")
     jobs = []
