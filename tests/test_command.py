@@ -222,10 +222,11 @@ def test_a_killed_sweep_says_so_in_the_store(clone, sent, code):
         "epochs=100000": "KILLED",
     }
     assert parent.info.status == "KILLED"
-    # All that was printed is in the store.
+    # All that was printed is in the store, and at most the epoch that was about to be.
     [killed] = [run for run in runs if run.info.status == "KILLED"]
     printed = (clone.root / "printed").read_text().count("epochs=100000  epoch")
-    assert len(client.get_metric_history(killed.info.run_id, "test/loss")) == printed
+    stored = len(client.get_metric_history(killed.info.run_id, "test/loss"))
+    assert printed <= stored <= printed + 1
 
 
 def test_workers_end_with_the_process_that_started_them_however_it_ends(clone):
