@@ -129,12 +129,10 @@ def compare(model: Model, k: int, sides: Mapping[str, tuple[Callable[[], object]
     """
     ours = f"Lockstep, K = {k}"
     work = {ours: (lambda: lockstep(runs(model, k, EPOCHS)), k * EPOCHS), **sides}
-    work["matmul peak"] = (lambda: None, 1)
     peaks: list[float] = []
-    timed = {name: call for name, (call, _) in work.items()}
-    timed["matmul peak"] = lambda: peaks.append(peers.matmul_peak(CORES))
-    times = rounds(timed)
-    per_run = {name: [t / work[name][1] for t in of] for name, of in times.items() if name != "matmul peak"}
+    peak = {"matmul peak": lambda: peaks.append(peers.matmul_peak(CORES))}
+    times = rounds({name: call for name, (call, _) in work.items()} | peak)
+    per_run = {name: [t / n for t in times[name]] for name, (_, n) in work.items()}
     rows = []
     for name, of in per_run.items():
         ratios = [theirs / mine for theirs, mine in zip(of, per_run[ours], strict=True)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.config import AdamConfig, SGDConfig
-from lockstep.stack import Network, Run, Stack, Stretch, steps_at_once
+from lockstep.stack import Network, Run, Stack, Stretch, steps_at_once, widest
 
 EVALUATION_ROWS = 4096
 """Rows per forward pass in evaluation; keeps the activations of wide networks small."""
@@ -72,7 +72,7 @@ class TrainingArray:
             minibatches: T index tensors into it, int64, on that device.
 
         Returns:
-            loss_KxT: mean cross-entropy of each minibatch before its update, dropout active; float64.
+            loss_KxT: mean cross-entropy of each minibatch before its update, dropout active; `widest`.
             accuracy_KxT: likewise.
         """
         n_classes = self._runs[0].shapes[-1][0]
@@ -100,14 +100,14 @@ class TrainingArray:
         """Mean cross-entropy and accuracy of every run over N instances, in evaluation mode.
 
         Returns:
-            loss_K and accuracy_K, float64.
+            loss_K and accuracy_K, `widest`.
         """
-        losses, accuracies = [], []
+        losses, accuracies, dtype = [], [], widest(x_NxF.device)
         for run in self._runs:
             network = run.network.eval()
             logits_NxC = torch.cat([network(x) for x in torch.split(x_NxF, EVALUATION_ROWS)])
-            losses.append(nn.functional.cross_entropy(logits_NxC, y_N).double())
-            accuracies.append((logits_NxC.argmax(dim=1) == y_N).double().mean())
+            losses.append(nn.functional.cross_entropy(logits_NxC, y_N).to(dtype))
+            accuracies.append((logits_NxC.argmax(dim=1) == y_N).to(dtype).mean())
         return torch.stack(losses), torch.stack(accuracies)
 
     def remove(self, k: int) -> None:

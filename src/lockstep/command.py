@@ -42,7 +42,7 @@ def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
         return _train(hydra_main, conf_dir, arguments)
     except KeyboardInterrupt:
         print(
-            "interrupted; runs that had finished are recorded, one that was training is KILLED",
+            "interrupted; runs that had finished are recorded, those that were training are KILLED",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -86,9 +86,8 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
             print(without_password(str(failed)), file=sys.stderr)
             return FAILED
         finally:
-            if n_workers > 1:
-                pool.wait()
-                pool.kill()  # they would end by themselves, but take a second or two
+            pool.wait()
+            pool.kill()  # they would end by themselves, but take a second or two
     except (HydraException, Refused) as refused:
         print(without_password(str(refused)), file=sys.stderr)
         return REFUSED

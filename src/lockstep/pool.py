@@ -1,6 +1,7 @@
 """The worker processes, which joblib starts and keeps. Light: torch is loaded in the workers only."""
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +17,17 @@ def workers(n: int, threads: int) -> Iterator[Parallel]:
     Args:
         threads: intra-op threads of each.
     """
+    global _used
     if threading.current_thread() is not _starting:
         wait()
+    _used = True
     with _huge_pages(), parallel_config("loky", n_jobs=n, inner_max_num_threads=threads):
         # mmap_mode: copied on writing, so that torch is content; nobody writes.
         yield Parallel(pre_dispatch="all", batch_size=1, max_nbytes=2**16, mmap_mode="c")
 
 
 _starting: threading.Thread | None = None
+_used = False
 
 
 def start(n: int) -> None:
@@ -45,11 +49,15 @@ def wait() -> None:
 
 
 def kill() -> None:
-    """End the workers, whatever they are doing."""
-    get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+    """End the workers, whatever they are doing, if there are any."""
+    global _used
+    if _used:  # or joblib would make an executor just to end it
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
+    _used = False
 
 
 def _load() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     import lockstep.workers  # noqa: F401
 
 

@@ -91,20 +91,28 @@ class Recorder:
         return [self._outcomes[job] for job in sorted(self._outcomes)]
 
     def draw_best(self) -> None:
-        """Where only the best run's pictures are wanted, draw them now, from its recorded weights."""
+        """Where only the best run's pictures are wanted, draw them now; if that fails, so has the run."""
         if self._best is None:
             return
-        job, folder = self._jobs[self._best], self.folder(self._best)
+        try:
+            self._draw(self._best)
+        except Exception as error:
+            log.exception("%s failed", self._names[self._best])
+            self._conclude(self._best, "FAILED", f"{type(error).__name__}: {error}")
+
+    def _draw(self, index: int) -> None:
+        """Draw a run's pictures from the weights that it left."""
+        job, folder = self._jobs[index], self.folder(index)
         dataset = data.load(job.config.data)
         network = models.build(
             job.config.model, dataset.n_features, dataset.n_classes, generator(job.config.seed, "init")
         )
         weights = torch.load(folder / "model" / "state_dict.pt", weights_only=True)
         network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-        run = TrainedRun(job.config, network, self._histories[self._best])
-        report.draw_run(run, dataset, self._names[self._best], folder)
-        self._add_data_pictures(self._best)
-        self._recorded[self._best].artifacts(folder)
+        run = TrainedRun(job.config, network, self._histories[index])
+        report.draw_run(run, dataset, self._names[index], folder)
+        self._add_data_pictures(index)
+        self._recorded[index].artifacts(folder)
 
     def _of(self, job: int) -> RecordedRun:
         if job not in self._recorded:

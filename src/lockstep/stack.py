@@ -40,6 +40,11 @@ and an AVX-512 vector. So kernels meet the same alignment in every run of a stac
 Network = LogisticRegression | MultilayerPerceptron
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """What means are taken in: float64, which MPS doesn't have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def steps_at_once(n_rows: int) -> int:
     """How many steps on minibatches of `n_rows` instances make a stretch."""
     return max(1, INSTANCES_AT_ONCE // n_rows)
@@ -178,7 +183,7 @@ class Stack:
         """A step of every run on each minibatch of the stretch: forward, backward, update.
 
         Returns:
-            Mean cross-entropy and accuracy of each minibatch before its update, R x T each, float64.
+            Mean cross-entropy and accuracy of each minibatch before its update, R x T each, `widest`.
         """
         if stretch is not self._stretch:
             self._allocate(stretch)
@@ -263,5 +268,6 @@ class Stack:
         y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
         loss_TxRxB = nn.functional.cross_entropy(logits_TxRxCxB.transpose(1, 2), y_TxRxB, reduction="none")
         correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes ten times as long
-        loss_TxR, accuracy_TxR = (of_TxRxB.double().mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))
+        dtype = widest(loss_TxRxB.device)
+        loss_TxR, accuracy_TxR = (of_TxRxB.to(dtype).mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))
         return loss_TxR.t(), accuracy_TxR.t()

@@ -158,7 +158,7 @@ def train(
             trained = array.train(
                 x_matmul_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()]
             )
-            loss_KxT, accuracy_KxT = (measured_KxT.cpu().numpy() for measured_KxT in trained)
+            loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
             seconds = (time.perf_counter() - started) / len(training)
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in held_out.items()}
             for j, k in enumerate(training):
