@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lockstep import array as array_module
 from lockstep.array import TrainingArray
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.layers import draw_kept, n_blocks
@@ -187,24 +188,6 @@ def test_bfloat16_gemms_round_to_8_bits_and_leave_float32_weights(problem, famil
     assert rough[-1] < rough[0]
 
 
-def test_the_workshops_layers_are_cut_in_blocks_that_divide_them():
-    assert [n_blocks(n_units) for n_units in (10, 100, 128, 255, 256, 300, 512, 1000, 997)] == [
-        1,
-        1,
-        1,
-        1,
-        2,
-        2,
-        4,
-        5,
-        1,
-    ]
-
-
-def test_large_minibatches_are_taken_one_at_a_time():
-    assert [steps_at_once(n_rows) for n_rows in (1, 64, 100, 2048, 60000)] == [1024, 16, 10, 1, 1]
-
-
 def test_a_run_that_is_taken_out_stops_and_the_others_go_on(problem):
     x, y = problem
     modules = [module_of("logreg", seed) for seed in range(3)]
@@ -234,25 +217,22 @@ def test_a_nan_in_one_run_leaves_the_others_unchanged(problem):
     assert_equal(healthy, alone)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
-def test_dropout_mask_drops_at_its_rate_in_every_lane(rate):
-    mask = dropout_mask(rate, 1000, 400, torch.Generator().manual_seed(0))
-    assert set(mask.unique().tolist()) == {0.0, 1 / (1 - rate)}
-    # Up to eight units share one draw of 64 bits: each of the eight must drop at the rate. 50,000 units a
-    # lane: a standard deviation is at most 0.0022.
-    for lane in range(8):
-        dropped = mask.t().reshape(-1)[lane::8] == 0
-        assert dropped.double().mean().item() == pytest.approx(rate, abs=0.011)
+@pytest.mark.parametrize(("shared_takes", "alone_takes", "chosen"), [(1.0, 1.6, 4), (5.0, 1.6, 1)])
+def test_threads_share_the_steps_of_an_epoch_where_that_was_quicker(
+    monkeypatch, shared_takes, alone_takes, chosen
+):
+    class Shared:
+        def __init__(self):
+            self.threads = []
 
+        def share(self, threads):
+            self.threads.append(threads)
 
-@pytest.mark.parametrize("rate", [0.5, 0.3])
-def test_units_drawn_in_two_calls_are_those_of_one_and_follow_the_generator(rate):
-    def drawn(*sizes):
-        generator = torch.Generator().manual_seed(4)
-        parts = [torch.empty(8 * n) for n in sizes]
-        for n, part in zip(sizes, parts, strict=True):
-            draw_kept(rate, generator, torch.empty(2 * n, dtype=torch.int64), part)
-        return torch.cat(parts)
-
-    assert torch.equal(drawn(30), drawn(1, 17, 12))
-    assert not torch.equal(drawn(30)[:120], drawn(30)[120:])
+    # The first stretch allocates, whoever computes it.
+    starts = iter([0.0, 9.0, 9.0 + shared_takes, 9.0 + shared_takes + alone_takes])
+    monkeypatch.setattr(array_module.time, "perf_counter", lambda: next(starts))
+    stack = Shared()
+    sharing = array_module._Sharing([stack], threads=4)
+    for _ in range(6):
+        sharing.next_stretch()
+    assert stack.threads == [4, 4, 1, chosen]

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -329,6 +329,8 @@ OVERRIDES = st.one_of(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(OVERRIDES, max_size=4), min_size=1, max_size=3))
+@example([["optim.lr=1.0", "optim={lr:0.5}"]])
+@example([["optim=adam", "optim.lr=0.1"], ["optim.lr=0.2", "optim=sgd"]])
 def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
     setup_globals()
     with initialize_config_dir(str(CONF), version_base="1.3"):
