@@ -1,6 +1,7 @@
 """What reaches an MLflow store, read back through MLflow's own client."""
 
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -93,6 +94,28 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
     assert (logged.dataset.name, logged.dataset.digest) == ("tiny", dataset.digest)
     experiment = store.client.get_experiment_by_name("tiny")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_interrupted_record_loses_and_doubles_nothing(store, dataset, monkeypatch, sent):
+    recorded = store.start_run(config(log_every=2), dataset, "interrupted", [], None)
+    log_batch = recorded.client.log_batch
+
+    def interrupted(*args, **kwargs):
+        if sent:
+            log_batch(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    evaluations = [Evaluation(4, "test", 0.25, 0.9)]
+    monkeypatch.setattr(recorded.client, "log_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recorded.record(trained(4, evaluations))
+    monkeypatch.setattr(recorded.client, "log_batch", log_batch)
+    time.sleep(0.01)  # another timestamp would make another point
+    recorded.record(trained(6, evaluations))
+    assert points(store, recorded.run_id, "train/loss") == [(2, 1.5), (4, 3.5), (6, 5.5)]
+    assert points(store, recorded.run_id, "test/accuracy") == [(4, 0.9)]
+    assert store.client.get_run(recorded.run_id).data.params["model"] == "logreg"
 
 
 def test_windows_are_means_and_the_last_one_may_be_short(store, dataset):

@@ -151,8 +151,9 @@ class RecordedRun(Recorded):
     def __init__(self, client: mlflow.MlflowClient, run: Run, log_every: int) -> None:
         super().__init__(client, run)
         self._log_every = log_every
-        self._params: list[Param] = []  # not yet in the store
-        self._iterations = 0  # of the history, already in the store
+        self._params: list[Param] = []  # not known to be in the store
+        self._metrics: list[Metric] = []  # likewise
+        self._iterations = 0  # of the history, already made into metrics
         self._evaluations = 0  # likewise
 
     def describe(self, config: RunConfig, dataset: Dataset) -> None:
@@ -175,13 +176,14 @@ class RecordedRun(Recorded):
     def record(self, history: History, last: bool = False) -> None:
         """Send what the history holds beyond what was sent: whole windows of `log_every` iterations.
 
-        With `last`, also the window that the end of training cut short, and the run's summary.
+        With `last`, also the window that the end of training cut short, and the run's summary. What a call
+        that was interrupted, or failed, may not have sent goes again with the next one: a store keeps one
+        point of those that are equal, timestamp included.
         """
         now = int(time.time() * 1000)
-        metrics: list[Metric] = []
 
         def add(key: str, value: float, step: int) -> None:
-            metrics.append(Metric(key, value, now, step))
+            self._metrics.append(Metric(key, value, now, step))
 
         done = len(history.loss_T)
         while done - self._iterations >= self._log_every or (last and done > self._iterations):
@@ -198,8 +200,8 @@ class RecordedRun(Recorded):
             if tests := history.of("test"):
                 add("test/accuracy_best", max(evaluation.accuracy for evaluation in tests), done)
         # The client cuts it to what a store takes.
-        self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
-        self._params = []
+        self.client.log_batch(self.run_id, metrics=self._metrics, params=self._params)
+        self._metrics, self._params = [], []
 
     def artifacts(self, folder: Path) -> None:
         """Keep everything under `folder` as the run's artifacts."""
