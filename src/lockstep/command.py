@@ -9,12 +9,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from hydra._internal.utils import get_args_parser
 from hydra.types import TaskFunction
 
-OK, FAILED, REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+from lockstep import interrupts
+
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
 
 def in_lockstep(task_function: TaskFunction) -> TaskFunction:
@@ -56,7 +57,7 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
     from lockstep.config import Refused, without_password
     from lockstep.terminal import show_log
 
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupts.listen()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     show_log()
     try:
@@ -92,7 +93,3 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         print(without_password(str(refused)), file=sys.stderr)
         return REFUSED
     return OK
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)

@@ -12,6 +12,7 @@ from typing import Self
 import torch
 
 from lockstep import data, models, report
+from lockstep.interrupts import deferred
 from lockstep.plan import Job
 from lockstep.report import Outcome
 from lockstep.terminal import Progress
@@ -60,6 +61,7 @@ class Recorder:
         folder.mkdir(exist_ok=True)
         return folder
 
+    @deferred()
     def hear(self, job: int, event: Event) -> None:
         """Record an epoch of a run, or its end. What goes wrong meanwhile makes this run FAILED."""
         if job in self._outcomes:
@@ -76,6 +78,7 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
+    @deferred()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -90,6 +93,7 @@ class Recorder:
         """What became of the runs that have ended, in the order of the jobs."""
         return [self._outcomes[job] for job in sorted(self._outcomes)]
 
+    @deferred()
     def draw_best(self) -> None:
         """Where only the best run's pictures are wanted, draw them now; if that fails, so has the run."""
         if self._best is None:

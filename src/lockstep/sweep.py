@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from lockstep import data, report, workers
 from lockstep.config import Refused, RunConfig
+from lockstep.interrupts import deferred
 from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.recorder import Recorder
 from lockstep.report import Outcome
@@ -68,11 +69,12 @@ def carry_out(
     store, experiment = store_at(configs[0].tracking.uri), configs[0].tracking.experiment
     planned = plan_of(configs, n_jobs)
     parent = None
-    if sweep is not None:
-        parent = store.start_sweep(experiment, f"sweep of {len(jobs)} runs", sweep)
-    parent_id = parent.run_id if parent else None
     status: Status = "KILLED"
     try:
+        if sweep is not None:
+            with deferred():
+                parent = store.start_sweep(experiment, f"sweep of {len(jobs)} runs", sweep)
+        parent_id = parent.run_id if parent else None
         with (
             tempfile.TemporaryDirectory(prefix="lockstep-") as folder,
             Progress(sum(config.trainer.epochs for config in configs)) as progress,
@@ -96,7 +98,8 @@ def carry_out(
         status = "FINISHED" if all(outcome.status == "FINISHED" for outcome in outcomes) else "FAILED"
     finally:
         if parent is not None:
-            parent.end(status)
+            with deferred():
+                parent.end(status)
     _show(outcomes, store, store.experiment_id(experiment))
     return outcomes
 
