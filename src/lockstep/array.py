@@ -8,16 +8,18 @@ Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from lockstep.config import AdamConfig, SGDConfig
+from lockstep.layers import OnThreads
 from lockstep.stack import Network, Run, Stack, Stretch, steps_at_once, widest
 
-EVALUATION_ROWS = 4096
-"""Rows per forward pass in evaluation; keeps the activations of wide networks small."""
+EVALUATION_ROWS = 1024
+"""Rows per forward pass in evaluation: even shares for threads, and little memory where layers are wide."""
 
 
 class TrainingArray:
@@ -83,8 +85,8 @@ class TrainingArray:
             stretch = self._stretches.get(n_rows)
             if stretch is None:
                 stretch = self._stretches[n_rows] = Stretch(n_rows, n_classes, x_NxF)
-            stretch.gather(x_NxF, y_N, indices_TxB)
-            sharing.next_stretch()
+            with sharing.next_stretch():
+                stretch.gather(x_NxF, y_N, indices_TxB)
             for stack in self._stacks:
                 loss_RxT, accuracy_RxT = stack.train(stretch)
                 for run, loss_T, accuracy_T in zip(stack.runs, loss_RxT, accuracy_RxT, strict=True):
@@ -104,11 +106,25 @@ class TrainingArray:
         """
         losses, accuracies, dtype = [], [], widest(x_NxF.device)
         for run in self._runs:
-            network = run.network.eval()
-            logits_NxC = torch.cat([network(x) for x in torch.split(x_NxF, EVALUATION_ROWS)])
+            logits_NxC = torch.cat(self._logits(run.network.eval(), torch.split(x_NxF, EVALUATION_ROWS)))
             losses.append(nn.functional.cross_entropy(logits_NxC, y_N).to(dtype))
             accuracies.append((logits_NxC.argmax(dim=1) == y_N).to(dtype).mean())
         return torch.stack(losses), torch.stack(accuracies)
+
+    def _logits(self, network: Network, parts: Sequence[Tensor]) -> list[Tensor]:
+        if self._threads == 1:
+            return [network(x_NxF) for x_NxF in parts]
+
+        # Whole parts to threads of ours: torch's would split a GEMM's sums (see OnThreads).
+        def logits_of(x_NxF: Tensor) -> Tensor:
+            with torch.no_grad():  # which is each thread's own affair, like denormals
+                logits_NxC: Tensor = network(x_NxF)
+                return logits_NxC
+
+        with ThreadPoolExecutor(
+            self._threads, initializer=torch.set_flush_denormal, initargs=(True,)
+        ) as pool:
+            return list(pool.map(logits_of, parts))
 
     def remove(self, k: int) -> None:
         """Take run k out; the runs after it move up by one. Its network keeps its parameters."""
@@ -128,18 +144,22 @@ class _Sharing:
 
     def __init__(self, stacks: Sequence[Stack], threads: int) -> None:
         self._stacks, self._threads = stacks, threads
+        self._on_threads = OnThreads(1)
         self._started: list[float] = []
 
-    def next_stretch(self) -> None:
+    def next_stretch(self) -> OnThreads:
+        """What to use for the next stretch; called before it is gathered."""
         if self._threads == 1 or len(self._started) == 4:
-            return
+            return self._on_threads
         self._started.append(time.perf_counter())
         shared = len(self._started) < 3  # the first stretch may take longer, as it allocates
         if len(self._started) == 4:
             _, second, third, fourth = self._started
             shared = third - second < fourth - third
+        self._on_threads = OnThreads(self._threads if shared else 1)
         for stack in self._stacks:
-            stack.share(self._threads if shared else 1)
+            stack.share(self._on_threads.n)
+        return self._on_threads
 
 
 def _equal_stretches(minibatches: Sequence[Tensor]) -> Iterator[Tensor]:

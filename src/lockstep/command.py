@@ -3,6 +3,7 @@
 Light until a command really runs: `--help` loads neither torch nor mlflow.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.types import TaskFunction
 
 from lockstep import interrupts
+from lockstep.imports import uncollected
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
@@ -73,8 +75,9 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         n_workers = min(len(asked.jobs), effective_n_jobs(asked.n_jobs))
         if n_workers > 1 and not any(job.config.dry_run for job in asked.jobs):
             pool.start(n_workers)
-        from lockstep import sweep
-        from lockstep.report import RunFailed
+        with uncollected():
+            from lockstep import sweep
+            from lockstep.report import RunFailed
 
         try:
             sweep.check_runs([job.config for job in asked.jobs])
@@ -89,6 +92,7 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         finally:
             pool.wait()
             pool.kill()  # they would end by themselves, but take a second or two
+            gc.freeze()  # see uncollected
     except (HydraException, Refused) as refused:
         print(without_password(str(refused)), file=sys.stderr)
         return REFUSED

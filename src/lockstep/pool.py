@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
+from lockstep.imports import uncollected
+
 
 @contextmanager
 def workers(n: int, threads: int) -> Iterator[Parallel]:
@@ -58,7 +60,8 @@ def kill() -> None:
 
 def _load() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
-    import lockstep.workers  # noqa: F401
+    with uncollected():
+        import lockstep.workers  # noqa: F401
 
 
 @contextmanager

@@ -4,14 +4,16 @@ import logging
 import os
 import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from lockstep.config import RunConfig
-from lockstep.train import History
+
+if TYPE_CHECKING:
+    from lockstep.train import History  # which loads torch
 
 
 class _Console(Console):
@@ -58,7 +60,7 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def epoch(self, name: str, config: RunConfig, history: History) -> None:
+    def epoch(self, name: str, config: RunConfig, history: "History") -> None:
         """An epoch of the run is over: print its means, the evaluations after it, the time trained so far."""
         self._bar.advance(self._task)
         if history.diverged_at is not None:
