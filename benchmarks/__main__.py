@@ -77,7 +77,9 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
                 of_run.mkdir()
             of_array = tuple(configs[k] for k in array.jobs)
             names = tuple(map(str, array.jobs))
-            tasks.append(workers.Task(array.jobs, of_array, names, folders, planned.threads, exact=False))
+            tasks.append(
+                workers.Task(array.jobs, of_array, names, folders, Path(folder), planned.threads, exact=False)
+            )
         ended: list[workers.Ended] = []
         workers.carry_out(
             tasks,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_train import LOGREG, MLP, run_config, sgd
 
-from lockstep import report, sweep
+from lockstep import artifacts, sweep
 from lockstep.config import Refused
 from lockstep.plan import Job
 from lockstep.sweep import carry_out, check_runs, run_names
@@ -62,14 +62,14 @@ def test_check_lists_every_problem_and_leaves_the_store_alone(uri, tmp_path):
 
 
 def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
-    draw = report.draw_run
+    draw = artifacts.draw_run
 
-    def breaks_once(run, dataset, name, folder):
+    def breaks_once(run, dataset, name, folder, shared):
         if name == "seed=0":
             raise OSError("no room left")
-        draw(run, dataset, name, folder)
+        draw(run, dataset, name, folder, shared)
 
-    monkeypatch.setattr(report, "draw_run", breaks_once)
+    monkeypatch.setattr(artifacts, "draw_run", breaks_once)
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
     outcomes = carry_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
@@ -82,11 +82,11 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)])
 def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, interruption):
-    def interrupted(run, dataset, name, folder):
+    def interrupted(run, dataset, name, folder, shared):
         if name == "seed=1":
             raise interruption
 
-    monkeypatch.setattr(report, "draw_run", interrupted)
+    monkeypatch.setattr(artifacts, "draw_run", interrupted)
     with pytest.raises(type(interruption)):
         carry_out([job(uri, f"seed={seed}") for seed in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
     assert recorded(uri) == {
@@ -105,7 +105,7 @@ def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, 
     assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says
 
 
-def artifacts(uri):
+def pictures_of(uri):
     client = mlflow.MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
     return {
@@ -141,7 +141,7 @@ def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
     jobs = [with_pictures(job(uri, f"lr={lr}", optim=sgd(float(lr))), pictures) for lr in lrs]
     outcomes = carry_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
     assert [outcome.status for outcome in outcomes] == ["FINISHED"] * len(lrs)
-    assert artifacts(uri) == {
+    assert pictures_of(uri) == {
         f"lr={lr}": NUMBERS | (PICTURES if f"lr={lr}" in drawn else set()) for lr in lrs
     }
 

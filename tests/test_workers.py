@@ -65,6 +65,7 @@ def trained(configs, arrays, folder, n_workers=1, exact=False):
             tuple(configs[k] for k in array),
             tuple(f"run {k}" for k in array),
             tuple(folders[k] for k in array),
+            folder,
             threads=1,
             exact=exact,
         )
@@ -135,7 +136,7 @@ def tasks_of(n_tasks, folder, **settings):
     tasks = []
     for k, config in enumerate(configs):
         (folder / str(k)).mkdir()
-        tasks.append(Task((k,), (config,), (f"run {k}",), (folder / str(k),), threads=1, exact=False))
+        tasks.append(Task((k,), (config,), (f"run {k}",), (folder / str(k),), folder, threads=1, exact=False))
     return tasks, [load(configs[0].data)] * n_tasks
 
 

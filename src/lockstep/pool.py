@@ -61,6 +61,7 @@ def kill() -> None:
 def _load() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     with uncollected():
+        import lockstep.artifacts
         import lockstep.workers  # noqa: F401
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 import torch
 
-from lockstep import data, models, report
+from lockstep import data, models
 from lockstep.interrupts import deferred
 from lockstep.plan import Job
 from lockstep.report import Outcome
@@ -34,7 +34,7 @@ class Recorder:
 
     Args:
         jobs, names: the runs.
-        folder: where each run's artifacts are written, in a folder named by its number.
+        shared: where each run's artifacts are written, in a folder named by its number.
         parent: the MLflow run of the sweep, if it is one.
     """
 
@@ -43,12 +43,12 @@ class Recorder:
         store: Store,
         jobs: Sequence[Job],
         names: Sequence[str],
-        folder: Path,
+        shared: Path,
         parent: str | None,
         progress: Progress,
     ) -> None:
         self._store, self._jobs, self._names = store, jobs, names
-        self._folder, self._parent, self._progress = folder, parent, progress
+        self.shared, self._parent, self._progress = shared, parent, progress
         self._recorded: dict[int, RecordedRun] = {}
         self._recorded_at: dict[int, float] = {}
         self._histories = [History() for _ in jobs]
@@ -57,7 +57,7 @@ class Recorder:
 
     def folder(self, job: int) -> Path:
         """Where a run's artifacts are written."""
-        folder = self._folder / str(job)
+        folder = self.shared / str(job)
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -106,6 +106,8 @@ class Recorder:
 
     def _draw(self, index: int) -> None:
         """Draw a run's pictures from the weights that it left."""
+        from lockstep import artifacts  # see workers
+
         job, folder = self._jobs[index], self.folder(index)
         dataset = data.load(job.config.data)
         network = models.build(
@@ -114,8 +116,7 @@ class Recorder:
         weights = torch.load(folder / "model" / "state_dict.pt", weights_only=True)
         network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         run = TrainedRun(job.config, network, self._histories[index])
-        report.draw_run(run, dataset, self._names[index], folder)
-        self._add_data_pictures(index)
+        artifacts.draw_run(run, dataset, self._names[index], folder, self.shared)
         self._recorded[index].artifacts(folder)
 
     def _of(self, job: int) -> RecordedRun:
@@ -139,8 +140,6 @@ class Recorder:
         recorded.record(history, last=True)
         pictures = self._jobs[job].config.tracking.pictures
         folder = self.folder(job)
-        if pictures == "all" and not ended.reason:
-            self._add_data_pictures(job)
         recorded.artifacts(folder)
         if ended.reason:
             log.error("%s failed\n%s", self._names[job], ended.trace)
@@ -168,12 +167,3 @@ class Recorder:
             self._jobs[job].config, self._names[job], run_id, status, self._histories[job], reason
         )
         self._recorded[job].end(status, reason)
-
-    def _add_data_pictures(self, job: int) -> None:
-        dataset = data.load(self._jobs[job].config.data)
-        drawn = self._folder / dataset.digest
-        if not drawn.exists():
-            report.draw_data(dataset, drawn)
-        report.add_data_pictures(
-            drawn, self.folder(job), diverged=self._histories[job].diverged_at is not None
-        )

@@ -86,6 +86,7 @@ def carry_out(
                     tuple(configs[k] for k in array.jobs),
                     tuple(names[k] for k in array.jobs),
                     tuple(recorder.folder(k) for k in array.jobs),
+                    recorder.shared,
                     planned.threads,
                     exact,
                 )

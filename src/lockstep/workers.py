@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from joblib import delayed
 
-from lockstep import pool, report
+from lockstep import pool
 from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.train import Epoch, TrainedRun, train
@@ -54,12 +54,14 @@ class Task:
         jobs: what the runs are called in events.
         configs, names: theirs.
         folders: where each run's artifacts are written.
+        shared: where what is the same for all runs on a data set is drawn.
     """
 
     jobs: tuple[int, ...]
     configs: tuple[RunConfig, ...]
     names: tuple[str, ...]
     folders: tuple[Path, ...]
+    shared: Path
     threads: int
     exact: bool
 
@@ -105,6 +107,8 @@ def carry_out(tasks: Sequence[Task], datasets: Sequence[Dataset], n_workers: int
 
 
 def _train(task: Task, dataset: Dataset, tell: Tell) -> None:
+    from lockstep import artifacts  # here, as only a process that trains needs all that draws
+
     ended: set[int] = set()
 
     def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
@@ -112,9 +116,9 @@ def _train(task: Task, dataset: Dataset, tell: Tell) -> None:
         if run.ended:
             end = Ended()
             try:
-                report.write_run(run, task.folders[k])
+                artifacts.write_run(run, task.folders[k])
                 if run.config.tracking.pictures == "all":
-                    report.draw_run(run, dataset, task.names[k], task.folders[k])
+                    artifacts.draw_run(run, dataset, task.names[k], task.folders[k], task.shared)
             except Exception as error:
                 end = Ended(_reason(error), traceback.format_exc())
             ended.add(k)
