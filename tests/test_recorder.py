@@ -10,7 +10,7 @@ from lockstep import recorder as recorder_module
 from lockstep.recorder import Recorder
 from lockstep.sweep import carry_out, run_names
 from lockstep.terminal import Progress
-from lockstep.tracking import Store
+from lockstep.tracking import RecordedRun, Store
 from lockstep.train import Epoch, Evaluation
 from lockstep.workers import Ended
 
@@ -27,7 +27,7 @@ def epoch(iteration, loss=1.0, diverged=False):
 
 @pytest.fixture
 def recorder(uri, tmp_path):
-    jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s), "none") for s in range(3)]
+    jobs = [with_pictures(job(uri, f"seed={s}", epochs=6, model=LOGREG, seed=s), "none") for s in range(3)]
     (tmp_path / "written").mkdir()
     return Recorder(Store(uri), jobs, run_names(jobs), tmp_path / "written", None, Progress(3))
 
@@ -56,6 +56,23 @@ def test_metrics_go_to_the_store_once_a_second_and_all_by_the_end(recorder, monk
         run_id = recorder._recorded[0].run_id
         assert stored(run_id) == [2, 4, 6, 8]  # at the first epoch, and 1.1 s later
     assert stored(run_id) == [2, 4, 6, 8, 10]
+
+
+def test_the_last_epoch_goes_to_the_store_with_the_runs_end(recorder, monkeypatch):
+    calls = []
+    record = RecordedRun.record
+    monkeypatch.setattr(RecordedRun, "record", lambda *a, **k: calls.append(a[0]) or record(*a, **k))
+    monkeypatch.setattr(recorder_module, "RECORD_SECONDS", 0.0)
+    with recorder:
+        for index in range(6):
+            recorder.hear(0, epoch(2 * (index + 1)))
+        recorder.hear(0, Ended())
+        recorder.hear(1, epoch(2, np.inf, diverged=True))
+        recorder.hear(1, Ended())
+    first, second = recorder._recorded[0], recorder._recorded[1]
+    assert calls == [first] * 6 + [second]
+    steps = [p.step for p in recorder._store.client.get_metric_history(first.run_id, "test/loss")]
+    assert steps == [2, 4, 6, 8, 10, 12]
 
 
 def test_what_goes_wrong_while_a_run_is_recorded_fails_that_run_and_it_is_heard_no_more(

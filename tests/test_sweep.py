@@ -19,8 +19,8 @@ def uri(tmp_path):
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def job(uri, *overrides, **settings):
-    config = run_config(epochs=1, **settings)
+def job(uri, *overrides, epochs=1, **settings):
+    config = run_config(epochs=epochs, **settings)
     tracking = config.tracking.model_copy(update={"uri": uri, "experiment": "digits"})
     return Job(config.model_copy(update={"tracking": tracking}), overrides)
 

@@ -128,12 +128,13 @@ class Recorder:
         return self._recorded[job]
 
     def _epoch(self, job: int, epoch: Epoch) -> None:
-        history, recorded = self._histories[job], self._of(job)
+        history, recorded, config = self._histories[job], self._of(job), self._jobs[job].config
         history.add(epoch)
-        if time.monotonic() - self._recorded_at.get(job, -math.inf) > RECORD_SECONDS:
+        ends = epoch.diverged or history.epochs == config.trainer.epochs  # which records what is left
+        if not ends and time.monotonic() - self._recorded_at.get(job, -math.inf) > RECORD_SECONDS:
             recorded.record(history)
             self._recorded_at[job] = time.monotonic()
-        self._progress.epoch(self._names[job], self._jobs[job].config, history)
+        self._progress.epoch(self._names[job], config, history)
 
     def _end(self, job: int, ended: Ended) -> None:
         history, recorded = self._histories[job], self._of(job)
