@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 CORES = cpu_count()
 ROUNDS = 3
-EPOCHS = 10  # of Lockstep's runs, as in the workshop; the peers' single epochs start nothing and write nothing
+EPOCHS = 10  # of Lockstep's runs, as in the workshop, written to files; a peer's call is one epoch
 MODELS: dict[Model, LogRegConfig | MLPConfig] = {
     "logreg": LogRegConfig(name="logreg"),
     "mlp": MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu"),
