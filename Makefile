@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup sweep test ui bench
+.PHONY: setup sweep test faults ui bench
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
@@ -23,6 +23,9 @@ test: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+faults: setup
+	$(BIN)/pytest tests/test_faults.py --faults --kills 50 -s
 
 ui: setup
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1

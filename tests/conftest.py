@@ -24,8 +24,10 @@ class Clone:
     def store(self):
         return f"sqlite:///{self.root}/outputs/mlflow.db"
 
-    def start(self, *arguments, **options):
+    def start(self, *arguments, extra=(), **options):
+        """A command; `extra` is added to its environment."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        environment |= dict(extra)
         process = subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *arguments],
             stderr=subprocess.PIPE,
@@ -46,12 +48,48 @@ class Clone:
 
 
 @pytest.fixture
-def clone(tmp_path):
-    made = Clone(tmp_path)
-    yield made
-    for process in made.processes:
+def make_clone(tmp_path):
+    made = []
+
+    def make():
+        root = tmp_path / f"clone-{len(made)}"
+        root.mkdir()
+        made.append(Clone(root))
+        return made[-1]
+
+    yield make
+    for process in [process for clone in made for process in clone.processes]:
         process.kill()
         process.wait()
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@pytest.fixture
+def clone(make_clone):
+    return make_clone()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=10, help="how often a sweep is killed in test_faults.py")
+    parser.addoption("--faults", action="store_true", help="also the tests of faults that take minutes")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--faults"):
+        for item in items:
+            if item.get_closest_marker("faults"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: make faults"))
+
+
+@pytest.fixture
+def kills(request):
+    return request.config.getoption("--kills")
+
+
+@pytest.fixture
+def uri(tmp_path, monkeypatch):
+    """Of a store in a root folder of its own."""
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    return f"sqlite:///{tmp_path}/mlflow.db"

@@ -5,14 +5,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_report import history
 from test_train import LOGREG, MLP, run_config
 
 from lockstep import artifacts
-from lockstep.artifacts import draw_run, history_table, write_run
+from lockstep.artifacts import draw_run, history_table, read_history, write_run
 from lockstep.data import load
 from lockstep.models import build
-from lockstep.train import train
+from lockstep.train import Evaluation, History, train
+
+
+def history(test=(), val=()):
+    evaluations = [Evaluation(2 * i + 2, "test", 1 - a, a) for i, a in enumerate(test)]
+    evaluations += [Evaluation(2 * i + 2, "val", 1 - a, a) for i, a in enumerate(val)]
+    return History(np.array([2.5, 1.5]), np.array([0.25, 0.5]), evaluations, seconds=1.25)
 
 
 def test_history_table_has_every_iteration_and_every_evaluation():
@@ -47,6 +52,10 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     table = pd.read_parquet(tmp_path / "history.parquet")
     assert np.array_equal(table.loss[table.split == "train"], run.history.loss_T)
     assert set(table.split) == {"train", "test", "val"}
+    again = read_history(tmp_path)
+    assert np.array_equal(again.accuracy_T, run.history.accuracy_T)
+    assert again.of("val") == run.history.of("val")
+    assert again.of("test") == run.history.of("test")
     module = build(config.model, 64, 10, torch.Generator()).to(getattr(torch, precision))
     weights = torch.load(tmp_path / "model" / "state_dict.pt", weights_only=True)
     assert all(tensor.is_contiguous() for tensor in weights.values())

@@ -134,7 +134,7 @@ def test_a_run_alone_gives_the_numbers_it_has_in_a_sweep(clone):
     common = ("data=digits", "trainer.epochs=2", "optim.lr=0.1")
     assert clone.run(*common, "seed=1")[0] == 0
     assert clone.run("-m", *common, "seed=0,1", "hydra/launcher=basic")[0] == 0
-    assert clone.run("-m", *common, "seed=0,1")[0] == 0
+    assert clone.run("-m", *common, "seed=0,1", "rerun=true")[0] == 0
     _, parents, runs = runs_of(clone.store, "digits")
     assert len(parents) == 1  # stock launchers know no sweep: their runs stand alone
     tables = [
@@ -243,7 +243,7 @@ def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
     process.stdout.close()
     assert (process.stderr.read(), process.wait(timeout=120)) == ("", 0)
     with open("/dev/full", "w") as full:
-        assert clone.start(*sweep, stdout=full).wait(timeout=120) == 0
+        assert clone.start(*sweep, "rerun=true", stdout=full).wait(timeout=120) == 0
     _, parents, runs = runs_of(clone.store, "digits")
     assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 6
 

@@ -60,6 +60,7 @@ def test_defaults_are_the_workshops(root):
         "tracking.pictures": "all",
         "trainer.device": "cpu",
         "trainer.epochs": 10,
+        "trainer.checkpoint_seconds": 10.0,
         "trainer.log_every": 50,
         "trainer.precision": "float32",
     }

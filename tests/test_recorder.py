@@ -1,4 +1,4 @@
-"""News of runs → store and outcomes, in whatever order they come."""
+"""News of runs, in whatever order → outcomes and the way to the store."""
 
 import numpy as np
 import pytest
@@ -6,101 +6,88 @@ from test_sweep import job, recorded, with_pictures
 from test_train import LOGREG
 
 from lockstep import artifacts
-from lockstep import recorder as recorder_module
+from lockstep import delivery as delivery_module
+from lockstep.delivery import Delivery
+from lockstep.journal import Ended
 from lockstep.recorder import Recorder
 from lockstep.sweep import carry_out, run_names
 from lockstep.terminal import Progress
 from lockstep.tracking import RecordedRun, Store
 from lockstep.train import Epoch, Evaluation
-from lockstep.workers import Ended
-
-
-@pytest.fixture
-def uri(tmp_path):
-    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def epoch(iteration, loss=1.0, diverged=False):
     evaluations = () if diverged else (Evaluation(iteration, "test", loss, 0.5),)
-    return Epoch(np.full(2, loss), np.full(2, 0.5), evaluations, 0.1, diverged)
+    return Epoch(np.full(2, loss), np.full(2, 0.5), evaluations, 0.1, diverged, at=1000 * iteration)
 
 
 @pytest.fixture
-def recorder(uri, tmp_path):
+def delivery(uri):
+    with Delivery(Store(uri)) as delivery:
+        yield delivery
+
+
+@pytest.fixture
+def recorder(uri, delivery):
     jobs = [with_pictures(job(uri, f"seed={s}", epochs=6, model=LOGREG, seed=s), "none") for s in range(3)]
-    (tmp_path / "written").mkdir()
-    return Recorder(Store(uri), jobs, run_names(jobs), tmp_path / "written", None, Progress(3))
+    recorder = Recorder(delivery._store, jobs, run_names(jobs), ["seed=0,1,2"], delivery, Progress(3))
+    assert recorder.take_up() == [0, 1, 2]
+    return recorder
 
 
-def test_runs_appear_with_their_first_news_and_those_under_way_are_killed_at_the_end(recorder, uri):
-    with recorder:
-        recorder.hear(2, epoch(2))
-        recorder.hear(0, epoch(2))
-        recorder.hear(2, Ended())
-        assert recorded(uri) == {"seed=0": ("RUNNING", None), "seed=2": ("FINISHED", None)}
-    assert recorded(uri) == {"seed=0": ("KILLED", None), "seed=2": ("FINISHED", None)}
+def test_runs_appear_with_their_first_news_and_those_under_way_are_killed_at_the_end(recorder, delivery, uri):
+    recorder.hear(2, epoch(2))
+    recorder.hear(0, epoch(2))
+    recorder.hear(2, Ended())
+    assert delivery.wait() == []
+    assert recorded(uri) == {
+        "sweep of 3 runs": ("RUNNING", None),
+        "seed=0": ("RUNNING", None),
+        "seed=2": ("FINISHED", None),
+    }
+    assert recorder.waiting() == [0, 1]
+    recorder.close("KILLED")
+    assert delivery.wait() == []
+    assert recorded(uri) == {
+        "sweep of 3 runs": ("KILLED", None),
+        "seed=0": ("KILLED", None),
+        "seed=2": ("FINISHED", None),
+    }
     assert [outcome.name for outcome in recorder.outcomes] == ["seed=2"]
 
 
-def test_metrics_go_to_the_store_once_a_second_and_all_by_the_end(recorder, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(recorder_module.time, "monotonic", lambda: now[0])
-
-    def stored(run_id):
-        return [p.step for p in recorder._store.client.get_metric_history(run_id, "test/loss")]
-
-    with recorder:
-        for index, passed in enumerate((0.0, 0.5, 0.4, 0.2, 0.3)):
-            now[0] += passed
-            recorder.hear(0, epoch(2 * (index + 1)))
-        run_id = recorder._recorded[0].run_id
-        assert stored(run_id) == [2, 4, 6, 8]  # at the first epoch, and 1.1 s later
-    assert stored(run_id) == [2, 4, 6, 8, 10]
+def points(recorder, name, key):
+    client = recorder._store.client
+    [run] = client.search_runs(["1"], f"attributes.run_name = '{name}'")
+    return sorted((p.step, p.timestamp) for p in client.get_metric_history(run.info.run_id, key))
 
 
-def test_the_last_epoch_goes_to_the_store_with_the_runs_end(recorder, monkeypatch):
+def test_metrics_go_to_the_store_at_most_once_in_a_while_and_all_by_the_end(recorder, delivery, monkeypatch):
     calls = []
     record = RecordedRun.record
-    monkeypatch.setattr(RecordedRun, "record", lambda *a, **k: calls.append(a[0]) or record(*a, **k))
-    monkeypatch.setattr(recorder_module, "RECORD_SECONDS", 0.0)
-    with recorder:
-        for index in range(6):
-            recorder.hear(0, epoch(2 * (index + 1)))
-        recorder.hear(0, Ended())
-        recorder.hear(1, epoch(2, np.inf, diverged=True))
-        recorder.hear(1, Ended())
-    first, second = recorder._recorded[0], recorder._recorded[1]
-    assert calls == [first] * 6 + [second]
-    steps = [p.step for p in recorder._store.client.get_metric_history(first.run_id, "test/loss")]
-    assert steps == [2, 4, 6, 8, 10, 12]
+    monkeypatch.setattr(RecordedRun, "record", lambda *a, **k: calls.append(k["last"]) or record(*a, **k))
+    monkeypatch.setattr(delivery_module, "RECORD_SECONDS", 1000.0)
+    recorder.hear(0, epoch(2))
+    while not calls:
+        delivery.wait(0.01)
+    for index in range(1, 6):
+        recorder.hear(0, epoch(2 * (index + 1)))
+    recorder.hear(0, Ended())
+    recorder.hear(1, epoch(2, np.inf, diverged=True))
+    recorder.hear(1, Ended())
+    assert delivery.wait() == []
+    assert calls == [False, True, True]
+    assert points(recorder, "seed=0", "test/loss") == [(2 * k, 2000 * k) for k in range(1, 7)]
 
 
-def test_what_goes_wrong_while_a_run_is_recorded_fails_that_run_and_it_is_heard_no_more(
-    recorder, monkeypatch, uri
-):
-    def broken(*_, **__):
-        raise OSError("the store is full")
-
-    with recorder:
-        recorder.hear(0, epoch(2))
-        monkeypatch.setattr(recorder._recorded[0], "artifacts", broken)
-        recorder.hear(0, Ended())
-        recorder.hear(0, epoch(4))
-        recorder.hear(1, epoch(2))
-        recorder.hear(1, Ended())
-    assert recorded(uri) == {"seed=0": ("FAILED", "OSError: the store is full"), "seed=1": ("FINISHED", None)}
-    assert [outcome.history.epochs for outcome in recorder.outcomes] == [1, 1]
-
-
-def test_reasons_are_a_workers_own_or_the_iteration_that_diverged(recorder, uri):
-    with recorder:
-        recorder.hear(0, epoch(2, np.inf, diverged=True))
-        recorder.hear(0, Ended())
-        recorder.hear(1, Ended("MemoryError: none left", "a trace"))
-    assert recorded(uri) == {
-        "seed=0": ("FAILED", "diverged: the loss was not finite at iteration 2"),
-        "seed=1": ("FAILED", "MemoryError: none left"),
-    }
+def test_reasons_are_a_workers_own_or_the_iteration_that_diverged(recorder, delivery, uri):
+    recorder.hear(0, epoch(2, np.inf, diverged=True))
+    recorder.hear(0, Ended())
+    recorder.hear(1, Ended("MemoryError: none left", "a trace"))
+    assert delivery.wait() == []
+    states = recorded(uri)
+    assert states["seed=0"] == ("FAILED", "diverged: the loss was not finite at iteration 2")
+    assert states["seed=1"] == ("FAILED", "MemoryError: none left")
 
 
 def test_a_best_picture_that_cannot_be_drawn_fails_its_run_and_no_other(uri, monkeypatch):

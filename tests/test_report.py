@@ -1,20 +1,17 @@
-import numpy as np
 import pytest
 from rich.console import Console
 from test_train import run_config
 
 from lockstep.report import Outcome, RunFailed, leaderboard
-from lockstep.train import Evaluation, History
 
 
-def history(test=(), val=()):
-    evaluations = [Evaluation(2 * i + 2, "test", 1 - a, a) for i, a in enumerate(test)]
-    evaluations += [Evaluation(2 * i + 2, "val", 1 - a, a) for i, a in enumerate(val)]
-    return History(np.array([2.5, 1.5]), np.array([0.25, 0.5]), evaluations, seconds=1.25)
-
-
-def outcome(name, test=(), val=(), status="FINISHED", reason=""):
-    return Outcome(run_config(), name, f"id-{name}", status, history(test, val), reason)
+def outcome(name, test=(), val=(), status="FINISHED", reason="", stored=False):
+    metrics = {"time/train_seconds": 1.25}
+    if test:
+        metrics |= {"test/accuracy": test[-1], "test/loss": 1 - test[-1], "test/accuracy_best": max(test)}
+    if val:
+        metrics |= {"val/accuracy": val[-1]}
+    return Outcome(run_config(), name, status, metrics, reason, stored)
 
 
 def shown(outcomes):
@@ -24,19 +21,19 @@ def shown(outcomes):
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def test_leaderboard_ranks_by_last_test_accuracy_and_puts_failures_last():
+def test_leaderboard_puts_failures_first_and_ranks_by_last_test_accuracy():
     lines = shown(
         [
             outcome("early", test=(0.95, 0.90)),
             outcome("sick", status="FAILED", reason="diverged: at once"),
-            outcome("late", test=(0.80, 0.92)),
+            outcome("late", test=(0.80, 0.92), stored=True),
         ]
     )
     assert [line.split() for line in lines] == [
         ["run", "test", "accuracy", "best", "test", "loss", "training", "status"],
-        ["late", "0.9200", "0.9200", "0.0800", "1.2", "s", "FINISHED"],
-        ["early", "0.9000", "0.9500", "0.1000", "1.2", "s", "FINISHED"],
         ["sick", "1.2", "s", "FAILED:", "diverged:", "at", "once"],
+        ["late", "0.9200", "0.9200", "0.0800", "1.2", "s", "FINISHED", "(stored)"],
+        ["early", "0.9000", "0.9500", "0.1000", "1.2", "s", "FINISHED"],
     ]
 
 

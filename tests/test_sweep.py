@@ -4,19 +4,16 @@ import json
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
+from faults import contents
 from test_train import LOGREG, MLP, run_config, sgd
 
 from lockstep import artifacts, sweep
 from lockstep.config import Refused
 from lockstep.plan import Job
+from lockstep.recorder import Recorder
 from lockstep.sweep import carry_out, check_runs, run_names
-
-
-@pytest.fixture
-def uri(tmp_path):
-    return f"sqlite:///{tmp_path}/mlflow.db"
+from lockstep.unfinished import unfinished
 
 
 def job(uri, *overrides, epochs=1, **settings):
@@ -88,7 +85,7 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 
     monkeypatch.setattr(artifacts, "draw_run", interrupted)
     with pytest.raises(type(interruption)):
-        carry_out([job(uri, f"seed={seed}") for seed in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
+        carry_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
     assert recorded(uri) == {
         "sweep of 3 runs": ("KILLED", None),
         "seed=0": ("FINISHED", None),
@@ -147,8 +144,8 @@ def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
 
 
 def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
-    [outcome] = carry_out([job(uri, model=MLP)], sweep=None)
-    run = mlflow.MlflowClient(uri).get_run(outcome.run_id)
+    carry_out([job(uri, model=MLP)], sweep=None)
+    [run] = mlflow.MlflowClient(uri).search_runs(["1"])
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     explained = json.loads((folder / "pca" / "explained_variance.json").read_text())
     assert list(explained) == ["input", "hidden1", "hidden2"]
@@ -156,14 +153,133 @@ def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
 
 def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tmp_path):
     jobs = [job(uri, f"seed={s}", model=m, seed=s) for s, m in enumerate((MLP, LOGREG, MLP))]
-    one, two = (carry_out(jobs, ["seed=..."], n_jobs=n) for n in (1, 2))
-    for a, b in zip(one, two, strict=True):
-        assert (a.name, a.status, a.history.evaluations) == (b.name, b.status, b.history.evaluations)
-        assert np.array_equal(a.history.loss_T, b.history.loss_T)
+    again = [Job(j.config.model_copy(update={"rerun": True}), j.overrides) for j in jobs]
+    one, two = carry_out(jobs, ["seed=..."], n_jobs=1), carry_out(again, ["seed=..."], n_jobs=2)
     client = mlflow.MlflowClient(uri)
     for a, b in zip(one, two, strict=True):
+        assert (a.name, a.status, a.stored, b.stored) == (b.name, b.status, False, False)
+        assert a.metrics["test/loss"] == b.metrics["test/loss"]
+        runs = client.search_runs(["1"], f"attributes.run_name = '{a.name}'")
         points = [
-            [(p.step, p.value) for p in client.get_metric_history(outcome.run_id, "train/loss")]
-            for outcome in (a, b)
+            [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "train/loss")]
+            for run in runs
         ]
+        assert len(points) == 2
         assert points[0] == points[1] != []
+
+
+def statuses(outcomes):
+    return [(outcome.status, outcome.stored) for outcome in outcomes]
+
+
+def test_only_runs_that_the_store_lacks_are_trained(uri):
+    jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in range(3)]
+    first = carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    assert statuses(first) == [("FINISHED", False)] * 2
+    second = carry_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    assert statuses(second) == [("FINISHED", True)] * 2 + [("FINISHED", False)]
+    for stored, trained in zip(second[:2], first, strict=True):
+        assert {key: stored.metrics[key] for key in trained.metrics} == trained.metrics
+    before = recorded(uri)
+    third = carry_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    assert statuses(third) == [("FINISHED", True)] * 3
+    assert recorded(uri) == before
+    assert len(before) == 5  # three runs, two sweeps
+
+
+def test_a_run_without_a_sweep_always_trains(uri):
+    for _ in range(2):
+        [outcome] = carry_out([job(uri, model=LOGREG)], sweep=None)
+        assert statuses([outcome]) == [("FINISHED", False)]
+    assert len(mlflow.MlflowClient(uri).search_runs(["1"])) == 2
+
+
+def test_equal_jobs_of_a_sweep_are_one_run(uri):
+    jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in (0, 1, 0)]
+    outcomes = carry_out(jobs, ["seed=0,1,0"], n_jobs=1)
+    assert [outcome.name for outcome in outcomes] == ["seed=0", "seed=1", "seed=0"]
+    assert outcomes[0].metrics == outcomes[2].metrics
+    assert len(recorded(uri)) == 3
+
+
+def test_a_sweep_of_one_run_is_a_sweep(uri):
+    carry_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], n_jobs=1)
+    assert sorted(recorded(uri)) == ["logreg", "sweep of 1 run"]
+
+
+def test_one_config_in_two_experiments_is_two_runs(uri):
+    jobs = [job(uri, f"tracking.experiment={name}", model=LOGREG) for name in ("digits", "other")]
+    tracking = jobs[1].config.tracking.model_copy(update={"experiment": "other"})
+    jobs[1] = Job(jobs[1].config.model_copy(update={"tracking": tracking}), jobs[1].overrides)
+    for stored in (False, True):
+        assert statuses(carry_out(jobs, ["..."], n_jobs=1)) == [("FINISHED", stored)] * 2
+    client = mlflow.MlflowClient(uri)
+    assert len(client.search_runs(["1"])) == 2  # the sweep's, too
+    assert len(client.search_runs([client.get_experiment_by_name("other").experiment_id])) == 1
+
+
+def test_a_larger_sweep_takes_up_what_a_smaller_one_left(uri, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    jobs = [job(uri, f"seed={s}", model=MLP, seed=s, epochs=20, checkpoint_seconds=0.0) for s in range(3)]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(artifacts, "write_run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    assert statuses(carry_out(jobs, ["seed=0,1,2"], n_jobs=1)) == [("FINISHED", False)] * 3
+    states = recorded(uri)
+    assert states.pop("sweep of 2 runs") == ("KILLED", None)
+    assert set(states.values()) == {("FINISHED", None)}
+    assert statuses(carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
+    assert set(recorded(uri).values()) == {("FINISHED", None)}
+    assert [path.name for path in unfinished().iterdir()] == ["claims"]
+
+
+def test_a_run_that_diverged_is_not_trained_again_and_one_that_broke_is(uri, monkeypatch):
+    jobs = [
+        job(uri, "lr=1e20", model=MLP, optim=sgd(1e20)),
+        job(uri, "lr=0.1", model=LOGREG, optim=sgd(0.1)),
+    ]
+    with monkeypatch.context() as broken:
+        broken.setattr(artifacts, "write_run", lambda *_: 1 / 0)
+        outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(outcomes) == [("FAILED", False)] * 2
+    assert "ZeroDivisionError" in outcomes[1].reason
+    outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(outcomes) == [("FAILED", False), ("FINISHED", False)]  # neither had been written
+    outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(outcomes) == [("FAILED", True), ("FINISHED", True)]
+    assert outcomes[0].reason.startswith("diverged: ")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n_jobs):
+    jobs = [
+        job(uri, f"seed={s}", model=MLP, seed=s, epochs=e, checkpoint_seconds=0.0)
+        for s, e in enumerate((1, 40, 40))
+    ]
+    with monkeypatch.context() as interrupted:
+        hear = Recorder.hear
+
+        def once(recorder, k, event):
+            hear(recorder, k, event)
+            if recorder._histories[1].epochs == 20:
+                raise KeyboardInterrupt
+
+        interrupted.setattr(Recorder, "hear", once)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+    before = {name: status for name, (status, _) in recorded(uri).items()}
+    assert before.pop("seed=2") in ("KILLED", "FINISHED")  # with two workers it may be quick
+    assert before == {"sweep of 3 runs": "KILLED", "seed=0": "FINISHED", "seed=1": "KILLED"}
+    outcomes = carry_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+    assert statuses(outcomes)[:2] == [("FINISHED", True), ("FINISHED", False)]
+    undisturbed = f"sqlite:///{tmp_path}/undisturbed.db"
+    elsewhere = [
+        Job(j.config.model_copy(update={"tracking": job(undisturbed).config.tracking}), j.overrides)
+        for j in jobs
+    ]
+    carry_out(elsewhere, ["seed=0,1,2"], n_jobs=1)
+    assert contents(uri, "digits") == contents(undisturbed, "digits")
+    assert [path.name for path in (tmp_path / "outputs" / "unfinished").iterdir()] == ["claims"]

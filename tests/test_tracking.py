@@ -1,7 +1,6 @@
 """What reaches an MLflow store, read back through MLflow's own client."""
 
 import sqlite3
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,8 +46,14 @@ def config(log_every=50, experiment="tiny"):
 
 
 def trained(iterations, evaluations=()):
+    """Epochs of one iteration, that of iteration t at time 1000 t."""
     return History(
-        np.arange(1.0, iterations + 1), np.full(iterations, 0.5), list(evaluations), 1, seconds=1.5
+        np.arange(1.0, iterations + 1),
+        np.full(iterations, 0.5),
+        list(evaluations),
+        iterations,
+        seconds=1.5,
+        marks=[(t, 1000 * t) for t in range(1, iterations + 1)],
     )
 
 
@@ -58,8 +63,8 @@ def points(store, run_id, key):
 
 
 def test_a_run_has_its_tags_params_and_data_set(store, dataset):
-    parent = store.start_sweep("tiny", "a sweep", ["seed=0,1"])
-    recorded = store.start_run(config(), dataset, "a run", ["seed=0"], parent.run_id)
+    parent = store.start_sweep("tiny", "a sweep", ["seed=0,1"], "token 1")
+    recorded = store.start_run(config(), dataset, "a run", ["seed=0"], parent.run_id, "token")
     recorded.record(trained(1))
     run = store.client.get_run(recorded.run_id)
     assert run.info.status == "RUNNING"
@@ -85,6 +90,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "seed": "0",
         "tracking.experiment": "tiny",
         "tracking.pictures": "all",
+        "trainer.checkpoint_seconds": "10.0",
         "trainer.device": "cpu",
         "trainer.epochs": "2",
         "trainer.log_every": "50",
@@ -98,7 +104,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
 
 @pytest.mark.parametrize("sent", [True, False])
 def test_an_interrupted_record_loses_and_doubles_nothing(store, dataset, monkeypatch, sent):
-    recorded = store.start_run(config(log_every=2), dataset, "interrupted", [], None)
+    recorded = store.start_run(config(log_every=2), dataset, "interrupted", [], None, "token")
     log_batch = recorded.client.log_batch
 
     def interrupted(*args, **kwargs):
@@ -111,16 +117,58 @@ def test_an_interrupted_record_loses_and_doubles_nothing(store, dataset, monkeyp
     with pytest.raises(KeyboardInterrupt):
         recorded.record(trained(4, evaluations))
     monkeypatch.setattr(recorded.client, "log_batch", log_batch)
-    time.sleep(0.01)  # another timestamp would make another point
     recorded.record(trained(6, evaluations))
     assert points(store, recorded.run_id, "train/loss") == [(2, 1.5), (4, 3.5), (6, 5.5)]
     assert points(store, recorded.run_id, "test/accuracy") == [(4, 0.9)]
     assert store.client.get_run(recorded.run_id).data.params["model"] == "logreg"
 
 
+def test_a_run_that_another_process_started_goes_on_and_no_point_stands_twice(store, dataset):
+    run_config = config(log_every=2)
+    first = store.start_run(run_config, dataset, "resumed", ["a=1"], None, "its own token")
+    first.record(trained(4, [Evaluation(4, "test", 0.25, 0.9)]))
+    first.end("KILLED")
+    assert store.find("tiny", "its own token") == first.run_id
+    assert store.find("tiny", "no token") is None
+    again = store.resume_run(first.run_id, run_config, dataset)
+    assert store.client.get_run(first.run_id).info.status == "RUNNING"
+    again.record(trained(5, [Evaluation(4, "test", 0.25, 0.9), Evaluation(5, "test", 0.5, 0.8)]), last=True)
+    again.end("FINISHED")
+    assert points(store, first.run_id, "train/loss") == [(2, 1.5), (4, 3.5), (5, 5.0)]
+    assert points(store, first.run_id, "test/loss") == [(4, 0.25), (5, 0.5)]
+    run = store.client.get_run(first.run_id)
+    assert (run.info.status, len(run.inputs.dataset_inputs)) == ("FINISHED", 1)
+    assert store.is_there(first.run_id)
+    store.client.delete_run(first.run_id)
+    assert not store.is_there(first.run_id)
+    assert not store.is_there("0" * 32)
+
+
+def test_a_result_is_the_latest_that_need_not_be_trained_again(store, dataset):
+    run_config = config(experiment="results")
+    assert store.is_empty("results")
+    key = run_config.run_key(dataset.digest)
+    ids = {}
+    for status, reason in (
+        ("KILLED", ""),
+        ("FAILED", "OSError: no room"),
+        ("FAILED", "diverged: at once"),
+        ("FINISHED", ""),
+        ("KILLED", ""),
+    ):
+        recorded = store.start_run(run_config, dataset, "a result", [], None, "token")
+        recorded.end(status, reason)
+        ids[status, reason] = recorded.run_id
+        found = store.result("results", key)
+        expected = ids.get(("FINISHED", "")) or ids.get(("FAILED", "diverged: at once"))
+        assert (found and found.info.run_id) == expected
+    assert store.result("results", "another key") is None
+    assert not store.is_empty("results")
+
+
 def test_windows_are_means_and_the_last_one_may_be_short(store, dataset):
     run_config = config(log_every=4)
-    recorded = store.start_run(run_config, dataset, "windows", [], None)
+    recorded = store.start_run(run_config, dataset, "windows", [], None, "token")
     recorded.record(trained(6))
     assert points(store, recorded.run_id, "train/loss") == [(4, 2.5)]
     evaluations = [
@@ -135,19 +183,21 @@ def test_windows_are_means_and_the_last_one_may_be_short(store, dataset):
     assert points(store, recorded.run_id, "test/loss") == [(6, 0.7), (9, 0.6)]
     assert points(store, recorded.run_id, "val/accuracy") == [(9, 0.9)]
     assert points(store, recorded.run_id, "test/accuracy_best") == [(9, 0.8)]
+    times = {p.step: p.timestamp for p in store.client.get_metric_history(recorded.run_id, "train/loss")}
+    assert times == {4: 4000, 8: 8000, 9: 9000}
     assert points(store, recorded.run_id, "time/train_seconds") == [(9, 1.5)]
 
 
 def test_more_metrics_than_mlflow_takes_in_one_batch(store, dataset):
     run_config = config(log_every=1)
-    recorded = store.start_run(run_config, dataset, "many", [], None)
+    recorded = store.start_run(run_config, dataset, "many", [], None, "token")
     recorded.record(trained(1700))
     assert points(store, recorded.run_id, "train/loss") == [(i, float(i)) for i in range(1, 1701)]
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_an_ending_is_set_with_its_reason(store, dataset, status):
-    recorded = store.start_run(config(), dataset, "ends", [], None)
+    recorded = store.start_run(config(), dataset, "ends", [], None, "token")
     recorded.end(status, "because")
     run = store.client.get_run(recorded.run_id)
     assert (run.info.status, run.data.tags["lockstep.reason"]) == (status, "because")
@@ -157,7 +207,7 @@ def test_an_ending_is_set_with_its_reason(store, dataset, status):
 def test_artifacts_lie_beside_the_store(store, dataset, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("text")
-    recorded = store.start_run(config(), dataset, "artifacts", [], None)
+    recorded = store.start_run(config(), dataset, "artifacts", [], None, "token")
     recorded.artifacts(tmp_path)
     folder = store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db")
     uri = store.client.get_run(recorded.run_id).info.artifact_uri
@@ -168,7 +218,7 @@ def test_artifacts_lie_beside_the_store(store, dataset, tmp_path):
 
 def test_no_password_reaches_the_store(store, dataset):
     overrides = ["tracking.uri=postgresql://me:secret@host/db"]
-    recorded = store.start_run(config(), dataset, "discreet", overrides, None)
+    recorded = store.start_run(config(), dataset, "discreet", overrides, None, "token")
     run = store.client.get_run(recorded.run_id)
     assert "secret" not in str(run.to_dictionary())
     assert run.data.tags["lockstep.overrides"] == "tracking.uri=postgresql://***@host/db"

@@ -31,13 +31,19 @@ def sgd(lr=0.05):
     return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0)
 
 
-def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", **data):
+def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", checkpoint_seconds=10.0, **data):
     stream = {"batch_size": 64, "drop_last": True, "val_size": 0, "shuffle_seed": 0} | data
     return RunConfig(
         model=model,
         optim=optim or sgd(),
         data=DigitsConfig(name="digits", **stream),
-        trainer=TrainerConfig(epochs=epochs, device="cpu", precision=precision, log_every=50),
+        trainer=TrainerConfig(
+            epochs=epochs,
+            device="cpu",
+            precision=precision,
+            log_every=50,
+            checkpoint_seconds=checkpoint_seconds,
+        ),
         tracking=TrackingConfig(uri="unused", experiment="unused", pictures="all"),
         seed=seed,
     )

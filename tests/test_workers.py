@@ -1,5 +1,7 @@
 """Arrays in worker processes: the same numbers as in this one, and what happens when something breaks."""
 
+import contextlib
+import errno
 import os
 import signal
 import time
@@ -14,8 +16,9 @@ from test_train import LOGREG, MLP, run_config, sgd
 from lockstep import workers
 from lockstep.config import AdamConfig, MLPConfig
 from lockstep.data import load
+from lockstep.journal import Ended, Journal
 from lockstep.train import Epoch, History
-from lockstep.workers import Ended, Task, carry_out
+from lockstep.workers import Task, carry_out
 
 ADAM = AdamConfig(name="adam", lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 WIDE = MLPConfig(name="mlp", hidden_dims=(512, 256), dropout=0.5, activation="tanh")
@@ -54,27 +57,31 @@ class Heard:
             self.ends[job] = event
 
 
-def trained(configs, arrays, folder, n_workers=1, exact=False):
-    """Each run's history and the bytes of its weights, trained in the given arrays."""
-    folders = [folder / str(k) for k in range(len(configs))]
-    for path in folders:
-        path.mkdir(parents=True)
-    tasks = [
+def tasks_of(configs, arrays, folder, exact=False):
+    for k in range(len(configs)):
+        (folder / str(k)).mkdir(parents=True)
+    return [
         Task(
             tuple(array),
             tuple(configs[k] for k in array),
             tuple(f"run {k}" for k in array),
-            tuple(folders[k] for k in array),
-            folder,
+            tuple(folder / str(k) for k in array),
+            shared=folder,
+            marker=folder / f"array-{index}",
             threads=1,
             exact=exact,
         )
-        for array in arrays
+        for index, array in enumerate(arrays)
     ]
+
+
+def trained(configs, arrays, folder, n_workers=1, exact=False):
+    """Each run's history and the bytes of its weights, trained in the given arrays."""
+    tasks = tasks_of(configs, arrays, folder, exact)
     heard = Heard(len(configs))
     carry_out(tasks, [load(configs[0].data)] * len(tasks), n_workers, heard.tell)
     assert heard.ends == {k: Ended() for k in range(len(configs))}
-    weights = [path / "model" / "state_dict.pt" for path in folders]
+    weights = [folder / str(k) / "artifacts" / "model" / "state_dict.pt" for k in range(len(configs))]
     return heard.histories, [
         torch.load(path, weights_only=True) if path.exists() else None for path in weights
     ]
@@ -131,13 +138,8 @@ def test_the_diverging_run_of_the_mixed_sweep_is_the_only_one(alone):
     assert [history.epochs for history in histories] == [2, 2, 2, 2, 2, 2, 3, 0, 1, 2, 1, 2]
 
 
-def tasks_of(n_tasks, folder, **settings):
-    configs = [quiet(run_config(MLP, seed=seed, **settings)) for seed in range(n_tasks)]
-    tasks = []
-    for k, config in enumerate(configs):
-        (folder / str(k)).mkdir()
-        tasks.append(Task((k,), (config,), (f"run {k}",), (folder / str(k),), folder, threads=1, exact=False))
-    return tasks, [load(configs[0].data)] * n_tasks
+def mlps(n_runs, **settings):
+    return [quiet(run_config(MLP, seed=seed, **settings)) for seed in range(n_runs)]
 
 
 def pids():
@@ -151,26 +153,85 @@ def alive(pid):
         return False
 
 
-def test_runs_of_a_worker_that_dies_are_told_to_have_failed(tmp_path):
-    tasks, datasets = tasks_of(4, tmp_path, epochs=400)
+def carried_out(configs, arrays, folder, n_workers, tell):
+    tasks = tasks_of(configs, arrays, folder)
+    carry_out(tasks, [load(configs[0].data)] * len(tasks), n_workers, tell)
+
+
+def test_a_worker_that_is_killed_costs_nothing(tmp_path):
+    configs = mlps(4, epochs=60, checkpoint_seconds=0.0)
+    histories, weights = trained(configs, [[0, 1, 2, 3]], tmp_path / "undisturbed")
     heard, killed = Heard(4), []
 
     def tell(job, event):
         heard.tell(job, event)
-        if not killed:
-            killed.append(pids().pop())
-            os.kill(killed[0], signal.SIGKILL)
+        if len(killed) < 3 and heard.histories[job].epochs >= 10 * (len(killed) + 1):
+            pid = int((tmp_path / "killed" / f"array-{job % 2}").read_text())
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
 
-    carry_out(tasks, datasets, 2, tell)
-    assert sorted(heard.ends) == [0, 1, 2, 3]
-    failed = [end.reason for end in heard.ends.values() if end.reason]
-    assert failed
-    assert all(reason.startswith("TerminatedWorkerError: ") for reason in failed)
+    carried_out(configs, [[0, 2], [1, 3]], tmp_path / "killed", 2, tell)
+    assert len(set(killed)) == 3
+    assert heard.ends == {k: Ended() for k in range(4)}
+    for k in range(4):
+        assert np.array_equal(heard.histories[k].loss_T, histories[k].loss_T)
+        assert heard.histories[k].evaluations == histories[k].evaluations
+        again = tmp_path / "killed" / str(k) / "artifacts" / "model" / "state_dict.pt"
+        same_weights(torch.load(again, weights_only=True), weights[k])
+
+
+def same_weights(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_whose_workers_die_every_time_fails_alone(tmp_path):
+    def tell(job, event):
+        heard.tell(job, event)
+        if job == 2 and isinstance(event, Epoch):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((tmp_path / "array-0").read_text()), signal.SIGKILL)
+
+    heard = Heard(4)
+    carried_out(mlps(4, epochs=100, checkpoint_seconds=0.0), [[0, 1, 2], [3]], tmp_path, 2, tell)
+    reason = "its worker process died, as it does when memory runs out"
+    assert heard.ends == {0: Ended(), 1: Ended(), 2: Ended(reason), 3: Ended()}
+    assert [history.epochs for history in heard.histories][:2] == [100, 100]
+    assert heard.histories[3].epochs == 100
+
+
+def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
+    train = workers.train
+
+    def fits(configs, *args):
+        if len(configs) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        if configs[0].seed == 1:
+            raise MemoryError("not even one")
+        return train(configs, *args)
+
+    monkeypatch.setattr(workers, "train", fits)
+    heard = Heard(3)
+    carried_out(mlps(3, epochs=2), [[0, 1, 2]], tmp_path, 1, heard.tell)
+    assert heard.ends[0] == heard.ends[2] == Ended()
+    assert heard.ends[1].reason == "MemoryError: not even one"
+    assert [history.epochs for history in heard.histories] == [2, 0, 2]
+
+
+def test_no_room_to_write_ends_all(tmp_path, monkeypatch):
+    def full(journal, event):
+        raise OSError(errno.ENOSPC, "No space left on device", str(journal.path))
+
+    monkeypatch.setattr(Journal, "append", full)
+    heard = Heard(2)
+    with pytest.raises(OSError, match=r"No space left on device: .*/journal"):
+        carried_out(mlps(2, epochs=3), [[0], [1]], tmp_path, 1, heard.tell)
+    assert heard.ends == {}
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_ends_the_workers(tmp_path, interruption):
-    tasks, datasets = tasks_of(2, tmp_path, epochs=100_000)
     seen = set()
 
     def tell(job, event):
@@ -179,7 +240,7 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
 
     started = time.monotonic()
     with pytest.raises(interruption):
-        carry_out(tasks, datasets, 2, tell)
+        carried_out(mlps(2, epochs=100_000), [[0], [1]], tmp_path, 2, tell)
     assert time.monotonic() - started < 60
     assert len(seen) == 2
     assert not any(alive(pid) for pid in seen)
@@ -187,32 +248,18 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_a_run_that_cannot_be_written_fails_and_the_others_go_on(tmp_path, n_workers):
-    tasks, datasets = tasks_of(2, tmp_path, epochs=1)
-    (tmp_path / "1" / "config.yaml").mkdir()  # in the way of a file
+    configs = mlps(2, epochs=1)
+    tasks = tasks_of(configs, [[0], [1]], tmp_path)
+    (tmp_path / "1" / "artifacts").write_text("in the way of a folder")
     heard = Heard(2)
-    carry_out(tasks, datasets, n_workers, heard.tell)
+    carry_out(tasks, [load(configs[0].data)] * 2, n_workers, heard.tell)
     assert heard.ends[0] == Ended()
-    assert heard.ends[1].reason.startswith("IsADirectoryError: ")
+    assert heard.ends[1].reason.startswith("FileExistsError: ")
     assert "Traceback" in heard.ends[1].trace
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_an_array_that_cannot_train_fails_as_a_whole(tmp_path, n_workers):
-    tasks, datasets = tasks_of(2, tmp_path, epochs=1, batch_size=1500)  # more than there are instances
-    heard = Heard(2)
-    carry_out(tasks, datasets, n_workers, heard.tell)
+    heard = Heard(2)  # minibatches of more than there are instances
+    carried_out(mlps(2, epochs=1, batch_size=1500), [[0], [1]], tmp_path, n_workers, heard.tell)
     assert [heard.ends[k].reason for k in (0, 1)] == ["ValueError: batch_size=1500: allowed: 1 to 1437"] * 2
-
-
-def test_a_journal_is_read_while_it_is_written(tmp_path):
-    heard = []
-    reader = workers._Reader(tmp_path / "journal")
-    first, second = (workers._entry(k, Ended(f"reason {k}")) for k in (3, 4))
-    numbers = []
-    with (tmp_path / "journal").open("ab", buffering=0) as file:
-        for written in (b"", first[:5], first[5:20], first[20:] + second[:9], second[9:]):
-            file.write(written)
-            reader.read(lambda job, event: heard.append((job, event.reason)))
-            numbers.append(len(heard))
-    assert numbers == [0, 0, 0, 1, 2]
-    assert heard == [(3, "reason 3"), (4, "reason 4")]

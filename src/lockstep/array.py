@@ -7,7 +7,7 @@ Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
@@ -33,6 +33,7 @@ class TrainingArray:
         matmul_dtype: what GEMMs compute in, by default the networks' dtype.
         threads: intra-op threads that may share a large network's steps, where that is quicker. All else is
             done on one, which `torch.get_num_threads()` should therefore be.
+        states: what each run goes on from, see `state`; None for a run that starts.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class TrainingArray:
         exact: bool = False,
         matmul_dtype: torch.dtype | None = None,
         threads: int = 1,
+        states: Sequence[Mapping[str, Tensor] | None] | None = None,
     ) -> None:
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
@@ -50,6 +52,9 @@ class TrainingArray:
             Run(network, config, generator)
             for network, config, generator in zip(networks, optim_configs, dropout_generators, strict=True)
         ]
+        for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
+            if state is not None:
+                run.load(state)
         self._stacks = self._stacked(self._runs)
         self._stretches: dict[int, Stretch] = {}
 
@@ -125,6 +130,10 @@ class TrainingArray:
             self._threads, initializer=torch.set_flush_denormal, initargs=(True,)
         ) as pool:
             return list(pool.map(logits_of, parts))
+
+    def state(self, k: int) -> dict[str, Tensor]:
+        """What run k needs to go on as if it had never paused: tensors on the CPU, in the array's layout."""
+        return self._runs[k].state()
 
     def remove(self, k: int) -> None:
         """Take run k out; the runs after it move up by one. Its network keeps its parameters."""

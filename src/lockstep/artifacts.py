@@ -1,5 +1,6 @@
 """A run that has ended → the files that are kept of it: config, history, weights, pictures."""
 
+import io
 import json
 import shutil
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from lockstep import plots
 from lockstep.data import Dataset
 from lockstep.models import MultilayerPerceptron
 from lockstep.representations import Plane, hidden_planes, input_plane
-from lockstep.train import History, TrainedRun
+from lockstep.train import Evaluation, History, TrainedRun
 
 EXPLAINED = "explained_variance.json"
 
@@ -33,7 +34,9 @@ def write_run(run: TrainedRun, folder: Path) -> None:
             name: tensor.cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in run.network.state_dict().items()
         }
-        torch.save(weights, folder / "model" / "state_dict.pt")
+        written = io.BytesIO()  # torch itself makes a RuntimeError of a full disk
+        torch.save(weights, written)
+        (folder / "model" / "state_dict.pt").write_bytes(written.getvalue())
 
 
 def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path) -> None:
@@ -105,6 +108,15 @@ def history_table(history: History) -> pd.DataFrame:
         [(e.iteration, e.split, e.loss, e.accuracy) for e in history.evaluations], columns=train.columns
     )
     return pd.concat([train, evaluations], ignore_index=True) if len(evaluations) else train
+
+
+def read_history(folder: Path) -> History:
+    """The history that `write_run` wrote: all that can be drawn of it."""
+    table = pd.read_parquet(folder / "history.parquet")
+    train = table[table.split == "train"]
+    held_out = table.loc[table.split != "train", ["iteration", "split", "loss", "accuracy"]]
+    evaluations = [Evaluation(*values) for values in held_out.to_numpy().tolist()]
+    return History(train.loss.to_numpy(), train.accuracy.to_numpy(), evaluations)
 
 
 def _draw_curves(history: History, name: str, folder: Path) -> None:

@@ -45,7 +45,8 @@ def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
         return _train(hydra_main, conf_dir, arguments)
     except KeyboardInterrupt:
         print(
-            "interrupted; runs that had finished are recorded, those that were training are KILLED",
+            "interrupted; what has finished is recorded, and a sweep goes on from its last checkpoints with"
+            " the same command",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -76,7 +77,7 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         if n_workers > 1 and not any(job.config.dry_run for job in asked.jobs):
             pool.start(n_workers)
         with uncollected():
-            from lockstep import sweep
+            from lockstep import sweep, workers
             from lockstep.report import RunFailed
 
         try:
@@ -86,8 +87,15 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
                 return OK
             sweep.check_store([job.config for job in asked.jobs])
             hydra_main()
-        except RunFailed as failed:
+        except (RunFailed, sweep.Undelivered) as failed:
             print(without_password(str(failed)), file=sys.stderr)
+            return FAILED
+        except OSError as error:
+            if error.errno not in workers.NO_ROOM:
+                raise
+            print(
+                f"{error}: make room, then give the same command again; it goes on from here", file=sys.stderr
+            )
             return FAILED
         finally:
             pool.wait()

@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 NUMERICS_VERSION = 2
 """Goes into every run key. Raise it when a change makes the same config train to other numbers."""
 
-RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking", "dry_run")
-"""Where things lie, not what is trained: the data's content enters the run key by its digest."""
+RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
+"""Where things lie and how a command goes about it, not what is trained. The data enters the run key by the
+digest of its content."""
 
 
 class Refused(Exception):
@@ -145,6 +146,7 @@ class TrainerConfig(_Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16", "float64"]
     log_every: int = Field(ge=1)
+    checkpoint_seconds: float = Field(ge=0, default=10.0)
 
 
 class TrackingConfig(_Frozen):
@@ -165,6 +167,7 @@ class RunConfig(_Frozen):
     tracking: TrackingConfig
     seed: int = Field(ge=0, lt=2**63)
     dry_run: bool = False
+    rerun: bool = False
 
     @classmethod
     def of(cls, composed: DictConfig) -> Self:
@@ -196,7 +199,8 @@ class RunConfig(_Frozen):
 
     def params(self) -> dict[str, Any]:
         """Every resolved value under the key the user would type; the store's address is left out."""
-        flat = dict(_flatten(self.model_dump(mode="json", exclude={"tracking": {"uri"}, "dry_run": True})))
+        commands: Any = {"tracking": {"uri"}, "dry_run": True, "rerun": True}
+        flat = dict(_flatten(self.model_dump(mode="json", exclude=commands)))
         for group in ("model", "optim", "data"):
             flat[group] = flat.pop(f"{group}.name")
         return dict(sorted(flat.items()))

@@ -112,6 +112,11 @@ class Minibatches:
         self.steps = math.floor(batches) if drop_last else math.ceil(batches)
         """Iterations per epoch."""
 
+    def skip(self, epochs: int) -> None:
+        """Go on after so many epochs."""
+        for _ in range(epochs):
+            torch.randperm(len(self._train_indices_N), generator=self._generator)
+
     def epoch(self) -> list[torch.Tensor]:
         """`steps` int64 tensors of B rows each (the last may be shorter unless drop_last), newly shuffled."""
         order_N = torch.randperm(len(self._train_indices_N), generator=self._generator)

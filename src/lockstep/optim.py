@@ -6,6 +6,7 @@ whatever the network's depth. (torch.optim also walks a list of parameters and a
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -35,6 +36,15 @@ class Optimizer(ABC):
         """Go on with the parameters, which were moved to `params_P`, and with the gradients in `grad_P`."""
         self.params_P, self.grad_P = params_P, grad_P.copy_(self.grad_P)
 
+    def state(self) -> dict[str, Tensor]:
+        """What it needs to go on, beside the parameters; the tensors themselves."""
+        return {"grad": self.grad_P}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a copy of another's state."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+
 
 class SGD(Optimizer):
     """torch.optim.SGD with momentum and weight decay (dampening 0): grad_P is the momentum itself."""
@@ -57,6 +67,9 @@ class NesterovSGD(Optimizer):
         self.config = config
         self.momentum_P = torch.zeros_like(params_P)
 
+    def state(self) -> dict[str, Tensor]:
+        return {**super().state(), "momentum": self.momentum_P}
+
     def step(self) -> None:
         config = self.config
         if config.weight_decay:
@@ -73,6 +86,14 @@ class Adam(Optimizer):
         super().__init__(params_P)
         self.config, self.steps = config, 0
         self.mean_P, self.square_P, self.denominator_P = (torch.zeros_like(params_P) for _ in range(3))
+
+    def state(self) -> dict[str, Tensor]:
+        steps = torch.tensor(self.steps)
+        return {**super().state(), "mean": self.mean_P, "square": self.square_P, "steps": steps}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        super().load(state)
+        self.steps = int(state["steps"])
 
     def step(self) -> None:
         config, grad_P = self.config, self.grad_P

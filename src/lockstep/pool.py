@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,9 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
 from lockstep.imports import uncollected
+
+WATCH_SECONDS = 0.2
+"""How often a worker looks whether the process that started it is still there."""
 
 
 @contextmanager
@@ -23,7 +27,8 @@ def workers(n: int, threads: int) -> Iterator[Parallel]:
     if threading.current_thread() is not _starting:
         wait()
     _used = True
-    with _huge_pages(), parallel_config("loky", n_jobs=n, inner_max_num_threads=threads):
+    serving = {"initializer": _serve, "initargs": (os.getpid(),)}
+    with _huge_pages(), parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, **serving):
         # mmap_mode: copied on writing, so that torch is content; nobody writes.
         yield Parallel(pre_dispatch="all", batch_size=1, max_nbytes=2**16, mmap_mode="c")
 
@@ -58,8 +63,19 @@ def kill() -> None:
     _used = False
 
 
-def _load() -> None:
+def _serve(parent: int) -> None:
+    """Let this process, a worker, end soon after the one that started it, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _load() -> None:
     with uncollected():
         import lockstep.artifacts
         import lockstep.workers  # noqa: F401

@@ -1,13 +1,13 @@
 """What is printed of runs: the table of those that have ended, best first, and the plan of a dry run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
 from lockstep.config import RunConfig
 from lockstep.plan import Plan
-from lockstep.train import History, Status
+from lockstep.train import Status
 
 
 class RunFailed(Exception):
@@ -20,22 +20,23 @@ class Outcome:
 
     Attributes:
         name: as in MLflow.
-        run_id: the MLflow run.
+        metrics: its last and best figures, by name, as the store has them.
         reason: why it did not finish.
+        stored: whether an earlier command trained it.
     """
 
     config: RunConfig
     name: str
-    run_id: str
     status: Status
-    history: History
+    metrics: Mapping[str, float]
     reason: str = ""
+    stored: bool = False
 
     @property
     def objective(self) -> float | None:
         """The last accuracy on the validation set, or on the test set where there is none."""
-        evaluations = self.history.of("val") or self.history.of("test")
-        return evaluations[-1].accuracy if evaluations and self.status == "FINISHED" else None
+        accuracy = self.metrics.get("val/accuracy", self.metrics.get("test/accuracy"))
+        return accuracy if self.status == "FINISHED" else None
 
     def result(self) -> float | None:
         """The objective, as a Hydra job returns it.
@@ -49,25 +50,31 @@ class Outcome:
 
 
 def leaderboard(outcomes: Sequence[Outcome]) -> Table:
-    """Finished runs best first, by validation accuracy where there is a validation set, then the others."""
-    ranked = sorted(outcomes, key=lambda outcome: (outcome.objective is None, -(outcome.objective or 0)))
-    validated = any(outcome.history.of("val") for outcome in outcomes)
+    """Failures first, then runs best first, by validation accuracy where there is a validation set."""
+    ranked = sorted(outcomes, key=lambda outcome: -(outcome.objective or 0))
+    ranked.sort(key=lambda outcome: outcome.status == "FINISHED")
+    columns = {
+        "val accuracy": ("val/accuracy", ".4f"),
+        "test accuracy": ("test/accuracy", ".4f"),
+        "best": ("test/accuracy_best", ".4f"),
+        "test loss": ("test/loss", ".4f"),
+        "training": ("time/train_seconds", ".1f"),
+    }
+    if not any("val/accuracy" in outcome.metrics for outcome in outcomes):
+        del columns["val accuracy"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold")
-    headings = [*(["val accuracy"] if validated else []), "test accuracy", "best", "test loss", "training"]
-    for heading in headings:
+    for heading in columns:
         table.add_column(heading, justify="right")
     table.add_column("status")
     for outcome in ranked:
-        tests, vals = outcome.history.of("test"), outcome.history.of("val")
-        cells = [f"{vals[-1].accuracy:.4f}" if vals else ""] if validated else []
-        if tests:
-            best = max(evaluation.accuracy for evaluation in tests)
-            cells += [f"{tests[-1].accuracy:.4f}", f"{best:.4f}", f"{tests[-1].loss:.4f}"]
-        else:
-            cells += ["", "", ""]
+        cells = [
+            f"{outcome.metrics[key]:{form}}" if key in outcome.metrics else ""
+            for key, form in columns.values()
+        ]
+        cells[-1] += " s"
         status = outcome.status + (f": {outcome.reason}" if outcome.reason else "")
-        table.add_row(outcome.name, *cells, f"{outcome.history.seconds:.1f} s", status)
+        table.add_row(outcome.name, *cells, status + (" (stored)" if outcome.stored else ""))
     return table
 
 

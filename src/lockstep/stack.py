@@ -14,7 +14,7 @@ Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R
 layer's outputs and inputs, P a run's parameters.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +119,18 @@ class Run:
         self.kernels: Hashable = (tuple(self.shapes), self.activation, self.rate, self.optimizer.keep)
         limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
         self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the run needs to go on as if it had never paused, copied to the CPU."""
+        tensors = {"params": self.params_P, **self.optimizer.state()}
+        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return {**copies, "dropout": self.dropout_generator.get_state()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.params_P.copy_(state["params"])
+        self.optimizer.load(state)
+        self.dropout_generator.set_state(state["dropout"])
 
     def matrices(self, flat_XxP: Tensor) -> list[Tensor]:
         """Each layer's part of flat parameters, or of anything laid out like them, as X x O x J."""

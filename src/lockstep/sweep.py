@@ -1,9 +1,8 @@
 """The runs of one command, from checked configs to recorded outcomes."""
 
-import tempfile
+import sys
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from joblib import effective_n_jobs
@@ -11,16 +10,21 @@ from omegaconf import DictConfig
 
 from lockstep import data, report, workers
 from lockstep.config import Refused, RunConfig
+from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
 from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.recorder import Recorder
 from lockstep.report import Outcome
 from lockstep.terminal import Progress, console
 from lockstep.tracking import Store
-from lockstep.train import Status, device_of, gemm_flops
+from lockstep.train import device_of, gemm_flops
+from lockstep.unfinished import unfinished
 from lockstep.workers import Task
 
 store_at = cache(Store)
+
+CLOSING_SECONDS = 2.0
+"""How long an interrupted command waits for a store that doesn't answer."""
 
 
 def check_runs(configs: Sequence[RunConfig]) -> None:
@@ -59,50 +63,81 @@ def carry_out(
 ) -> list[Outcome]:
     """Train and record runs; those of a sweep under one parent run. One that fails leaves the others be.
 
+    Of a sweep, runs that the store has are not trained again, those that an earlier command left unfinished
+    go on from their last checkpoint, and those that another process trains just now are waited for.
+
     Args:
         jobs: one or more.
         sweep: the sweep's overrides as typed, or None for a run without a sweep.
         n_jobs: workers as joblib counts them: -1 for all cores.
         exact: see TrainingArray.
+
+    Raises:
+        Undelivered: if the store did not take all that there is; the next command, or `deliver`, brings it.
     """
-    configs, names = [job.config for job in jobs], run_names(jobs)
-    store, experiment = store_at(configs[0].tracking.uri), configs[0].tracking.experiment
-    planned = plan_of(configs, n_jobs)
-    parent = None
-    status: Status = "KILLED"
-    try:
-        if sweep is not None:
-            with deferred():
-                parent = store.start_sweep(experiment, f"sweep of {len(jobs)} runs", sweep)
-        parent_id = parent.run_id if parent else None
-        with (
-            tempfile.TemporaryDirectory(prefix="lockstep-") as folder,
-            Progress(sum(config.trainer.epochs for config in configs)) as progress,
-            Recorder(store, jobs, names, Path(folder), parent_id, progress) as recorder,
-        ):
-            tasks = [
-                Task(
-                    array.jobs,
-                    tuple(configs[k] for k in array.jobs),
-                    tuple(names[k] for k in array.jobs),
-                    tuple(recorder.folder(k) for k in array.jobs),
-                    recorder.shared,
-                    planned.threads,
-                    exact,
-                )
-                for array in planned.arrays
-            ]
-            datasets = [data.load(task.configs[0].data) for task in tasks]
-            workers.carry_out(tasks, datasets, planned.n_workers, recorder.hear)
+    names = run_names(jobs)
+    store = store_at(jobs[0].config.tracking.uri)
+    with (
+        Progress(sum(job.config.trainer.epochs for job in jobs)) as progress,
+        Delivery(store) as delivery,
+    ):
+        recorder = Recorder(store, jobs, names, sweep, delivery, progress)
+        try:
+            while recorder.waiting():
+                if taken := recorder.take_up():
+                    _train(jobs, names, taken, recorder, n_jobs, exact)
+                elif waiting := recorder.waiting():
+                    recorder.wait_for_others(len(waiting))
+            left = delivery.wait()
             recorder.draw_best()
-        outcomes = recorder.outcomes
-        status = "FINISHED" if all(outcome.status == "FINISHED" for outcome in outcomes) else "FAILED"
-    finally:
-        if parent is not None:
+        except BaseException:
+            recorder.close("KILLED")
             with deferred():
-                parent.end(status)
-    _show(outcomes, store, store.experiment_id(experiment))
+                delivery.wait(patience=CLOSING_SECONDS)
+            raise
+        outcomes = recorder.outcomes
+        recorder.close("FINISHED" if all(o.status == "FINISHED" for o in outcomes) else "FAILED")
+        left = delivery.wait(PATIENCE_SECONDS if not left else CLOSING_SECONDS)
+    _show(outcomes, store, store.experiment_id(jobs[0].config.tracking.experiment) if not left else None)
+    if left:
+        raise Undelivered(
+            f"The store has not taken all yet; it says: {delivery.trouble}\n"
+            f"What it lacks is kept in {unfinished()}; once it is back, bring it there with\n"
+            f"  {sys.executable} -m lockstep deliver {unfinished()}"
+        )
     return outcomes
+
+
+class Undelivered(Exception):
+    """The store did not take all that was trained; the message says how to bring it there later."""
+
+
+def _train(
+    jobs: Sequence[Job],
+    names: Sequence[str],
+    taken: Sequence[int],
+    recorder: Recorder,
+    n_jobs: int,
+    exact: bool,
+) -> None:
+    planned = plan_of([jobs[k].config for k in taken], n_jobs)
+    tasks = []
+    for index, array in enumerate(planned.arrays):
+        of_array = [taken[position] for position in array.jobs]
+        tasks.append(
+            Task(
+                tuple(of_array),
+                tuple(jobs[k].config for k in of_array),
+                tuple(names[k] for k in of_array),
+                tuple(recorder.folder(k) for k in of_array),
+                recorder.shared,
+                recorder.shared / f"array-{index}",
+                planned.threads,
+                exact,
+            )
+        )
+    datasets = [data.load(task.configs[0].data) for task in tasks]
+    workers.carry_out(tasks, datasets, planned.n_workers, recorder.hear)
 
 
 def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
@@ -152,11 +187,12 @@ def _short(override: str) -> str:
     return f"{key.rpartition('.')[2]}={value}"
 
 
-def _show(outcomes: Sequence[Outcome], store: Store, experiment_id: str) -> None:
-    """The table of the runs, and how to compare them in MLflow's UI."""
+def _show(outcomes: Sequence[Outcome], store: Store, experiment_id: str | None) -> None:
+    """The table of the runs, and how to compare them in MLflow's UI, if they are there."""
     console.print()
     console.print(report.leaderboard(outcomes))
     console.print()
-    if len(outcomes) > 1 and not any(outcome.history.of("val") for outcome in outcomes):
+    if len(outcomes) > 1 and not any("val/accuracy" in outcome.metrics for outcome in outcomes):
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    console.print(f"Compare the runs in MLflow: {store.ui(experiment_id)}", soft_wrap=True)
+    if experiment_id is not None:
+        console.print(f"Compare the runs in MLflow: {store.ui(experiment_id)}", soft_wrap=True)

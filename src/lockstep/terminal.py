@@ -60,6 +60,10 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
+    def skip(self, epochs: int) -> None:
+        """So many epochs need not be trained."""
+        self._bar.advance(self._task, epochs)
+
     def epoch(self, name: str, config: RunConfig, history: "History") -> None:
         """An epoch of the run is over: print its means, the evaluations after it, the time trained so far."""
         self._bar.advance(self._task)

@@ -1,5 +1,6 @@
 """Everything MLflow: opening a store, starting runs with explicit ids, recording and ending them."""
 
+import bisect
 import getpass
 import json
 import logging
@@ -7,7 +8,6 @@ import os
 import socket
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from filelock import FileLock
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,9 +35,15 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 120
 """How long another process may hold a store's lock; it does so while it makes the schema, for seconds."""
 
+TOKEN, REASON, DIVERGED = "lockstep.token", "lockstep.reason", "diverged: "
+
 
 class Store:
     """An MLflow tracking store that has answered.
+
+    Attributes:
+        uri: how it is opened.
+        address: the same for whoever opens it from wherever: without a password, a file's path in full.
 
     Raises:
         Refused: if it can't be reached, opened or written.
@@ -45,6 +51,7 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self.address = without_password(uri)
         try:
             self.client = _open(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
@@ -56,6 +63,8 @@ class Store:
                     " or the http(s) address of a running MLflow server"
                 ]
             ) from error
+        if uri.startswith("sqlite"):
+            self.address = f"sqlite:///{_sqlite_path(uri)}"
 
     def experiment_id(self, name: str) -> str:
         """The experiment of that name, made if it isn't there.
@@ -95,15 +104,21 @@ class Store:
             command = f"mlflow ui --backend-store-uri {without_password(self.uri)}"
         return f"{command}, then open http://127.0.0.1:5000/{runs}"
 
-    def start_sweep(self, experiment: str, name: str, overrides: Sequence[str]) -> "Recorded":
-        """The parent run of a sweep."""
+    def start_sweep(self, experiment: str, name: str, overrides: Sequence[str], token: str) -> "Recorded":
+        """The parent run of a sweep; `token` is how `find` finds it."""
         tags = {"lockstep.kind": "sweep", "lockstep.overrides": _overrides_tag(overrides)}
-        return Recorded(self.client, self._start(experiment, name, tags))
+        return Recorded(self.client, self._start(experiment, name, tags, token))
 
     def start_run(
-        self, config: RunConfig, dataset: Dataset, name: str, overrides: Sequence[str], parent: str | None
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        name: str,
+        overrides: Sequence[str],
+        parent: str | None,
+        token: str,
     ) -> "RecordedRun":
-        """The MLflow run of one training run: its tags, params and data set."""
+        """The MLflow run of one training run: its tags, params and data set; `token` as for `start_sweep`."""
         tags = {
             "lockstep.kind": "run",
             "lockstep.run_key": config.run_key(dataset.digest),
@@ -111,13 +126,57 @@ class Store:
         }
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        run = self._start(config.tracking.experiment, name, tags)
-        recorded = RecordedRun(self.client, run, config.trainer.log_every)
+        run_id = self._start(config.tracking.experiment, name, tags, token)
+        return self.resume_run(run_id, config, dataset)
+
+    def resume_sweep(self, run_id: str) -> "Recorded":
+        """A parent run that was started before; it is RUNNING again."""
+        self.client.update_run(run_id, "RUNNING")
+        return Recorded(self.client, run_id)
+
+    def resume_run(self, run_id: str, config: RunConfig, dataset: Dataset) -> "RecordedRun":
+        """A run that was started before, whatever of it got lost meanwhile; it is RUNNING again."""
+        self.client.update_run(run_id, "RUNNING")
+        recorded = RecordedRun(self.client, run_id, config.trainer.log_every)
         recorded.describe(config, dataset)
         return recorded
 
-    def _start(self, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+    def find(self, experiment: str, token: str) -> str | None:
+        """The id of the run that was started with `token`, if it was."""
+        found = self.client.search_runs(
+            [self.experiment_id(experiment)], f"tags.`{TOKEN}` = '{token}'", max_results=1
+        )
+        return found[0].info.run_id if found else None
+
+    def is_there(self, run_id: str) -> bool:
+        """Whether a run is neither deleted nor gone."""
+        try:
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return False
+            raise
+
+    def result(self, experiment: str, run_key: str) -> Run | None:
+        """The latest run with this key that need not be trained again: FINISHED, or diverged as it would."""
+        found = self.client.search_runs(
+            [self.experiment_id(experiment)],
+            f"tags.`lockstep.run_key` = '{run_key}'",
+            order_by=["attributes.start_time DESC"],
+        )
+        for run in found:
+            diverged = run.data.tags.get(REASON, "").startswith(DIVERGED)
+            if run.info.status == "FINISHED" or (run.info.status == "FAILED" and diverged):
+                return run
+        return None
+
+    def is_empty(self, experiment: str) -> bool:
+        """Whether no run was ever recorded in the experiment."""
+        return not self.client.search_runs([self.experiment_id(experiment)], max_results=1)
+
+    def _start(self, experiment: str, name: str, tags: Mapping[str, str], token: str) -> str:
         everywhere = {
+            TOKEN: token,
             "lockstep.version": __version__,
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "run.py",
@@ -125,35 +184,42 @@ class Store:
         }
         if commit := _git_commit():
             everywhere["mlflow.source.git.commit"] = commit
-        return self.client.create_run(
+        run = self.client.create_run(
             self.experiment_id(experiment), tags={**everywhere, **tags}, run_name=name
         )
+        return str(run.info.run_id)
 
 
 class Recorded:
-    """An MLflow run that is RUNNING until `end`."""
+    """An MLflow run that is RUNNING until `end`. Each call may be repeated: what is there stays as it is."""
 
-    def __init__(self, client: mlflow.MlflowClient, run: Run) -> None:
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self.client = client
-        self.run_id = run.info.run_id
-        self.experiment_id = run.info.experiment_id
+        self.run_id = run_id
+
+    def artifacts(self, folder: Path) -> None:
+        """Keep everything under `folder` as the run's artifacts."""
+        self.client.log_artifacts(self.run_id, str(folder))
+
+    def download(self, folder: Path) -> Path:
+        """A copy of all the run's artifacts below `folder`."""
+        return Path(self.client.download_artifacts(self.run_id, "", str(folder)))
 
     def end(self, status: Status, reason: str = "") -> None:
         """Set the run's last status; a reason is kept as tag `lockstep.reason`."""
         if reason:
-            self.client.set_tag(self.run_id, "lockstep.reason", reason)
+            self.client.set_tag(self.run_id, REASON, reason)
         self.client.set_terminated(self.run_id, status)
 
 
 class RecordedRun(Recorded):
     """A training run in the store. Metrics go in batches, their steps are training iterations done."""
 
-    def __init__(self, client: mlflow.MlflowClient, run: Run, log_every: int) -> None:
-        super().__init__(client, run)
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, log_every: int) -> None:
+        super().__init__(client, run_id)
         self._log_every = log_every
         self._params: list[Param] = []  # not known to be in the store
-        self._metrics: list[Metric] = []  # likewise
-        self._iterations = 0  # of the history, already made into metrics
+        self._iterations = 0  # of the history, known to be in the store
         self._evaluations = 0  # likewise
 
     def describe(self, config: RunConfig, dataset: Dataset) -> None:
@@ -176,43 +242,42 @@ class RecordedRun(Recorded):
     def record(self, history: History, last: bool = False) -> None:
         """Send what the history holds beyond what was sent: whole windows of `log_every` iterations.
 
-        With `last`, also the window that the end of training cut short, and the run's summary. What a call
-        that was interrupted, or failed, may not have sent goes again with the next one: a store keeps one
-        point of those that are equal, timestamp included.
+        With `last`, also the window that the end of training cut short, and the run's summary. A point's
+        time is that of the epoch it fell in, so that what is sent again is equal to what was, and a store
+        keeps one point of those that are equal.
         """
-        now = int(time.time() * 1000)
+        metrics: list[Metric] = []
 
         def add(key: str, value: float, step: int) -> None:
-            self._metrics.append(Metric(key, value, now, step))
+            mark = bisect.bisect_left(history.marks, (step, 0))
+            metrics.append(Metric(key, value, history.marks[mark][1], step))
 
-        done = len(history.loss_T)
-        while done - self._iterations >= self._log_every or (last and done > self._iterations):
-            start, stop = self._iterations, min(self._iterations + self._log_every, done)
-            add("train/loss", float(np.mean(history.loss_T[start:stop])), stop)
-            add("train/accuracy", float(np.mean(history.accuracy_T[start:stop])), stop)
-            self._iterations = stop
+        done, iterations = len(history.loss_T), self._iterations
+        while done - iterations >= self._log_every or (last and done > iterations):
+            start, iterations = iterations, min(iterations + self._log_every, done)
+            add("train/loss", float(np.mean(history.loss_T[start:iterations])), iterations)
+            add("train/accuracy", float(np.mean(history.accuracy_T[start:iterations])), iterations)
         for evaluation in history.evaluations[self._evaluations :]:
             add(f"{evaluation.split}/loss", evaluation.loss, evaluation.iteration)
             add(f"{evaluation.split}/accuracy", evaluation.accuracy, evaluation.iteration)
-        self._evaluations = len(history.evaluations)
-        if last:
-            add("time/train_seconds", history.seconds, done)
-            if tests := history.of("test"):
-                add("test/accuracy_best", max(evaluation.accuracy for evaluation in tests), done)
+        if last and done:
+            summary = history.summary()
+            for key in ("time/train_seconds", "test/accuracy_best"):
+                if key in summary:
+                    add(key, summary[key], done)
         # The client cuts it to what a store takes.
-        self.client.log_batch(self.run_id, metrics=self._metrics, params=self._params)
-        self._metrics, self._params = [], []
-
-    def artifacts(self, folder: Path) -> None:
-        """Keep everything under `folder` as the run's artifacts."""
-        self.client.log_artifacts(self.run_id, str(folder))
+        self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
+        self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)
 
 
 def _open(uri: str) -> mlflow.MlflowClient:
     # Its first use of a store announces every migration of the schema.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are reported, without traces
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # they hold the password of a server's URI
+    # Who waits for a server that is gone is Delivery.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
         address = urlsplit(uri)

@@ -1,11 +1,13 @@
 """train(configs, dataset): the one visible loop. One run is an array of K = 1."""
 
+import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -42,6 +44,7 @@ class Epoch:
         loss_T, accuracy_T: each minibatch's; those of a run that diverged end with its last iteration.
         seconds: wall time of the array's training steps divided by its size, without evaluation.
         diverged: whether a loss was not finite.
+        at: when it ended, in milliseconds of Unix time.
     """
 
     loss_T: FloatArray
@@ -49,6 +52,7 @@ class Epoch:
     evaluations: tuple[Evaluation, ...]
     seconds: float
     diverged: bool
+    at: int
 
 
 @dataclass
@@ -59,6 +63,7 @@ class History:
         epochs: finished ones.
         seconds: of training, see Epoch.
         diverged_at: the iteration whose loss was not finite, or None.
+        marks: for each epoch added, the iterations done by its end, and when that was, see Epoch.
     """
 
     loss_T: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -67,6 +72,7 @@ class History:
     epochs: int = 0
     seconds: float = 0.0
     diverged_at: int | None = None
+    marks: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, epoch: Epoch) -> None:
         """Add the next epoch."""
@@ -78,19 +84,43 @@ class History:
             self.diverged_at = len(self.loss_T)
         else:
             self.epochs += 1
+        self.marks.append((len(self.loss_T), epoch.at))
+
+    def summary(self) -> dict[str, float]:
+        """The run's last and best figures, by their names as metrics."""
+        figures = {}
+        for evaluation in self.evaluations:
+            figures[f"{evaluation.split}/loss"] = evaluation.loss
+            figures[f"{evaluation.split}/accuracy"] = evaluation.accuracy
+        if tests := self.of("test"):
+            figures["test/accuracy_best"] = max(evaluation.accuracy for evaluation in tests)
+        return {**figures, "time/train_seconds": self.seconds}
 
     def of(self, split: HeldOut) -> list[Evaluation]:
         """The evaluations on one split, in order."""
         return [evaluation for evaluation in self.evaluations if evaluation.split == split]
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after some epochs: its history until then, and its state in the array (see TrainingArray)."""
+
+    history: History
+    state: Mapping[str, Tensor]
+
+
 @dataclass
 class TrainedRun:
-    """A run as far as it has trained; `network` is on the device it trains on."""
+    """A run as far as it has trained; `network` is on the device it trains on.
+
+    Attributes:
+        state: makes what a Checkpoint needs, while the run trains.
+    """
 
     config: RunConfig
     network: Network
     history: History = field(default_factory=History)
+    state: Callable[[], Mapping[str, Tensor]] = dict
 
     @property
     def ended(self) -> bool:
@@ -104,6 +134,7 @@ def train(
     after_epoch: Callable[[int, TrainedRun, Epoch], None] = lambda k, run, epoch: None,
     threads: int = 1,
     exact: bool = False,
+    checkpoints: Sequence[Checkpoint | None] | None = None,
 ) -> list[TrainedRun]:
     """Train runs that share a stream, device and precision as one array.
 
@@ -112,6 +143,7 @@ def train(
         dataset: what their data config names.
         after_epoch: told k, run k and what was added, after each of its epochs; it changes nothing.
         threads, exact: see TrainingArray.
+        checkpoints: what runs go on from, all after the same number of epochs; None for runs that start.
 
     Returns:
         K trained runs, in order. One whose loss stopped being finite left the array after that epoch; its
@@ -128,12 +160,17 @@ def train(
         for config in configs
     ):
         raise ValueError("runs of one array share data, device and precision")
+    checkpoints = checkpoints or [None] * len(configs)
+    done, *others = {checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints}
+    if others:
+        raise ValueError("runs of one array go on after the same number of epochs")
     device, matmul_dtype = device_of(trainer), getattr(torch, trainer.precision)
     dtype = torch.float32 if matmul_dtype == torch.bfloat16 else matmul_dtype
     train_indices, val_indices = split(dataset, stream.val_size)
     minibatches = Minibatches(
         train_indices, stream.batch_size, stream.drop_last, generator(stream.shuffle_seed, "shuffle")
     )
+    minibatches.skip(done)
     x_NxF, y_N = dataset.x_train.to(device, dtype), dataset.y_train.to(device)
     held_out: dict[HeldOut, tuple[Tensor, Tensor]] = {
         "test": (dataset.x_test.to(device, dtype), dataset.y_test.to(device))
@@ -149,7 +186,11 @@ def train(
         exact,
         matmul_dtype,
         threads if device.type == "cpu" else 1,
+        [checkpoint.state if checkpoint else None for checkpoint in checkpoints],
     )
+    for run, checkpoint in zip(runs, checkpoints, strict=True):
+        if checkpoint is not None:
+            run.history = copy.deepcopy(checkpoint.history)
     x_matmul_NxF = x_NxF.to(matmul_dtype)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
     with cpu_settings(device):
@@ -166,6 +207,7 @@ def train(
                 of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
                 epoch = _epoch(done, loss_KxT[j], accuracy_KxT[j], of_run, seconds)
                 runs[k].history.add(epoch)
+                runs[k].state = partial(array.state, j)
                 after_epoch(k, runs[k], epoch)
             for j in reversed(range(len(training))):
                 if runs[training[j]].ended:
@@ -248,15 +290,16 @@ def _epoch(
     seconds: float,
 ) -> Epoch:
     """An epoch after `done` iterations; one that diverged ends with its first loss that is not finite."""
+    at = time.time_ns() // 1_000_000
     not_finite = np.flatnonzero(~np.isfinite(loss_T))
     if len(not_finite):
         end = not_finite[0] + 1
-        return Epoch(loss_T[:end].copy(), accuracy_T[:end].copy(), (), seconds, diverged=True)
+        return Epoch(loss_T[:end].copy(), accuracy_T[:end].copy(), (), seconds, diverged=True, at=at)
     # The epoch's last update is first seen by the evaluation.
     if not all(loss.isfinite() for loss, _ in evaluated.values()):
-        return Epoch(loss_T, accuracy_T, (), seconds, diverged=True)
+        return Epoch(loss_T, accuracy_T, (), seconds, diverged=True, at=at)
     evaluations = [
         Evaluation(done + len(loss_T), name, loss.item(), accuracy.item())
         for name, (loss, accuracy) in evaluated.items()
     ]
-    return Epoch(loss_T, accuracy_T, tuple(evaluations), seconds, diverged=False)
+    return Epoch(loss_T, accuracy_T, tuple(evaluations), seconds, diverged=False, at=at)

@@ -2,47 +2,43 @@
 
 Workers are processes because an array's step is many short operators: two threads of one process would
 spend a third of their time handing Python's lock to each other. They share the data in memory, and say what
-they have done by appending to a journal file each, which the process that started them reads.
+they have done in the runs' journals, which the process that started them reads.
 """
 
+import errno
 import os
-import pickle
-import signal
-import tempfile
+import shutil
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from lockstep import pool
 from lockstep.config import RunConfig
 from lockstep.data import Dataset
-from lockstep.train import Epoch, TrainedRun, train
+from lockstep.journal import Ended, Event
+from lockstep.train import Checkpoint, Epoch, TrainedRun, train
+from lockstep.unfinished import Folder
 
 POLL_SECONDS = 0.05
 """How often journals are looked at."""
 
-WATCH_SECONDS = 1.0
-"""How often a worker looks whether the process that started it is still there."""
+ATTEMPTS = 3
+"""How many workers a run may take with it, when it is alone, before it counts as failed."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk, or a limit on files, is called: it fails the sweep, not a run."""
 
-@dataclass(frozen=True)
-class Ended:
-    """A run has left its array and its artifacts are written; or it failed, `reason` and `trace` say why."""
-
-    reason: str = ""
-    trace: str = ""
-
-
-Event = Epoch | Ended
 Tell = Callable[[int, Event], object]
 
 
@@ -53,8 +49,9 @@ class Task:
     Attributes:
         jobs: what the runs are called in events.
         configs, names: theirs.
-        folders: where each run's artifacts are written.
+        folders: each run's, see Folder.
         shared: where what is the same for all runs on a data set is drawn.
+        marker: a file that is there, with its process id, while a worker is at it.
     """
 
     jobs: tuple[int, ...]
@@ -62,73 +59,214 @@ class Task:
     names: tuple[str, ...]
     folders: tuple[Path, ...]
     shared: Path
+    marker: Path
     threads: int
     exact: bool
+
+    def of(self, which: Sequence[int]) -> "Task":
+        """Some of the runs, by position."""
+        return replace(
+            self,
+            jobs=tuple(self.jobs[k] for k in which),
+            configs=tuple(self.configs[k] for k in which),
+            names=tuple(self.names[k] for k in which),
+            folders=tuple(self.folders[k] for k in which),
+        )
 
 
 def carry_out(tasks: Sequence[Task], datasets: Sequence[Dataset], n_workers: int, tell: Tell) -> None:
     """Train arrays, and write each run's artifacts as soon as it leaves its array.
 
+    Runs go on from their folders' checkpoints. When a worker dies, the runs that were in the workers' hands
+    go on one array at a time, so that it shows whose it was, and by halves, down to the run that can't be.
+
     Args:
         tasks: in the order in which workers take them up.
         datasets: each task's.
         n_workers: processes; with one, everything happens in this process.
-        tell: called here, with a run's job and what became of it: each of its epochs, then its end. No error
-            of a run or of a worker gets out otherwise.
+        tell: called here, with a run's job and what became of it: each epoch that its journal did not have
+            yet, then its end. No error of a run or of a worker gets out otherwise.
+
+    Raises:
+        OSError: where there is no room left to write to (see NO_ROOM).
     """
     if n_workers == 1:
         for task, dataset in zip(tasks, datasets, strict=True):
             _train(task, dataset, tell)
         return
-    unfinished = {job for task in tasks for job in task.jobs}
+    left = list(zip(tasks, datasets, strict=True))
+    ended: set[int] = set()
 
     def heard(job: int, event: Event) -> None:
         if isinstance(event, Ended):
-            unfinished.discard(job)
+            ended.add(job)
         tell(job, event)
 
-    with tempfile.TemporaryDirectory(prefix="lockstep-journals-") as folder:
-        journals = [Path(folder) / f"{index}" for index in range(len(tasks))]
-        readers = [_Reader(journal) for journal in journals]
-        work = _Work(tasks, datasets, journals, n_workers)
-        try:
-            while work.is_alive():
-                work.join(POLL_SECONDS)
-                for reader in readers:
-                    reader.read(heard)
-        except BaseException:
-            pool.kill()
-            work.join()
-            raise
-        for reader in readers:
-            reader.read(heard)
-    for job in sorted(unfinished):
-        tell(job, Ended(_reason(work.error) if work.error else "its worker did not finish"))
+    while left:
+        error = _in_parallel(left, n_workers, heard)
+        left = _not_ended(left, ended)
+        if not isinstance(error, TerminatedWorkerError):
+            _give_up(left, error, tell)
+            return
+        for suspect in [pair for pair in left if pair[0].marker.exists()] or left[:1]:
+            _alone(suspect, n_workers, ended, heard)
+        left = _not_ended(left, ended)
+
+
+_Left = list[tuple[Task, Dataset]]
+
+
+def _alone(suspect: tuple[Task, Dataset], n_workers: int, ended: set[int], heard: Tell) -> None:
+    """Carry out a task that a worker may have died of, with no other beside it."""
+    for _ in range(ATTEMPTS if len(suspect[0].jobs) == 1 else 1):
+        error = _in_parallel([suspect], n_workers, heard)
+        if not isinstance(error, TerminatedWorkerError):
+            break
+    for task, dataset in _not_ended([suspect], ended):
+        if not isinstance(error, TerminatedWorkerError):
+            _give_up([(task, dataset)], error, heard)
+        elif len(task.jobs) == 1:
+            heard(task.jobs[0], Ended("its worker process died, as it does when memory runs out"))
+        else:
+            half = len(task.jobs) // 2
+            for part in (range(half), range(half, len(task.jobs))):
+                _alone((task.of(part), dataset), n_workers, ended, heard)
+
+
+def _not_ended(left: _Left, ended: set[int]) -> _Left:
+    """What is left of tasks."""
+    rest = [
+        (task.of([k for k, job in enumerate(task.jobs) if job not in ended]), dataset)
+        for task, dataset in left
+        if not ended.issuperset(task.jobs)
+    ]
+    return rest
+
+
+def _give_up(left: _Left, error: BaseException | None, tell: Tell) -> None:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        raise error
+    for task, _ in left:
+        for job in task.jobs:
+            tell(job, Ended(_reason(error) if error else "its worker did not finish"))
+
+
+def _in_parallel(left: _Left, n_workers: int, heard: Tell) -> BaseException | None:
+    """Have workers carry out tasks while their journals are read; returns what went wrong with a worker."""
+    journals = {
+        job: Folder(path).journal
+        for task, _ in left
+        for job, path in zip(task.jobs, task.folders, strict=True)
+    }
+    for journal in journals.values():
+        list(journal.unread())  # is known
+
+    def read() -> None:
+        for job, journal in list(journals.items()):
+            for event in journal.unread():
+                if isinstance(event, Ended):
+                    del journals[job]
+                heard(job, event)
+
+    work = _Work(left, n_workers)
+    try:
+        while work.is_alive():
+            work.join(POLL_SECONDS)
+            read()
+    except BaseException:
+        pool.kill()
+        work.join()
+        raise
+    read()
+    return work.error
 
 
 def _train(task: Task, dataset: Dataset, tell: Tell) -> None:
-    from lockstep import artifacts  # here, as only a process that trains needs all that draws
+    """Train runs, those that go on after the same number of epochs together."""
+    with ExitStack() as stack:
+        for path in task.folders:
+            stack.enter_context(Folder(path).in_training())
+        _train_alone(task, dataset, tell)
 
-    ended: set[int] = set()
+
+def _train_alone(task: Task, dataset: Dataset, tell: Tell) -> None:
+    folders = [Folder(path) for path in task.folders]
+    for folder in folders:
+        folder.journal.mend()
+    checkpoints = [folder.checkpoint() for folder in folders]
+    done = [checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints]
+    order = sorted(range(len(done)), key=done.__getitem__)
+    for _, which in groupby(order, key=done.__getitem__):
+        together = list(which)
+        _train_together(task.of(together), [checkpoints[k] for k in together], dataset, tell)
+
+
+def _train_together(
+    task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, tell: Tell
+) -> None:
+    runs = [
+        _Written(folder, job, tell) for folder, job in zip(map(Folder, task.folders), task.jobs, strict=True)
+    ]
 
     def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
-        tell(task.jobs[k], epoch)
+        runs[k].add(run, epoch)
         if run.ended:
-            end = Ended()
-            try:
-                artifacts.write_run(run, task.folders[k])
-                if run.config.tracking.pictures == "all":
-                    artifacts.draw_run(run, dataset, task.names[k], task.folders[k], task.shared)
-            except Exception as error:
-                end = Ended(_reason(error), traceback.format_exc())
-            ended.add(k)
-            tell(task.jobs[k], end)
+            runs[k].end(run, dataset, task.names[k], task.shared)
 
     try:
-        train(task.configs, dataset, after_epoch, task.threads, task.exact)
+        train(task.configs, dataset, after_epoch, task.threads, task.exact, checkpoints)
     except Exception as error:
-        for k in set(range(len(task.jobs))) - ended:
-            tell(task.jobs[k], Ended(_reason(error), traceback.format_exc()))
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        left = [k for k, run in enumerate(runs) if not run.ended]
+        if _is_out_of_memory(error) and len(left) > 1:
+            half = len(left) // 2
+            for part in (left[:half], left[half:]):
+                _train_alone(task.of(part), dataset, tell)
+            return
+        for k in left:
+            runs[k].tell(Ended(_reason(error), traceback.format_exc()))
+
+
+class _Written:
+    """A run on its way into its folder."""
+
+    def __init__(self, folder: Folder, job: int, tell: Tell) -> None:
+        self._folder, self._job, self._tell = folder, job, tell
+        self._journaled = len(folder.history()[0].marks)
+        self._saved_at = time.monotonic()
+        self.ended = False
+
+    def tell(self, event: Event) -> None:
+        """Into the journal first, then to whom it concerns."""
+        self._folder.journal.append(event)
+        self.ended = isinstance(event, Ended)
+        self._tell(self._job, event)
+
+    def add(self, run: TrainedRun, epoch: Epoch) -> None:
+        """An epoch, if it isn't one that was trained again to get back to where the journal ends."""
+        if len(run.history.marks) > self._journaled:
+            self.tell(epoch)
+        if not run.ended and time.monotonic() - self._saved_at >= run.config.trainer.checkpoint_seconds:
+            self._folder.save(run.history.epochs, run.state())
+            self._saved_at = time.monotonic()
+
+    def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
+        """Its artifacts, then its end."""
+        from lockstep import artifacts  # here, as only a process that trains needs all that draws
+
+        end = Ended()
+        try:
+            shutil.rmtree(self._folder.artifacts, ignore_errors=True)
+            self._folder.artifacts.mkdir()
+            artifacts.write_run(run, self._folder.artifacts)
+            if run.config.tracking.pictures == "all":
+                artifacts.draw_run(run, dataset, name, self._folder.artifacts, shared)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            end = Ended(_reason(error), traceback.format_exc())
+        self.tell(end)
 
 
 def _reason(error: BaseException) -> str:
@@ -136,20 +274,19 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line}"
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 class _Work(threading.Thread):
     """joblib at work: it blocks until the last task is done, so it has a thread of its own."""
 
-    def __init__(
-        self, tasks: Sequence[Task], datasets: Sequence[Dataset], journals: Sequence[Path], n_workers: int
-    ) -> None:
+    def __init__(self, left: _Left, n_workers: int) -> None:
         super().__init__(daemon=True)
-        shared = {id(dataset): _Shared(dataset) for dataset in datasets}
-        self._calls = [
-            delayed(_work)(task, shared[id(dataset)], journal, os.getpid())
-            for task, dataset, journal in zip(tasks, datasets, journals, strict=True)
-        ]
+        shared = {id(dataset): _Shared(dataset) for _, dataset in left}
+        self._calls = [delayed(_work)(task, shared[id(dataset)]) for task, dataset in left]
         self._n_workers = n_workers
-        self._threads = max(task.threads for task in tasks)
+        self._threads = max(task.threads for task, _ in left)
         self.error: BaseException | None = None
         self.start()
 
@@ -179,48 +316,8 @@ class _Shared:
         return Dataset(**values)
 
 
-def _work(task: Task, shared: _Shared, journal: Path, parent: int) -> None:
+def _work(task: Task, shared: _Shared) -> None:
     """A task in a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
-    if os.getppid() == parent:  # not so where joblib's backend is another than its own
-        _end_with(parent)
-    with journal.open("ab", buffering=0) as file:
-        _train(task, shared.dataset(), lambda job, event: file.write(_entry(job, event)))
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent, however that ends: nobody is left to train for."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _entry(job: int, event: Event) -> bytes:
-    body = pickle.dumps((job, event))
-    return len(body).to_bytes(8) + body
-
-
-class _Reader:
-    """Reads a journal while it is written."""
-
-    def __init__(self, journal: Path) -> None:
-        journal.touch()
-        self._journal, self._read = journal, 0
-
-    def read(self, heard: Tell) -> None:
-        """Hand on every entry that is complete by now."""
-        if self._journal.stat().st_size == self._read:
-            return
-        with self._journal.open("rb") as file:
-            file.seek(self._read)
-            unread = file.read()
-        while len(unread) >= 8 and len(unread) >= (end := 8 + int.from_bytes(unread[:8])):
-            job, event = pickle.loads(unread[8:end])
-            unread = unread[end:]
-            self._read += end
-            heard(job, event)
+    task.marker.write_text(str(os.getpid()))
+    _train(task, shared.dataset(), lambda job, event: None)
+    task.marker.unlink()
