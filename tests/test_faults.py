@@ -71,9 +71,9 @@ def test_interruptions_say_so_and_change_nothing(make_clone, sent):
 @pytest.mark.mnist
 @pytest.mark.faults
 def test_kills_on_mnist_change_nothing(make_clone):
-    sweep = ("-m", "trainer.epochs=3", "trainer.checkpoint_seconds=1", "seed=range(0,8)")
+    sweep = ("-m", "trainer.epochs=10", "trainer.checkpoint_seconds=1", "seed=range(0,8)")
     want, clone = undisturbed(make_clone, sweep, "mnist"), make_clone()
-    hit = survive(clone, sweep, 5, seed=1, longest=25.0)
+    hit = survive(clone, sweep, 5, seed=1, longest=12.0)
     assert hit >= 4
     assert contents(clone.store, "mnist") == want
     assert nothing_is_left(clone)

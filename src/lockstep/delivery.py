@@ -89,7 +89,7 @@ class Delivery:
         self._leaving = False
         self._progress_at = time.monotonic()
         self._trouble = ""
-        self._hopeless: set[str] = set()  # likewise
+        self._hopeless: set[str] = set()  # names of parcels that the store will not take
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Self:

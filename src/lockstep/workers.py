@@ -94,91 +94,94 @@ def carry_out(tasks: Sequence[Task], datasets: Sequence[Dataset], n_workers: int
         for task, dataset in zip(tasks, datasets, strict=True):
             _train(task, dataset, tell)
         return
-    left = list(zip(tasks, datasets, strict=True))
-    ended: set[int] = set()
+    _Workers(tasks, n_workers, tell).carry_out(list(zip(tasks, datasets, strict=True)))
 
-    def heard(job: int, event: Event) -> None:
+
+_Pairs = list[tuple[Task, Dataset]]
+
+
+class _Workers:
+    """Worker processes at work on tasks, and what their runs' journals tell."""
+
+    def __init__(self, tasks: Sequence[Task], n_workers: int, tell: Tell) -> None:
+        self._n_workers, self._tell = n_workers, tell
+        # Of the runs that have not ended.
+        self._journals = {
+            job: Folder(path).journal
+            for task in tasks
+            for job, path in zip(task.jobs, task.folders, strict=True)
+        }
+        for journal in self._journals.values():
+            list(journal.unread())  # is known
+
+    def carry_out(self, pairs: _Pairs) -> None:
+        """Carry out all tasks, whatever becomes of workers."""
+        while pairs:
+            error = self._in_parallel(pairs)
+            pairs = self._left_of(pairs)
+            if not isinstance(error, TerminatedWorkerError):
+                self._give_up(pairs, error)
+                return
+            for suspect in [pair for pair in pairs if pair[0].marker.exists()] or pairs[:1]:
+                self._alone(suspect)
+            pairs = self._left_of(pairs)
+
+    def _alone(self, suspect: tuple[Task, Dataset]) -> None:
+        """Carry out a task that a worker may have died of, with no other beside it."""
+        for _ in range(ATTEMPTS if len(suspect[0].jobs) == 1 else 1):
+            error = self._in_parallel([suspect])
+            if not isinstance(error, TerminatedWorkerError):
+                break
+        for task, dataset in self._left_of([suspect]):
+            if not isinstance(error, TerminatedWorkerError):
+                self._give_up([(task, dataset)], error)
+            elif len(task.jobs) == 1:
+                self._hear(task.jobs[0], Ended("its worker process died, as it does when memory runs out"))
+            else:
+                half = len(task.jobs) // 2
+                for part in (range(half), range(half, len(task.jobs))):
+                    self._alone((task.of(part), dataset))
+
+    def _left_of(self, pairs: _Pairs) -> _Pairs:
+        """Tasks without the runs that have ended."""
+        left = [
+            (task.of([k for k, job in enumerate(task.jobs) if job in self._journals]), dataset)
+            for task, dataset in pairs
+        ]
+        return [(task, dataset) for task, dataset in left if task.jobs]
+
+    def _give_up(self, pairs: _Pairs, error: BaseException | None) -> None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise error
+        for task, _ in pairs:
+            for job in task.jobs:
+                self._hear(job, Ended(_reason(error) if error else "its worker did not finish"))
+
+    def _hear(self, job: int, event: Event) -> None:
         if isinstance(event, Ended):
-            ended.add(job)
-        tell(job, event)
+            del self._journals[job]
+        self._tell(job, event)
 
-    while left:
-        error = _in_parallel(left, n_workers, heard)
-        left = _not_ended(left, ended)
-        if not isinstance(error, TerminatedWorkerError):
-            _give_up(left, error, tell)
-            return
-        for suspect in [pair for pair in left if pair[0].marker.exists()] or left[:1]:
-            _alone(suspect, n_workers, ended, heard)
-        left = _not_ended(left, ended)
-
-
-_Left = list[tuple[Task, Dataset]]
-
-
-def _alone(suspect: tuple[Task, Dataset], n_workers: int, ended: set[int], heard: Tell) -> None:
-    """Carry out a task that a worker may have died of, with no other beside it."""
-    for _ in range(ATTEMPTS if len(suspect[0].jobs) == 1 else 1):
-        error = _in_parallel([suspect], n_workers, heard)
-        if not isinstance(error, TerminatedWorkerError):
-            break
-    for task, dataset in _not_ended([suspect], ended):
-        if not isinstance(error, TerminatedWorkerError):
-            _give_up([(task, dataset)], error, heard)
-        elif len(task.jobs) == 1:
-            heard(task.jobs[0], Ended("its worker process died, as it does when memory runs out"))
-        else:
-            half = len(task.jobs) // 2
-            for part in (range(half), range(half, len(task.jobs))):
-                _alone((task.of(part), dataset), n_workers, ended, heard)
-
-
-def _not_ended(left: _Left, ended: set[int]) -> _Left:
-    """What is left of tasks."""
-    rest = [
-        (task.of([k for k, job in enumerate(task.jobs) if job not in ended]), dataset)
-        for task, dataset in left
-        if not ended.issuperset(task.jobs)
-    ]
-    return rest
-
-
-def _give_up(left: _Left, error: BaseException | None, tell: Tell) -> None:
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        raise error
-    for task, _ in left:
-        for job in task.jobs:
-            tell(job, Ended(_reason(error) if error else "its worker did not finish"))
-
-
-def _in_parallel(left: _Left, n_workers: int, heard: Tell) -> BaseException | None:
-    """Have workers carry out tasks while their journals are read; returns what went wrong with a worker."""
-    journals = {
-        job: Folder(path).journal
-        for task, _ in left
-        for job, path in zip(task.jobs, task.folders, strict=True)
-    }
-    for journal in journals.values():
-        list(journal.unread())  # is known
-
-    def read() -> None:
-        for job, journal in list(journals.items()):
+    def _read(self) -> None:
+        for job, journal in list(self._journals.items()):
             for event in journal.unread():
-                if isinstance(event, Ended):
-                    del journals[job]
-                heard(job, event)
+                self._hear(job, event)
 
-    work = _Work(left, n_workers)
-    try:
-        while work.is_alive():
-            work.join(POLL_SECONDS)
-            read()
-    except BaseException:
-        pool.kill()
-        work.join()
-        raise
-    read()
-    return work.error
+    def _in_parallel(self, pairs: _Pairs) -> BaseException | None:
+        """Have workers carry out tasks while the journals are read; returns what went wrong with a worker."""
+        work = _Work(pairs, self._n_workers)
+        try:
+            while work.is_alive():
+                work.join(POLL_SECONDS)
+                self._read()
+        except BaseException:
+            pool.kill()
+            work.join()
+            raise
+        if work.error is not None:
+            pool.kill()  # so that none of them writes any more
+        self._read()
+        return work.error
 
 
 def _train(task: Task, dataset: Dataset, tell: Tell) -> None:
@@ -281,12 +284,12 @@ def _is_out_of_memory(error: Exception) -> bool:
 class _Work(threading.Thread):
     """joblib at work: it blocks until the last task is done, so it has a thread of its own."""
 
-    def __init__(self, left: _Left, n_workers: int) -> None:
+    def __init__(self, pairs: _Pairs, n_workers: int) -> None:
         super().__init__(daemon=True)
-        shared = {id(dataset): _Shared(dataset) for _, dataset in left}
-        self._calls = [delayed(_work)(task, shared[id(dataset)]) for task, dataset in left]
+        shared = {id(dataset): _Shared(dataset) for _, dataset in pairs}
+        self._calls = [delayed(_work)(task, shared[id(dataset)]) for task, dataset in pairs]
         self._n_workers = n_workers
-        self._threads = max(task.threads for task, _ in left)
+        self._threads = max(task.threads for task, _ in pairs)
         self.error: BaseException | None = None
         self.start()
 
