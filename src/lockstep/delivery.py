@@ -120,6 +120,9 @@ class Delivery:
                 parcel.history.evaluations = list(history.evaluations)
                 parcel.history.marks = list(history.marks)
             parcel.status, parcel.reason = status or parcel.status, reason or parcel.reason
+            if status is not None and parcel.description.kind == "sweep":
+                parcel.description.status = status  # a run's is in its journal
+                parcel.folder.write(parcel.description)
             parcel.news += 1
             self._changed.notify()
 
@@ -240,8 +243,9 @@ class Delivery:
         if status != "KILLED" or description.kind == "single":
             folder.remove()
         else:
-            description.closed = True
-            folder.write(description)
+            with self._changed:  # the other thread may write it, too
+                description.closed = True
+                folder.write(description)
 
     def _recorded(self, parcel: Parcel) -> Recorded:
         """The MLflow run of a parcel: the one it has, wherever its id was lost, or a new one."""
@@ -274,8 +278,9 @@ class Delivery:
                 )
             else:
                 parcel.recorded = store.resume_run(run_id, config, dataset)
-        description.run_id, description.closed = parcel.recorded.run_id, False
-        folder.write(description)
+        with self._changed:  # the other thread may write it, too
+            description.run_id, description.closed = parcel.recorded.run_id, False
+            folder.write(description)
         return parcel.recorded
 
     def _parent_of(self, folder: Folder, description: Description) -> str | None:

@@ -213,9 +213,6 @@ class Recorder:
             if self._histories[k].marks:  # else the store knows nothing of it
                 self._delivery.news(self._folders[k].path.name, self._histories[k], "KILLED")
         if self._parent is not None:
-            description = self._parent.read()
-            description.status = status
-            self._parent.write(description)
             self._delivery.news(self._parent.path.name, status=status)
 
     @deferred()
