@@ -32,7 +32,7 @@ def test_leaderboard_puts_failures_first_and_ranks_by_last_test_accuracy():
     assert [line.split() for line in lines] == [
         ["run", "test", "accuracy", "best", "test", "loss", "training", "status"],
         ["sick", "1.2", "s", "FAILED:", "diverged:", "at", "once"],
-        ["late", "0.9200", "0.9200", "0.0800", "1.2", "s", "FINISHED", "(stored)"],
+        ["late", "0.9200", "0.9200", "0.0800", "stored", "FINISHED"],
         ["early", "0.9000", "0.9500", "0.1000", "1.2", "s", "FINISHED"],
     ]
 

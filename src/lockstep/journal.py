@@ -60,7 +60,10 @@ class Journal:
 
     def unread(self) -> Iterator[Event]:
         """The whole events that were written since this was last asked."""
-        if not self.path.exists() or self.path.stat().st_size == self._read:
+        try:
+            if os.stat(self.path).st_size == self._read:
+                return
+        except FileNotFoundError:  # nothing has happened yet
             return
         with self.path.open("rb") as file:
             file.seek(self._read)

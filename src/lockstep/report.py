@@ -72,9 +72,9 @@ def leaderboard(outcomes: Sequence[Outcome]) -> Table:
             f"{outcome.metrics[key]:{form}}" if key in outcome.metrics else ""
             for key, form in columns.values()
         ]
-        cells[-1] += " s"
+        cells[-1] = "stored" if outcome.stored else f"{cells[-1]} s"
         status = outcome.status + (f": {outcome.reason}" if outcome.reason else "")
-        table.add_row(outcome.name, *cells, status + (" (stored)" if outcome.stored else ""))
+        table.add_row(outcome.name, *cells, status)
     return table
 
 

@@ -89,7 +89,8 @@ def carry_out(
                 elif waiting := recorder.waiting():
                     recorder.wait_for_others(len(waiting))
             left = delivery.wait()
-            recorder.draw_best()
+            if not left:  # it draws from what the store has
+                recorder.draw_best()
         except BaseException:
             recorder.close("KILLED")
             with deferred():

@@ -115,7 +115,12 @@ class Folder:
 
     def history(self) -> tuple[History, Ended | None]:
         """All that the journal tells."""
-        return _told(Journal(self.journal.path))
+        history = History()
+        for event in Journal(self.journal.path).unread():
+            if isinstance(event, Ended):
+                return history, event
+            history.add(event)
+        return history, None
 
     def save(self, epochs: int, state: Mapping[str, Tensor]) -> None:
         """Keep the run's state after so many epochs, all of which the journal has, in place of an earlier."""
@@ -161,15 +166,6 @@ def folders(root: Path) -> Iterator[Folder]:
 def folder_name(kind: Literal["run", "sweep"], store: str, experiment: str, run_keys: Sequence[str]) -> str:
     """The name of the folder for a run, or for a sweep of some, recorded in an experiment of a store."""
     return hashlib.sha256(json.dumps([kind, store, experiment, *run_keys]).encode()).hexdigest()[:32]
-
-
-def _told(journal: Journal) -> tuple[History, Ended | None]:
-    history = History()
-    for event in journal.unread():
-        if isinstance(event, Ended):
-            return history, event
-        history.add(event)
-    return history, None
 
 
 def _replace(path: Path, content: bytes) -> None:
