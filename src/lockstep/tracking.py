@@ -52,6 +52,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.address = without_password(uri)
+        self._experiment_ids: dict[str, str] = {}
         try:
             self.client = _open(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
@@ -127,7 +128,7 @@ class Store:
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         run_id = self._start(config.tracking.experiment, name, tags, token)
-        return self.resume_run(run_id, config, dataset)
+        return self._described(run_id, config, dataset)
 
     def resume_sweep(self, run_id: str) -> "Recorded":
         """A parent run that was started before; it is RUNNING again."""
@@ -137,6 +138,9 @@ class Store:
     def resume_run(self, run_id: str, config: RunConfig, dataset: Dataset) -> "RecordedRun":
         """A run that was started before, whatever of it got lost meanwhile; it is RUNNING again."""
         self.client.update_run(run_id, "RUNNING")
+        return self._described(run_id, config, dataset)
+
+    def _described(self, run_id: str, config: RunConfig, dataset: Dataset) -> "RecordedRun":
         recorded = RecordedRun(self.client, run_id, config.trainer.log_every)
         recorded.describe(config, dataset)
         return recorded
@@ -184,8 +188,10 @@ class Store:
         }
         if commit := _git_commit():
             everywhere["mlflow.source.git.commit"] = commit
+        if experiment not in self._experiment_ids:  # asked once, not for each of a thousand runs
+            self._experiment_ids[experiment] = self.experiment_id(experiment)
         run = self.client.create_run(
-            self.experiment_id(experiment), tags={**everywhere, **tags}, run_name=name
+            self._experiment_ids[experiment], tags={**everywhere, **tags}, run_name=name
         )
         return str(run.info.run_id)
 
