@@ -23,6 +23,8 @@ from benchmarks import peers
 from benchmarks.peers import STREAM, Model
 from lockstep import data, sweep, workers
 from lockstep.config import LogRegConfig, MLPConfig, RunConfig, SGDConfig, TrackingConfig, TrainerConfig
+from lockstep.journal import Ended
+from lockstep.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -71,21 +73,30 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
     planned = sweep.plan_of(configs, n_jobs=-1)
     with tempfile.TemporaryDirectory() as folder:
         tasks = []
-        for array in planned.arrays:
+        for index, array in enumerate(planned.arrays):
             folders = tuple(Path(folder) / str(k) for k in array.jobs)
             for of_run in folders:
                 of_run.mkdir()
             of_array = tuple(configs[k] for k in array.jobs)
             names = tuple(map(str, array.jobs))
             tasks.append(
-                workers.Task(array.jobs, of_array, names, folders, Path(folder), planned.threads, exact=False)
+                Task(
+                    array.jobs,
+                    of_array,
+                    names,
+                    folders,
+                    shared=Path(folder),
+                    marker=Path(folder) / f"array-{index}",
+                    threads=planned.threads,
+                    exact=False,
+                )
             )
-        ended: list[workers.Ended] = []
+        ended: list[Ended] = []
         workers.carry_out(
             tasks,
             [data.load(STREAM)] * len(tasks),
             planned.n_workers,
-            lambda _, event: ended.append(event) if isinstance(event, workers.Ended) else None,
+            lambda _, event: ended.append(event) if isinstance(event, Ended) else None,
         )
     assert [end.reason for end in ended] == [""] * len(configs), ended
 
