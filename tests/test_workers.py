@@ -1,7 +1,6 @@
 """Arrays in worker processes: the same numbers as in this one, and what happens when something breaks."""
 
 import contextlib
-import errno
 import os
 import signal
 import time
@@ -13,12 +12,12 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from test_train import LOGREG, MLP, run_config, sgd
 
-from lockstep import workers
 from lockstep.config import AdamConfig, MLPConfig
 from lockstep.data import load
-from lockstep.journal import Ended, Journal
+from lockstep.journal import Ended
+from lockstep.task import Task
 from lockstep.train import Epoch, History
-from lockstep.workers import Task, carry_out
+from lockstep.workers import carry_out
 
 ADAM = AdamConfig(name="adam", lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 WIDE = MLPConfig(name="mlp", hidden_dims=(512, 256), dropout=0.5, activation="tanh")
@@ -199,35 +198,6 @@ def test_a_run_whose_workers_die_every_time_fails_alone(tmp_path):
     assert heard.ends == {0: Ended(), 1: Ended(), 2: Ended(reason), 3: Ended()}
     assert [history.epochs for history in heard.histories][:2] == [100, 100]
     assert heard.histories[3].epochs == 100
-
-
-def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
-    train = workers.train
-
-    def fits(configs, *args):
-        if len(configs) > 1:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        if configs[0].seed == 1:
-            raise MemoryError("not even one")
-        return train(configs, *args)
-
-    monkeypatch.setattr(workers, "train", fits)
-    heard = Heard(3)
-    carried_out(mlps(3, epochs=2), [[0, 1, 2]], tmp_path, 1, heard.tell)
-    assert heard.ends[0] == heard.ends[2] == Ended()
-    assert heard.ends[1].reason == "MemoryError: not even one"
-    assert [history.epochs for history in heard.histories] == [2, 0, 2]
-
-
-def test_no_room_to_write_ends_all(tmp_path, monkeypatch):
-    def full(journal, event):
-        raise OSError(errno.ENOSPC, "No space left on device", str(journal.path))
-
-    monkeypatch.setattr(Journal, "append", full)
-    heard = Heard(2)
-    with pytest.raises(OSError, match=r"No space left on device: .*/journal"):
-        carried_out(mlps(2, epochs=3), [[0], [1]], tmp_path, 1, heard.tell)
-    assert heard.ends == {}
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])

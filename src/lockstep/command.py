@@ -15,7 +15,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.types import TaskFunction
 
 from lockstep import interrupts
-from lockstep.imports import uncollected
+from lockstep.collector import uncollected
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
@@ -77,7 +77,7 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         if n_workers > 1 and not any(job.config.dry_run for job in asked.jobs):
             pool.start(n_workers)
         with uncollected():
-            from lockstep import sweep, workers
+            from lockstep import sweep, task
             from lockstep.report import RunFailed
 
         try:
@@ -91,7 +91,7 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
             print(without_password(str(failed)), file=sys.stderr)
             return FAILED
         except OSError as error:
-            if error.errno not in workers.NO_ROOM:
+            if error.errno not in task.NO_ROOM:
                 raise
             print(
                 f"{error}: make room, then give the same command again; it goes on from here", file=sys.stderr

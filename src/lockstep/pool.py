@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
-from lockstep.imports import uncollected
+from lockstep.collector import uncollected
 
 WATCH_SECONDS = 0.2
 """How often a worker looks whether the process that started it is still there."""

@@ -240,7 +240,7 @@ class Recorder:
             recorded.end("FAILED", reason)
 
     def _draw(self, k: int, recorded: Recorded, folder: Path) -> None:
-        from lockstep import artifacts  # see workers
+        from lockstep import artifacts  # see lockstep.task
 
         config, stored = self._jobs[k].config, recorded.download(folder)
         if (stored / "curves").exists():

@@ -15,11 +15,11 @@ from lockstep.interrupts import deferred
 from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.recorder import Recorder
 from lockstep.report import Outcome
+from lockstep.task import Task
 from lockstep.terminal import Progress, console
 from lockstep.tracking import Store
 from lockstep.train import device_of, gemm_flops
 from lockstep.unfinished import unfinished
-from lockstep.workers import Task
 
 store_at = cache(Store)
 

@@ -5,17 +5,10 @@ spend a third of their time handing Python's lock to each other. They share the 
 they have done in the runs' journals, which the process that started them reads.
 """
 
-import errno
 import os
-import shutil
 import threading
-import time
-import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
-from itertools import groupby
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -24,10 +17,9 @@ from joblib import delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from lockstep import pool
-from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.journal import Ended, Event
-from lockstep.train import Checkpoint, Epoch, TrainedRun, train
+from lockstep.task import NO_ROOM, Task, Tell, reason_of, train_task
 from lockstep.unfinished import Folder
 
 POLL_SECONDS = 0.05
@@ -35,43 +27,6 @@ POLL_SECONDS = 0.05
 
 ATTEMPTS = 3
 """How many workers a run may take with it, when it is alone, before it counts as failed."""
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a full disk, or a limit on files, is called: it fails the sweep, not a run."""
-
-Tell = Callable[[int, Event], object]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Runs to be trained as one array.
-
-    Attributes:
-        jobs: what the runs are called in events.
-        configs, names: theirs.
-        folders: each run's, see Folder.
-        shared: where what is the same for all runs on a data set is drawn.
-        marker: a file that is there, with its process id, while a worker is at it.
-    """
-
-    jobs: tuple[int, ...]
-    configs: tuple[RunConfig, ...]
-    names: tuple[str, ...]
-    folders: tuple[Path, ...]
-    shared: Path
-    marker: Path
-    threads: int
-    exact: bool
-
-    def of(self, which: Sequence[int]) -> "Task":
-        """Some of the runs, by position."""
-        return replace(
-            self,
-            jobs=tuple(self.jobs[k] for k in which),
-            configs=tuple(self.configs[k] for k in which),
-            names=tuple(self.names[k] for k in which),
-            folders=tuple(self.folders[k] for k in which),
-        )
 
 
 def carry_out(tasks: Sequence[Task], datasets: Sequence[Dataset], n_workers: int, tell: Tell) -> None:
@@ -92,7 +47,7 @@ def carry_out(tasks: Sequence[Task], datasets: Sequence[Dataset], n_workers: int
     """
     if n_workers == 1:
         for task, dataset in zip(tasks, datasets, strict=True):
-            _train(task, dataset, tell)
+            train_task(task, dataset, tell)
         return
     _Workers(tasks, n_workers, tell).carry_out(list(zip(tasks, datasets, strict=True)))
 
@@ -155,7 +110,7 @@ class _Workers:
             raise error
         for task, _ in pairs:
             for job in task.jobs:
-                self._hear(job, Ended(_reason(error) if error else "its worker did not finish"))
+                self._hear(job, Ended(reason_of(error) if error else "its worker did not finish"))
 
     def _hear(self, job: int, event: Event) -> None:
         if isinstance(event, Ended):
@@ -182,103 +137,6 @@ class _Workers:
             pool.kill()  # so that none of them writes any more
         self._read()
         return work.error
-
-
-def _train(task: Task, dataset: Dataset, tell: Tell) -> None:
-    """Train runs, those that go on after the same number of epochs together."""
-    with ExitStack() as stack:
-        for path in task.folders:
-            stack.enter_context(Folder(path).in_training())
-        _train_alone(task, dataset, tell)
-
-
-def _train_alone(task: Task, dataset: Dataset, tell: Tell) -> None:
-    folders = [Folder(path) for path in task.folders]
-    for folder in folders:
-        folder.journal.mend()
-    checkpoints = [folder.checkpoint() for folder in folders]
-    done = [checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints]
-    order = sorted(range(len(done)), key=done.__getitem__)
-    for _, which in groupby(order, key=done.__getitem__):
-        together = list(which)
-        _train_together(task.of(together), [checkpoints[k] for k in together], dataset, tell)
-
-
-def _train_together(
-    task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, tell: Tell
-) -> None:
-    runs = [
-        _Written(folder, job, tell) for folder, job in zip(map(Folder, task.folders), task.jobs, strict=True)
-    ]
-
-    def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
-        runs[k].add(run, epoch)
-        if run.ended:
-            runs[k].end(run, dataset, task.names[k], task.shared)
-
-    try:
-        train(task.configs, dataset, after_epoch, task.threads, task.exact, checkpoints)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise
-        left = [k for k, run in enumerate(runs) if not run.ended]
-        if _is_out_of_memory(error) and len(left) > 1:
-            half = len(left) // 2
-            for part in (left[:half], left[half:]):
-                _train_alone(task.of(part), dataset, tell)
-            return
-        for k in left:
-            runs[k].tell(Ended(_reason(error), traceback.format_exc()))
-
-
-class _Written:
-    """A run on its way into its folder."""
-
-    def __init__(self, folder: Folder, job: int, tell: Tell) -> None:
-        self._folder, self._job, self._tell = folder, job, tell
-        self._journaled = len(folder.history()[0].marks)
-        self._saved_at = time.monotonic()
-        self.ended = False
-
-    def tell(self, event: Event) -> None:
-        """Into the journal first, then to whom it concerns."""
-        self._folder.journal.append(event)
-        self.ended = isinstance(event, Ended)
-        self._tell(self._job, event)
-
-    def add(self, run: TrainedRun, epoch: Epoch) -> None:
-        """An epoch, if it isn't one that was trained again to get back to where the journal ends."""
-        if len(run.history.marks) > self._journaled:
-            self.tell(epoch)
-        if not run.ended and time.monotonic() - self._saved_at >= run.config.trainer.checkpoint_seconds:
-            self._folder.save(run.history.epochs, run.state())
-            self._saved_at = time.monotonic()
-
-    def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
-        """Its artifacts, then its end."""
-        from lockstep import artifacts  # here, as only a process that trains needs all that draws
-
-        end = Ended()
-        try:
-            shutil.rmtree(self._folder.artifacts, ignore_errors=True)
-            self._folder.artifacts.mkdir()
-            artifacts.write_run(run, self._folder.artifacts)
-            if run.config.tracking.pictures == "all":
-                artifacts.draw_run(run, dataset, name, self._folder.artifacts, shared)
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise
-            end = Ended(_reason(error), traceback.format_exc())
-        self.tell(end)
-
-
-def _reason(error: BaseException) -> str:
-    first_line = (str(error).splitlines() or [""])[0]  # torch's errors go on with frames of C++
-    return f"{type(error).__name__}: {first_line}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _Work(threading.Thread):
@@ -322,5 +180,5 @@ class _Shared:
 def _work(task: Task, shared: _Shared) -> None:
     """A task in a worker process."""
     task.marker.write_text(str(os.getpid()))
-    _train(task, shared.dataset(), lambda job, event: None)
+    train_task(task, shared.dataset(), lambda job, event: None)
     task.marker.unlink()

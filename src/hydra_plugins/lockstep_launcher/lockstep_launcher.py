@@ -52,16 +52,18 @@ class LockstepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train one job for each list of overrides; results in the same order."""
+        from lockstep.collector import uncollected
         from lockstep.compose import SweepComposer
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         composer = SweepComposer(self.hydra_context.config_loader, self.config)
-        composed = [
-            self._prepared(composer.compose(list(overrides)), initial_job_idx + index)
-            for index, overrides in enumerate(job_overrides)
-        ]
+        with uncollected():
+            composed = [
+                self._prepared(composer.compose(list(overrides)), initial_job_idx + index)
+                for index, overrides in enumerate(job_overrides)
+            ]
         if not getattr(self.task_function, "in_lockstep", False):
             return [self._job_return(config, self.task_function) for config in composed]
 

@@ -1,0 +1,163 @@
+"""Runs that train as one array, in whichever process: from their folders' checkpoints to their artifacts."""
+
+import errno
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from lockstep.config import RunConfig
+from lockstep.data import Dataset
+from lockstep.journal import Ended, Event
+from lockstep.train import Checkpoint, Epoch, TrainedRun, train
+from lockstep.unfinished import Folder
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk, or a limit on files, is called: it fails the sweep, not a run."""
+
+Tell = Callable[[int, Event], object]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs to be trained as one array.
+
+    Attributes:
+        jobs: what the runs are called in events.
+        configs, names: theirs.
+        folders: each run's, see Folder.
+        shared: where what is the same for all runs on a data set is drawn.
+        marker: a file that is there, with its process id, while a worker is at it.
+    """
+
+    jobs: tuple[int, ...]
+    configs: tuple[RunConfig, ...]
+    names: tuple[str, ...]
+    folders: tuple[Path, ...]
+    shared: Path
+    marker: Path
+    threads: int
+    exact: bool
+
+    def of(self, which: Sequence[int]) -> "Task":
+        """Some of the runs, by position."""
+        return replace(
+            self,
+            jobs=tuple(self.jobs[k] for k in which),
+            configs=tuple(self.configs[k] for k in which),
+            names=tuple(self.names[k] for k in which),
+            folders=tuple(self.folders[k] for k in which),
+        )
+
+
+def train_task(task: Task, dataset: Dataset, tell: Tell) -> None:
+    """Train runs, and write each one's artifacts as soon as it leaves its array.
+
+    Those that go on after the same number of epochs train together.
+
+    Args:
+        tell: called with a run's job and what became of it, once that is in its journal.
+
+    Raises:
+        OSError: where there is no room left to write (see NO_ROOM). Other errors end the runs they concern.
+    """
+    with ExitStack() as stack:
+        for path in task.folders:
+            stack.enter_context(Folder(path).in_training())
+        _train_alone(task, dataset, tell)
+
+
+def _train_alone(task: Task, dataset: Dataset, tell: Tell) -> None:
+    folders = [Folder(path) for path in task.folders]
+    for folder in folders:
+        folder.journal.mend()
+    checkpoints = [folder.checkpoint() for folder in folders]
+    done = [checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints]
+    order = sorted(range(len(done)), key=done.__getitem__)
+    for _, which in groupby(order, key=done.__getitem__):
+        together = list(which)
+        _train_together(task.of(together), [checkpoints[k] for k in together], dataset, tell)
+
+
+def _train_together(
+    task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, tell: Tell
+) -> None:
+    runs = [
+        _Written(folder, job, tell) for folder, job in zip(map(Folder, task.folders), task.jobs, strict=True)
+    ]
+
+    def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
+        runs[k].add(run, epoch)
+        if run.ended:
+            runs[k].end(run, dataset, task.names[k], task.shared)
+
+    try:
+        train(task.configs, dataset, after_epoch, task.threads, task.exact, checkpoints)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
+        left = [k for k, run in enumerate(runs) if not run.ended]
+        if _is_out_of_memory(error) and len(left) > 1:
+            half = len(left) // 2
+            for part in (left[:half], left[half:]):
+                _train_alone(task.of(part), dataset, tell)
+            return
+        for k in left:
+            runs[k].tell(Ended(reason_of(error), traceback.format_exc()))
+
+
+class _Written:
+    """A run on its way into its folder."""
+
+    def __init__(self, folder: Folder, job: int, tell: Tell) -> None:
+        self._folder, self._job, self._tell = folder, job, tell
+        self._journaled = len(folder.history()[0].marks)
+        self._saved_at = time.monotonic()
+        self.ended = False
+
+    def tell(self, event: Event) -> None:
+        """Into the journal first, then to whom it concerns."""
+        self._folder.journal.append(event)
+        self.ended = isinstance(event, Ended)
+        self._tell(self._job, event)
+
+    def add(self, run: TrainedRun, epoch: Epoch) -> None:
+        """An epoch, if it isn't one that was trained again to get back to where the journal ends."""
+        if len(run.history.marks) > self._journaled:
+            self.tell(epoch)
+        if not run.ended and time.monotonic() - self._saved_at >= run.config.trainer.checkpoint_seconds:
+            self._folder.save(run.history.epochs, run.state())
+            self._saved_at = time.monotonic()
+
+    def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
+        """Its artifacts, then its end."""
+        from lockstep import artifacts  # here, as only a process that trains needs all that draws
+
+        end = Ended()
+        try:
+            shutil.rmtree(self._folder.artifacts, ignore_errors=True)
+            self._folder.artifacts.mkdir()
+            artifacts.write_run(run, self._folder.artifacts)
+            if run.config.tracking.pictures == "all":
+                artifacts.draw_run(run, dataset, name, self._folder.artifacts, shared)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
+            end = Ended(reason_of(error), traceback.format_exc())
+        self.tell(end)
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in a line."""
+    first_line = (str(error).splitlines() or [""])[0]  # torch's errors go on with frames of C++
+    return f"{type(error).__name__}: {first_line}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
