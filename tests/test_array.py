@@ -34,8 +34,8 @@ def module_of(family, seed):
     if family == "logreg":
         module = LogisticRegression(F, C, generator)
     else:
-        dims, dropout, activation = family
-        module = MultilayerPerceptron(F, C, dims, dropout, activation, generator)
+        dims, dropout, activation, *max_norm = family
+        module = MultilayerPerceptron(F, C, dims, dropout, activation, generator, *max_norm)
     return module.double()
 
 
@@ -44,6 +44,8 @@ FAMILIES = {
     "mlp": ((9, 7), 0.25, "relu"),
     "mlp-deep": ((8, 7, 6), 0.4, "tanh"),
     "mlp-no-dropout": ((11,), 0.0, "sigmoid"),
+    "mlp-gelu": ((9, 7), 0.25, "gelu"),
+    "mlp-max-norm": ((9, 6), 0.1, "gelu", 0.6),  # the initial norms are about 0.58
 }
 
 
@@ -69,7 +71,7 @@ class SeededDropout(nn.Module):
 
 
 def torch_optimizer(config, module):
-    settings = config.model_dump(exclude={"name"})
+    settings = config.model_dump(exclude={"name", "schedule", "warmup_epochs"})
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     return kind(module.parameters(), **settings)
 
@@ -91,6 +93,9 @@ class Reference:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if getattr(self.module, "max_norm", None):
+            for layer in self.module.hidden:
+                layer.weight.data = torch.renorm(layer.weight.data, 2, 0, self.module.max_norm)
         return loss.item(), (logits.argmax(1) == y).sum().item()
 
 
@@ -139,6 +144,17 @@ def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, opt
     logits = reference.module.eval()(x)
     assert loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
     assert accuracy_K.item() == (logits.argmax(1) == y).double().mean().item()
+
+
+def test_max_norm_holds_weights_back(problem):
+    x, y = problem
+    free, held = module_of(((9, 6), 0.1, "gelu"), 1), module_of(FAMILIES["mlp-max-norm"], 1)
+    for module in (free, held):
+        array = TrainingArray([module], [OPTIMS["sgd-momentum"]], [torch.Generator().manual_seed(0)])
+        array.train(x, y, [torch.arange(100)] * 20)
+    norms = [[layer.weight.norm(dim=1).max().item() for layer in module.hidden] for module in (free, held)]
+    assert min(norms[0]) > 0.65
+    assert max(norms[1]) <= 0.6
 
 
 @settings(max_examples=25, deadline=None)

@@ -50,10 +50,13 @@ def test_defaults_are_the_workshops(root):
         "model.hidden_dim1": 256,
         "model.hidden_dim2": 100,
         "model.hidden_dims": [256, 100],
+        "model.max_norm": None,
         "optim": "sgd",
         "optim.lr": 0.01,
         "optim.momentum": 0.9,
         "optim.nesterov": False,
+        "optim.schedule": "constant",
+        "optim.warmup_epochs": None,
         "optim.weight_decay": 0.0,
         "seed": 0,
         "tracking.experiment": "mnist",
@@ -153,7 +156,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ),
         (
             "model.activation=rleu",
-            "model.activation=rleu: must be 'relu', 'tanh' or 'sigmoid'; did you mean relu?",
+            "model.activation=rleu: must be 'relu', 'gelu', 'tanh' or 'sigmoid'; did you mean relu?",
         ),
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
         ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
@@ -171,7 +174,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         (
             "optim.momentun=0.9",
             "optim.momentun=0.9: not a setting of optim=sgd;"
-            " it has lr, momentum, nesterov, weight_decay; did you mean momentum?",
+            " it has lr, schedule, warmup_epochs, momentum, nesterov, weight_decay; did you mean momentum?",
         ),
         ("+model.width=3", "model.width=3: not a setting of model=mlp"),
         ("+width=3", "width=3: not a setting"),

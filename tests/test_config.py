@@ -53,6 +53,7 @@ def test_run_key_does_not_see_where_things_lie(change):
         {"data__shuffle_seed": 1},
         {"trainer__epochs": 2},
         {"trainer__precision": "float64"},
+        {"optim__schedule": "cosine"},
     ],
 )
 def test_run_key_sees_all_that_is_trained(change):

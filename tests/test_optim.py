@@ -31,6 +31,12 @@ adams = st.builds(
     st.sampled_from([0.9, 0.999]),
     decays,
 )
+
+
+def settings_of(config):
+    return config.model_dump(exclude={"name", "schedule", "warmup_epochs"})
+
+
 KINDS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -40,9 +46,11 @@ def test_steps_equal_torch_optim(config, n_params, n_steps):
     generator = torch.Generator().manual_seed(n_params)
     params_P = torch.randn(n_params, dtype=torch.float64, generator=generator)
     expected = torch.nn.Parameter(params_P.clone())
-    reference = KINDS[config.name]([expected], **config.model_dump(exclude={"name"}))
-    optimizer = optim.build(config, params_P)
-    for _ in range(n_steps):
+    reference = KINDS[config.name]([expected], **settings_of(config))
+    rates = [config.lr / (step + 1) for step in range(n_steps)]
+    optimizer = optim.build(config, params_P, rates.__getitem__)
+    for step in range(n_steps):
+        reference.param_groups[0]["lr"] = rates[step]
         grad_P = torch.randn(n_params, dtype=torch.float64, generator=generator)
         expected.grad = grad_P.clone()
         reference.step()
@@ -54,7 +62,7 @@ def test_steps_equal_torch_optim(config, n_params, n_steps):
 def test_settings_are_those_of_torch_optim():
     # A hyperparameter that torch.optim names otherwise would be an error here.
     sgd = SGDConfig(name="sgd", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.2)
-    made = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **sgd.model_dump(exclude={"name"}))
+    made = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **settings_of(sgd))
     assert {key: made.defaults[key] for key in ("lr", "momentum", "nesterov", "weight_decay")} == {
         "lr": 0.1,
         "momentum": 0.5,

@@ -5,6 +5,7 @@ import torch
 from test_array import OPTIMS, module_of
 
 from lockstep.array import TrainingArray
+from lockstep.schedule import constant
 from lockstep.stack import ALIGNMENT, Run, Stack, Stretch, steps_at_once
 
 SMALL = ((9, 7), 0.25, "relu")
@@ -34,7 +35,7 @@ def test_runs_are_stacked_that_agree_in_shapes_and_in_their_kernels_scalars():
 
 
 def test_a_stack_holds_as_many_runs_as_its_bytes_allow(monkeypatch):
-    run = Run(module_of("logreg", 0), OPTIMS["sgd"], torch.Generator())
+    run = Run(module_of("logreg", 0), OPTIMS["sgd"], torch.Generator(), constant(0.1))
     monkeypatch.setattr("lockstep.stack.STACK_BYTES", 3 * 2 * run.params_P.nbytes)
     assert [len(stack.runs) for stack in array_of([("logreg", "sgd")] * 7)._stacks] == [3, 3, 1]
 
@@ -43,7 +44,7 @@ def test_a_stack_holds_as_many_runs_as_its_bytes_allow(monkeypatch):
 def test_a_networks_parameters_are_views_of_its_stack_and_every_row_is_aligned(family):
     networks = [module_of(family, seed) for seed in range(3)]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
-    runs = [Run(network, OPTIMS["sgd"], torch.Generator()) for network in networks]
+    runs = [Run(network, OPTIMS["sgd"], torch.Generator(), constant(0.1)) for network in networks]
     Stack(runs, torch.float64)
     for run, network, values in zip(runs, networks, before, strict=True):
         assert all(torch.equal(p, v) for p, v in zip(network.parameters(), values, strict=True))

@@ -86,6 +86,8 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "optim.lr": "0.1",
         "optim.momentum": "0.9",
         "optim.nesterov": "false",
+        "optim.schedule": "constant",
+        "optim.warmup_epochs": "null",
         "optim.weight_decay": "0.0",
         "seed": "0",
         "tracking.experiment": "tiny",

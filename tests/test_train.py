@@ -25,10 +25,11 @@ MLP = MLPConfig(
     name="mlp", hidden_dim1=24, hidden_dim2=16, hidden_dims=(24, 16), dropout=0.25, activation="relu"
 )
 LOGREG = LogRegConfig(name="logreg")
+HELD = MLPConfig(name="mlp", hidden_dims=(24, 16), dropout=0.25, activation="gelu", max_norm=0.6)
 
 
-def sgd(lr=0.05):
-    return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0)
+def sgd(lr=0.05, schedule="constant"):
+    return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0, schedule=schedule)
 
 
 def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", checkpoint_seconds=10.0, **data):
@@ -66,15 +67,24 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
-@pytest.mark.parametrize("model", [LOGREG, MLP], ids=["logreg", "mlp"])
-def test_two_epochs_equal_a_loop_by_hand(digits, model, drop_last):
-    config = run_config(model, precision="float64", drop_last=drop_last, val_size=100)
+@pytest.mark.parametrize(
+    ("model", "schedule"), [(LOGREG, "constant"), (MLP, "onecycle")], ids=["logreg", "mlp"]
+)
+def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, drop_last):
+    optim = sgd(schedule=schedule)
+    config = run_config(model, optim, precision="float64", drop_last=drop_last, val_size=100)
     [run] = train([config], digits)
 
     module = models.build(model, 64, 10, generator(0, "init")).double()
     dropout, order = generator(0, "dropout"), generator(0, "shuffle")
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
     rows, val_rows = split(digits, 100)
+    total = 2 * (len(rows) // 64 if drop_last else -(-len(rows) // 64))
+    rates = (
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total, cycle_momentum=False)
+        if schedule == "onecycle"
+        else torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+    )
     data = TensorDataset(digits.x_train.double(), digits.y_train)
     losses, accuracies, tests, vals = [], [], [], []
     for _ in range(2):
@@ -95,6 +105,7 @@ def test_two_epochs_equal_a_loop_by_hand(digits, model, drop_last):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            rates.step()
             losses.append(loss.item())
             accuracies.append((logits.argmax(1) == y).double().mean().item())
         with torch.no_grad():
@@ -156,13 +167,15 @@ def test_runs_of_an_array_equal_each_alone_and_leave_when_they_are_done(digits):
         run_config(MLP, epochs=3),
         run_config(LOGREG, epochs=1, seed=1),
         run_config(MLP, sgd(lr=0.2), epochs=2, seed=2),
+        run_config(HELD, sgd(schedule="cosine"), epochs=2, seed=3),
+        run_config(HELD, sgd(schedule="onecycle"), epochs=3, seed=4),
     ]
     together = train(configs, digits)
-    assert [run.history.epochs for run in together] == [3, 1, 2]
+    assert [run.history.epochs for run in together] == [3, 1, 2, 2, 3]
     for config, run in zip(configs, together, strict=True):
         [alone] = train([config], digits)
         assert same(run, alone)
-    for order in ([2, 0, 1], [1, 2, 0]):
+    for order in ([2, 4, 0, 3, 1], [1, 3, 2, 0, 4]):
         permuted = train([configs[k] for k in order], digits)
         assert all(same(run, together[k]) for k, run in zip(order, permuted, strict=True))
 

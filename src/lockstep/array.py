@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.layers import OnThreads
+from lockstep.schedule import Schedule, constant
 from lockstep.stack import Network, Run, Stack, Stretch, steps_at_once, widest
 
 EVALUATION_ROWS = 1024
@@ -34,6 +35,7 @@ class TrainingArray:
         threads: intra-op threads that may share a large network's steps, where that is quicker. All else is
             done on one, which `torch.get_num_threads()` should therefore be.
         states: what each run goes on from, see `state`; None for a run that starts.
+        schedules: each run's learning rate; by default its config's, throughout.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class TrainingArray:
         matmul_dtype: torch.dtype | None = None,
         threads: int = 1,
         states: Sequence[Mapping[str, Tensor] | None] | None = None,
+        schedules: Sequence[Schedule] | None = None,
     ) -> None:
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
+        schedules = schedules or [constant(config.lr) for config in optim_configs]
         self._runs = [
-            Run(network, config, generator)
-            for network, config, generator in zip(networks, optim_configs, dropout_generators, strict=True)
+            Run(*of_run)
+            for of_run in zip(networks, optim_configs, dropout_generators, schedules, strict=True)
         ]
         for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
             if state is not None:

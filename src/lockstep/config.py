@@ -49,7 +49,8 @@ class MLPConfig(_Frozen):
     hidden_dim2: int | None = Field(ge=1, default=None)
     hidden_dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
     dropout: float = Field(ge=0, lt=1)
-    activation: Literal["relu", "tanh", "sigmoid"]
+    activation: Literal["relu", "gelu", "tanh", "sigmoid"]
+    max_norm: float | None = Field(gt=0, default=None)
 
     # A network has one description, whichever way its widths were typed: each is validated where it was
     # typed, then the other is filled in from it.
@@ -80,11 +81,18 @@ class MLPConfig(_Frozen):
         return self
 
 
-class SGDConfig(_Frozen):
+class _OptimConfig(_Frozen):
+    """What all optimizers have: a learning rate, the greatest of its schedule; see lockstep.schedule."""
+
+    lr: float = Field(gt=0)
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    warmup_epochs: float | None = Field(ge=0, default=None)
+
+
+class SGDConfig(_OptimConfig):
     """Hyperparameters of torch.optim.SGD."""
 
     name: Literal["sgd"]
-    lr: float = Field(gt=0)
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
     weight_decay: float = Field(ge=0)
@@ -99,11 +107,10 @@ class SGDConfig(_Frozen):
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class AdamConfig(_Frozen):
+class AdamConfig(_OptimConfig):
     """Hyperparameters of torch.optim.Adam and torch.optim.AdamW."""
 
     name: Literal["adam", "adamw"]
-    lr: float = Field(gt=0)
     betas: Annotated[tuple[_Beta, _Beta], Field(strict=False)]
     eps: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
@@ -168,6 +175,13 @@ class RunConfig(_Frozen):
     seed: int = Field(ge=0, lt=2**63)
     dry_run: bool = False
     rerun: bool = False
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        warmup, epochs = self.optim.warmup_epochs, self.trainer.epochs
+        if warmup is not None and warmup >= epochs:
+            raise ValueError(f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}")
+        return self
 
     @classmethod
     def of(cls, composed: DictConfig) -> Self:

@@ -8,6 +8,7 @@ layer's inputs and outputs, P a run's parameters.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +17,55 @@ BLOCK_UNITS = 128
 """Units in a block of a large network's layer, or more where they don't divide its width."""
 
 
-def _relu_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+def _relu_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -> None:
     torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
 
 
-def _sigmoid_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+def _sigmoid_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -> None:
     torch.ops.aten.sigmoid_backward.grad_input(grad, h, grad_input=grad)
 
 
-def _tanh_backward(grad: Tensor, h: Tensor, kept: Tensor | None) -> None:
+def _tanh_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -> None:
     torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
     if kept is not None:  # the others' derivative is 0 where the output is, as a dropped unit's; tanh's is 1
         grad.mul_(kept)
 
 
-# The activation in place, and its backward in place: d loss/d output becomes d loss/d input, given the
-# output after dropout and which units dropout kept.
-ACTIVATIONS: dict[type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[..., None]]] = {
-    nn.ReLU: (torch.relu_, _relu_backward),
-    nn.Sigmoid: (torch.sigmoid_, _sigmoid_backward),
-    nn.Tanh: (torch.tanh_, _tanh_backward),
+# Run by run: torch leaves contiguous tensors to oneDNN, whose erf rounds otherwise than its own, and what is
+# contiguous of a run alone is not of several.
+def _gelu(z: Tensor, out: Tensor) -> None:
+    for z_OxB, out_OxB in zip(z.unbind(), out.unbind(), strict=True):
+        torch.ops.aten.gelu.out(z_OxB, out=out_OxB)
+
+
+def _gelu_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -> None:
+    for grad_OxB, z_OxB in zip(grad.unbind(), z.unbind(), strict=True):
+        torch.ops.aten.gelu_backward.grad_input(grad_OxB, z_OxB, grad_input=grad_OxB)
+    if kept is not None:
+        grad.mul_(kept)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation, forward and backward.
+
+    Attributes:
+        forward: (z, out): from a layer's outputs z, which may be `out` themselves.
+        backward: (grad, h, z, kept), R x O x B each: d loss/d h becomes d loss/d z in place, given the output
+            after dropout h, and which units dropout kept.
+        keeps_z: whether z must still be there on the way back; else it is `out` itself, overwritten.
+    """
+
+    forward: Callable[..., object]
+    backward: Callable[..., None]
+    keeps_z: bool = False
+
+
+ACTIVATIONS: dict[type[nn.Module], Activation] = {
+    nn.ReLU: Activation(lambda z, out: torch.relu_(z), _relu_backward),
+    nn.GELU: Activation(_gelu, _gelu_backward, keeps_z=True),
+    nn.Sigmoid: Activation(lambda z, out: torch.sigmoid_(z), _sigmoid_backward),
+    nn.Tanh: Activation(lambda z, out: torch.tanh_(z), _tanh_backward),
 }
 
 
@@ -108,13 +138,14 @@ class Layer:
         self.on_threads = OnThreads(1)
         self._params_RxOxJ, self._w_RxOxJ = w_RxOxJ, w_RxOxJ.to(dtype)
         self.w_RxOxI = self._w_RxOxJ[:, :, :n_in]
-        self.out_RxOxB = self.out_GxOxB = self.w_RxOxI.new_empty(0)  # a hidden layer's, once allocated
+        # What the layer hands on, and before its activation; a hidden layer's, once allocated.
+        self.out_RxOxB = self.z_RxOxB = self.z_GxOxB = self.w_RxOxI.new_empty(0)
         self.w_GxOxJ = self._of_gemms(self._w_RxOxJ)
         self.grad_GxOxJ = self._of_gemms(grad_RxOxJ)
         # A minibatch's own gradients, before they are added to what is kept: None where GEMM adds them.
         self._new_grad_GxOxJ = torch.empty_like(self.grad_GxOxJ, dtype=dtype) if self._copies else None
 
-    def allocate(self, n_rows: int, below: "Layer | None") -> None:
+    def allocate(self, n_rows: int, below: "Layer | None", keeps_z: bool) -> None:
         """Set buffers aside for minibatches of `n_rows` instances, which the layer `below` hands on."""
         self.grad_RxOxB = self.w_RxOxI.new_zeros(self.n_runs, self.n_out, n_rows)
         self.grad_GxOxB = self._of_gemms(self.grad_RxOxB)
@@ -123,7 +154,8 @@ class Layer:
         in_RxJxB = self.w_RxOxI.new_zeros(self.n_runs, self.width, n_rows)
         in_RxJxB[:, self.n_in] = 1 / self.alpha  # GEMM's alpha makes it 1
         below.out_RxOxB = in_RxJxB[:, : self.n_in]
-        below.out_GxOxB = below._of_gemms(below.out_RxOxB)
+        below.z_RxOxB = torch.empty_like(below.grad_RxOxB) if keeps_z else below.out_RxOxB
+        below.z_GxOxB = below._of_gemms(below.z_RxOxB)
         self.in_GxJxB = in_RxJxB.expand(self.n_gemms, -1, -1)
         self.in_GxBxJ = self.in_GxJxB.transpose(1, 2)
         # The way back is one GEMM for each block of the layer below.

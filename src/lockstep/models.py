@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lockstep.config import LogRegConfig, MLPConfig
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class LogisticRegression(nn.Module):
@@ -30,7 +30,10 @@ class LogisticRegression(nn.Module):
 
 
 class MultilayerPerceptron(nn.Module):
-    """Linear, activation, dropout for each hidden layer, then a linear layer to the logits."""
+    """Linear, activation, dropout for each hidden layer, then a linear layer to the logits.
+
+    Where there is a `max_norm`, call `constrain()` after each update of the weights.
+    """
 
     def __init__(
         self,
@@ -40,8 +43,10 @@ class MultilayerPerceptron(nn.Module):
         dropout: float = 0.25,
         activation: str = "relu",
         generator: torch.Generator | None = None,
+        max_norm: float | None = None,
     ) -> None:
         super().__init__()
+        self.max_norm = max_norm
         widths = [n_features, *hidden_dims]
         self.hidden = nn.ModuleList(_linear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
         self.activation = ACTIVATIONS[activation]()
@@ -55,6 +60,14 @@ class MultilayerPerceptron(nn.Module):
             h = self.dropout(self.activation(layer(h)))
         logits: Tensor = self.output(h)
         return logits
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Shrink the weights into each hidden unit to a norm of `max_norm` or less (Srivastava et al. 2014)."""
+        if self.max_norm is not None:
+            for weight in self.hidden.parameters():
+                if weight.ndim == 2:  # a bias is left as it is
+                    weight.renorm_(p=2, dim=0, maxnorm=self.max_norm)
 
     @torch.no_grad()
     def representations(self, x_NxF: Tensor) -> Iterator[Tensor]:
@@ -72,7 +85,13 @@ def build(
     if isinstance(config, LogRegConfig):
         return LogisticRegression(n_features, n_classes, generator)
     return MultilayerPerceptron(
-        n_features, n_classes, config.hidden_dims, config.dropout, config.activation, generator
+        n_features,
+        n_classes,
+        config.hidden_dims,
+        config.dropout,
+        config.activation,
+        generator,
+        config.max_norm,
     )
 
 

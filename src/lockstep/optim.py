@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lockstep.config import AdamConfig, SGDConfig
+from lockstep.schedule import Schedule
 
 
 class Optimizer(ABC):
@@ -21,16 +22,23 @@ class Optimizer(ABC):
         params_P: the parameters.
         grad_P: where the backward pass leaves keep * grad_P + gradient.
         keep: so that SGD's momentum is accumulated by the backward pass's own GEMMs; 0 where there is none.
+        steps: taken.
     """
 
     keep = 0.0
 
-    def __init__(self, params_P: Tensor) -> None:
+    def __init__(self, params_P: Tensor, schedule: Schedule) -> None:
         self.params_P, self.grad_P = params_P, torch.zeros_like(params_P)
+        self._schedule, self.steps = schedule, 0
+
+    def step(self) -> None:
+        """Take the step that `grad_P` asks for, at the scheduled learning rate."""
+        lr = self._schedule(self.steps)
+        self.steps += 1
+        self._update(lr)
 
     @abstractmethod
-    def step(self) -> None:
-        """Take the step that `grad_P` asks for."""
+    def _update(self, lr: float) -> None: ...
 
     def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
         """Go on with the parameters, which were moved to `params_P`, and with the gradients in `grad_P`."""
@@ -38,82 +46,77 @@ class Optimizer(ABC):
 
     def state(self) -> dict[str, Tensor]:
         """What it needs to go on, beside the parameters; the tensors themselves."""
-        return {"grad": self.grad_P}
+        return {"grad": self.grad_P, "steps": torch.tensor(self.steps)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a copy of another's state."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+        self.steps = int(state["steps"])
 
 
 class SGD(Optimizer):
     """torch.optim.SGD with momentum and weight decay (dampening 0): grad_P is the momentum itself."""
 
-    def __init__(self, config: SGDConfig, params_P: Tensor) -> None:
-        super().__init__(params_P)
+    def __init__(self, config: SGDConfig, params_P: Tensor, schedule: Schedule) -> None:
+        super().__init__(params_P, schedule)
         self.config, self.keep = config, config.momentum
 
-    def step(self) -> None:
+    def _update(self, lr: float) -> None:
         if self.config.weight_decay:
             self.grad_P.add_(self.params_P, alpha=self.config.weight_decay)
-        self.params_P.add_(self.grad_P, alpha=-self.config.lr)
+        self.params_P.add_(self.grad_P, alpha=-lr)
 
 
 class NesterovSGD(Optimizer):
     """torch.optim.SGD with Nesterov momentum, whose step takes the gradient beside the momentum."""
 
-    def __init__(self, config: SGDConfig, params_P: Tensor) -> None:
-        super().__init__(params_P)
+    def __init__(self, config: SGDConfig, params_P: Tensor, schedule: Schedule) -> None:
+        super().__init__(params_P, schedule)
         self.config = config
         self.momentum_P = torch.zeros_like(params_P)
 
     def state(self) -> dict[str, Tensor]:
         return {**super().state(), "momentum": self.momentum_P}
 
-    def step(self) -> None:
+    def _update(self, lr: float) -> None:
         config = self.config
         if config.weight_decay:
             self.grad_P.add_(self.params_P, alpha=config.weight_decay)
         self.momentum_P.mul_(config.momentum).add_(self.grad_P)
         self.grad_P.add_(self.momentum_P, alpha=config.momentum)
-        self.params_P.add_(self.grad_P, alpha=-config.lr)
+        self.params_P.add_(self.grad_P, alpha=-lr)
 
 
 class Adam(Optimizer):
     """torch.optim.Adam (weight decay added to the gradient) and AdamW (decoupled)."""
 
-    def __init__(self, config: AdamConfig, params_P: Tensor) -> None:
-        super().__init__(params_P)
-        self.config, self.steps = config, 0
+    def __init__(self, config: AdamConfig, params_P: Tensor, schedule: Schedule) -> None:
+        super().__init__(params_P, schedule)
+        self.config = config
         self.mean_P, self.square_P, self.denominator_P = (torch.zeros_like(params_P) for _ in range(3))
 
     def state(self) -> dict[str, Tensor]:
-        steps = torch.tensor(self.steps)
-        return {**super().state(), "mean": self.mean_P, "square": self.square_P, "steps": steps}
+        return {**super().state(), "mean": self.mean_P, "square": self.square_P}
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        super().load(state)
-        self.steps = int(state["steps"])
-
-    def step(self) -> None:
+    def _update(self, lr: float) -> None:
         config, grad_P = self.config, self.grad_P
         beta1, beta2 = config.betas
-        self.steps += 1
         if config.name == "adamw":
-            self.params_P.mul_(1 - config.lr * config.weight_decay)
+            self.params_P.mul_(1 - lr * config.weight_decay)
         elif config.weight_decay:
             grad_P.add_(self.params_P, alpha=config.weight_decay)
         self.mean_P.lerp_(grad_P, 1 - beta1)
         self.square_P.mul_(beta2).addcmul_(grad_P, grad_P, value=1 - beta2)
         # Bias corrections of Kingma & Ba (2015), algorithm 1.
-        step_size = config.lr / (1 - beta1**self.steps)
+        step_size = lr / (1 - beta1**self.steps)
         torch.sqrt(self.square_P, out=self.denominator_P)
         self.denominator_P.div_(math.sqrt(1 - beta2**self.steps)).add_(config.eps)
         self.params_P.addcdiv_(self.mean_P, self.denominator_P, value=-step_size)
 
 
-def build(config: SGDConfig | AdamConfig, params_P: Tensor) -> Optimizer:
+def build(config: SGDConfig | AdamConfig, params_P: Tensor, schedule: Schedule) -> Optimizer:
     """The optimizer that `config` describes, for `params_P`, with zeroed state."""
     if isinstance(config, AdamConfig):
-        return Adam(config, params_P)
-    return NesterovSGD(config, params_P) if config.nesterov else SGD(config, params_P)
+        return Adam(config, params_P, schedule)
+    return (NesterovSGD if config.nesterov else SGD)(config, params_P, schedule)

@@ -23,6 +23,7 @@ from lockstep import optim
 from lockstep.config import AdamConfig, SGDConfig
 from lockstep.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks
 from lockstep.models import LogisticRegression, MultilayerPerceptron
+from lockstep.schedule import Schedule
 
 INSTANCES_AT_ONCE = 1024
 """Instances of a stretch: 16 of the workshop's minibatches. More gains nothing and takes memory."""
@@ -96,12 +97,16 @@ class Run:
     """
 
     def __init__(
-        self, network: Network, optim_config: SGDConfig | AdamConfig, dropout_generator: torch.Generator
+        self,
+        network: Network,
+        optim_config: SGDConfig | AdamConfig,
+        dropout_generator: torch.Generator,
+        schedule: Schedule,
     ) -> None:
         self.network, self.dropout_generator = network, dropout_generator
         if isinstance(network, LogisticRegression):
             self._stored = [(network.W, network.W.data.t(), network.b)]
-            self.rate, self.activation = 0.0, None
+            self.rate, self.activation = 0.0, nn.ReLU  # of no hidden layer
         else:
             linear = [*network.hidden, network.output]
             self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
@@ -115,10 +120,16 @@ class Run:
                 for (_, w_OxI, bias), (_, n_in) in zip(self._stored, self.shapes, strict=True)
             ]
         )
-        self.optimizer = optim.build(optim_config, self.params_P)
+        self.optimizer = optim.build(optim_config, self.params_P, schedule)
         self.kernels: Hashable = (tuple(self.shapes), self.activation, self.rate, self.optimizer.keep)
         limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
         self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
+
+    def update(self) -> None:
+        """Take the step that the gradients ask for."""
+        self.optimizer.step()
+        if isinstance(self.network, MultilayerPerceptron):
+            self.network.constrain()
 
     def state(self) -> dict[str, Tensor]:
         """All that the run needs to go on as if it had never paused, copied to the CPU."""
@@ -167,8 +178,7 @@ class Stack:
         for run, params_P, grad_P in zip(runs, params_RxP, grads_RxP, strict=True):
             run.move_to(params_P, grad_P)
         self._keep = first.optimizer.keep
-        if first.activation is not None:
-            self._activate_, self._activation_backward_ = ACTIVATIONS[first.activation]
+        self._activation = ACTIVATIONS[first.activation]
         self._layers = [
             Layer(
                 w_RxOxJ,
@@ -209,7 +219,7 @@ class Stack:
         self._stretch = stretch
         n_runs, n_rows, n_steps = len(self.runs), stretch.n_rows, len(stretch.y_TxB)
         for below, layer in zip([None, *self._layers], self._layers, strict=False):
-            layer.allocate(n_rows, below)
+            layer.allocate(n_rows, below, self._activation.keeps_z)
         first, last = self._layers[0], self._layers[-1]
         # Losses are worked out in the parameters' own precision, whatever GEMMs compute in.
         params_P = self.runs[0].params_P
@@ -249,8 +259,8 @@ class Stack:
         last = layers[-1]
         in_GxJxB = self._x_TxGxJxB[step]
         for index, layer in enumerate(layers[:-1]):
-            layer.forward(in_GxJxB, layer.out_GxOxB)
-            self._activate_(layer.out_RxOxB)
+            layer.forward(in_GxJxB, layer.z_GxOxB)
+            self._activation.forward(layer.z_RxOxB, layer.out_RxOxB)
             if (kept := kept_L[index]) is not None:
                 layer.out_RxOxB.mul_(kept)
             in_GxJxB = layers[index + 1].in_GxJxB
@@ -267,11 +277,11 @@ class Stack:
             layer, below = layers[index], layers[index - 1]
             layer.accumulate(layer.in_GxBxJ, keep)
             layer.backward()
-            self._activation_backward_(below.grad_RxOxB, below.out_RxOxB, kept_L[index - 1])
+            self._activation.backward(below.grad_RxOxB, below.out_RxOxB, below.z_RxOxB, kept_L[index - 1])
         layers[0].accumulate(self._x_TxGxBxJ[step], keep)
         with self._on_threads:
             for run in self.runs:
-                run.optimizer.step()
+                run.update()
         for layer in layers:
             layer.refresh()
 

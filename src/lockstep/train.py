@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lockstep import models
+from lockstep import models, schedule
 from lockstep.array import TrainingArray
 from lockstep.config import Refused, RunConfig, TrainerConfig
 from lockstep.data import Dataset, Minibatches, split
@@ -187,6 +187,7 @@ def train(
         matmul_dtype,
         threads if device.type == "cpu" else 1,
         [checkpoint.state if checkpoint else None for checkpoint in checkpoints],
+        [schedule.build(config.optim, config.trainer.epochs, minibatches.steps) for config in configs],
     )
     for run, checkpoint in zip(runs, checkpoints, strict=True):
         if checkpoint is not None:
