@@ -71,32 +71,30 @@ def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs:
 def lockstep(configs: Sequence[RunConfig]) -> None:
     """The runs, each epoch with its evaluation, on the workers that a sweep would have."""
     planned = sweep.plan_of(configs, n_jobs=-1)
+    dataset, ended = data.load(STREAM), list[Ended]()
     with tempfile.TemporaryDirectory() as folder:
-        tasks = []
-        for index, array in enumerate(planned.arrays):
-            folders = tuple(Path(folder) / str(k) for k in array.jobs)
-            for of_run in folders:
-                of_run.mkdir()
-            of_array = tuple(configs[k] for k in array.jobs)
-            names = tuple(map(str, array.jobs))
-            tasks.append(
-                Task(
-                    array.jobs,
-                    of_array,
-                    names,
-                    folders,
-                    shared=Path(folder),
-                    marker=Path(folder) / f"array-{index}",
-                    threads=planned.threads,
-                    exact=False,
-                )
+        folders = [Path(folder) / str(k) for k in range(len(configs))]
+        for of_run in folders:
+            of_run.mkdir()
+        tasks = (
+            Task(
+                array.jobs,
+                tuple(configs[k] for k in array.jobs),
+                tuple(map(str, array.jobs)),
+                tuple(folders[k] for k in array.jobs),
+                dataset.digest,
+                shared=Path(folder),
+                threads=planned.threads,
+                exact=False,
             )
-        ended: list[Ended] = []
+            for array in planned.arrays
+        )
         workers.carry_out(
-            tasks,
-            [data.load(STREAM)] * len(tasks),
+            lambda: next(tasks, None),
+            [dataset],
             planned.n_workers,
             lambda _, event: ended.append(event) if isinstance(event, Ended) else None,
+            threads=planned.threads,
         )
     assert [end.reason for end in ended] == [""] * len(configs), ended
 

@@ -9,7 +9,7 @@ from lockstep import artifacts
 from lockstep import delivery as delivery_module
 from lockstep.delivery import Delivery
 from lockstep.journal import Ended
-from lockstep.recorder import Recorder
+from lockstep.recorder import Recorder, Sweep
 from lockstep.sweep import carry_out, run_names
 from lockstep.terminal import Progress
 from lockstep.tracking import RecordedRun, Store
@@ -30,8 +30,10 @@ def delivery(uri):
 @pytest.fixture
 def recorder(uri, delivery):
     jobs = [with_pictures(job(uri, f"seed={s}", epochs=6, model=LOGREG, seed=s), "none") for s in range(3)]
-    recorder = Recorder(delivery._store, jobs, run_names(jobs), ["seed=0,1,2"], delivery, Progress(3))
-    assert recorder.take_up() == [0, 1, 2]
+    sweep = Sweep("sweep of 3 runs", ["seed=0,1,2"], "digits", ["a key"])
+    recorder = Recorder(delivery._store, sweep, delivery, Progress(3))
+    assert [recorder.add(job, name) for job, name in zip(jobs, run_names(jobs), strict=True)] == [0, 1, 2]
+    assert recorder.take_up(recorder.waiting()) == [0, 1, 2]
     return recorder
 
 

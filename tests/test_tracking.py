@@ -18,7 +18,7 @@ from lockstep.config import (
     TrainerConfig,
 )
 from lockstep.data import Dataset
-from lockstep.tracking import Store
+from lockstep.tracking import PRUNED_AT, REASON, Store
 from lockstep.train import Evaluation, History
 
 
@@ -151,16 +151,18 @@ def test_a_result_is_the_latest_that_need_not_be_trained_again(store, dataset):
     assert store.is_empty("results")
     key = run_config.run_key(dataset.digest)
     ids = {}
-    for status, reason in (
-        ("KILLED", ""),
-        ("FAILED", "OSError: no room"),
-        ("FAILED", "diverged: at once"),
-        ("FINISHED", ""),
-        ("KILLED", ""),
+    for status, tag, value in (
+        ("KILLED", REASON, ""),
+        ("FINISHED", PRUNED_AT, "4"),
+        ("FAILED", REASON, "OSError: no room"),
+        ("FAILED", REASON, "diverged: at once"),
+        ("FINISHED", REASON, ""),
+        ("KILLED", REASON, ""),
+        ("FINISHED", PRUNED_AT, "1"),
     ):
         recorded = store.start_run(run_config, dataset, "a result", [], None, "token")
-        recorded.end(status, reason)
-        ids[status, reason] = recorded.run_id
+        recorded.end(status, {tag: value} if value else {})
+        ids[status, value] = recorded.run_id
         found = store.result("results", key)
         expected = ids.get(("FINISHED", "")) or ids.get(("FAILED", "diverged: at once"))
         assert (found and found.info.run_id) == expected
@@ -200,7 +202,7 @@ def test_more_metrics_than_mlflow_takes_in_one_batch(store, dataset):
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_an_ending_is_set_with_its_reason(store, dataset, status):
     recorded = store.start_run(config(), dataset, "ends", [], None, "token")
-    recorded.end(status, "because")
+    recorded.end(status, {REASON: "because"})
     run = store.client.get_run(recorded.run_id)
     assert (run.info.status, run.data.tags["lockstep.reason"]) == (status, "because")
     assert run.info.end_time >= run.info.start_time

@@ -1,6 +1,5 @@
 """Arrays in worker processes: the same numbers as in this one, and what happens when something breaks."""
 
-import contextlib
 import os
 import signal
 import time
@@ -65,20 +64,25 @@ def tasks_of(configs, arrays, folder, exact=False):
             tuple(configs[k] for k in array),
             tuple(f"run {k}" for k in array),
             tuple(folder / str(k) for k in array),
+            load(configs[0].data).digest,
             shared=folder,
-            marker=folder / f"array-{index}",
             threads=1,
             exact=exact,
         )
-        for index, array in enumerate(arrays)
+        for array in arrays
     ]
+
+
+def carried_out(tasks, n_workers, tell):
+    left = iter(tasks)
+    carry_out(lambda: next(left, None), [load(tasks[0].configs[0].data)], n_workers, tell)
 
 
 def trained(configs, arrays, folder, n_workers=1, exact=False):
     """Each run's history and the bytes of its weights, trained in the given arrays."""
     tasks = tasks_of(configs, arrays, folder, exact)
     heard = Heard(len(configs))
-    carry_out(tasks, [load(configs[0].data)] * len(tasks), n_workers, heard.tell)
+    carried_out(tasks, n_workers, heard.tell)
     assert heard.ends == {k: Ended() for k in range(len(configs))}
     weights = [folder / str(k) / "artifacts" / "model" / "state_dict.pt" for k in range(len(configs))]
     return heard.histories, [
@@ -152,11 +156,6 @@ def alive(pid):
         return False
 
 
-def carried_out(configs, arrays, folder, n_workers, tell):
-    tasks = tasks_of(configs, arrays, folder)
-    carry_out(tasks, [load(configs[0].data)] * len(tasks), n_workers, tell)
-
-
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     configs = mlps(4, epochs=60, checkpoint_seconds=0.0)
     histories, weights = trained(configs, [[0, 1, 2, 3]], tmp_path / "undisturbed")
@@ -165,12 +164,11 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     def tell(job, event):
         heard.tell(job, event)
         if len(killed) < 3 and heard.histories[job].epochs >= 10 * (len(killed) + 1):
-            pid = int((tmp_path / "killed" / f"array-{job % 2}").read_text())
-            if alive(pid):
+            for pid in sorted(filter(alive, pids()))[:1]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
-    carried_out(configs, [[0, 2], [1, 3]], tmp_path / "killed", 2, tell)
+    carried_out(tasks_of(configs, [[0, 2], [1, 3]], tmp_path / "killed"), 2, tell)
     assert len(set(killed)) == 3
     assert heard.ends == {k: Ended() for k in range(4)}
     for k in range(4):
@@ -189,11 +187,12 @@ def test_a_run_whose_workers_die_every_time_fails_alone(tmp_path):
     def tell(job, event):
         heard.tell(job, event)
         if job == 2 and isinstance(event, Epoch):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int((tmp_path / "array-0").read_text()), signal.SIGKILL)
+            for pid in filter(alive, pids()):
+                os.kill(pid, signal.SIGKILL)
 
     heard = Heard(4)
-    carried_out(mlps(4, epochs=100, checkpoint_seconds=0.0), [[0, 1, 2], [3]], tmp_path, 2, tell)
+    tasks = tasks_of(mlps(4, epochs=100, checkpoint_seconds=0.0), [[0, 1, 2], [3]], tmp_path)
+    carried_out(tasks, 2, tell)
     reason = "its worker process died, as it does when memory runs out"
     assert heard.ends == {0: Ended(), 1: Ended(), 2: Ended(reason), 3: Ended()}
     assert [history.epochs for history in heard.histories][:2] == [100, 100]
@@ -210,7 +209,7 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
 
     started = time.monotonic()
     with pytest.raises(interruption):
-        carried_out(mlps(2, epochs=100_000), [[0], [1]], tmp_path, 2, tell)
+        carried_out(tasks_of(mlps(2, epochs=100_000), [[0], [1]], tmp_path), 2, tell)
     assert time.monotonic() - started < 60
     assert len(seen) == 2
     assert not any(alive(pid) for pid in seen)
@@ -222,7 +221,7 @@ def test_a_run_that_cannot_be_written_fails_and_the_others_go_on(tmp_path, n_wor
     tasks = tasks_of(configs, [[0], [1]], tmp_path)
     (tmp_path / "1" / "artifacts").write_text("in the way of a folder")
     heard = Heard(2)
-    carry_out(tasks, [load(configs[0].data)] * 2, n_workers, heard.tell)
+    carried_out(tasks, n_workers, heard.tell)
     assert heard.ends[0] == Ended()
     assert heard.ends[1].reason.startswith("FileExistsError: ")
     assert "Traceback" in heard.ends[1].trace
@@ -231,5 +230,6 @@ def test_a_run_that_cannot_be_written_fails_and_the_others_go_on(tmp_path, n_wor
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_an_array_that_cannot_train_fails_as_a_whole(tmp_path, n_workers):
     heard = Heard(2)  # minibatches of more than there are instances
-    carried_out(mlps(2, epochs=1, batch_size=1500), [[0], [1]], tmp_path, n_workers, heard.tell)
+    tasks = tasks_of(mlps(2, epochs=1, batch_size=1500), [[0], [1]], tmp_path)
+    carried_out(tasks, n_workers, heard.tell)
     assert [heard.ends[k].reason for k in (0, 1)] == ["ValueError: batch_size=1500: allowed: 1 to 1437"] * 2

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from lockstep import plots
+from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.models import MultilayerPerceptron
 from lockstep.representations import Plane, hidden_planes, input_plane
@@ -25,8 +26,7 @@ def write_run(run: TrainedRun, folder: Path) -> None:
 
     A run that diverged has no weights worth keeping.
     """
-    (folder / "config.yaml").write_text(run.config.to_yaml())
-    history_table(run.history).to_parquet(folder / "history.parquet", index=False)
+    write_history(run.config, run.history, folder)
     if run.history.diverged_at is None:
         (folder / "model").mkdir()
         # Contiguous copies: in the array weights are views with padding between the rows.
@@ -37,6 +37,12 @@ def write_run(run: TrainedRun, folder: Path) -> None:
         written = io.BytesIO()  # torch itself makes a RuntimeError of a full disk
         torch.save(weights, written)
         (folder / "model" / "state_dict.pt").write_bytes(written.getvalue())
+
+
+def write_history(config: RunConfig, history: History, folder: Path) -> None:
+    """Write what was asked for, and what came of it."""
+    (folder / "config.yaml").write_text(config.to_yaml())
+    history_table(history).to_parquet(folder / "history.parquet", index=False)
 
 
 def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path) -> None:

@@ -7,10 +7,11 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from mlflow.exceptions import MlflowException
@@ -24,7 +25,7 @@ from mlflow.protos.databricks_pb2 import (
 from lockstep import data
 from lockstep.config import Refused, without_password
 from lockstep.journal import Ended
-from lockstep.tracking import DIVERGED, Recorded, RecordedRun, Store
+from lockstep.tracking import DIVERGED, PRUNED_AT, REASON, Recorded, RecordedRun, Store
 from lockstep.train import History, Status
 from lockstep.unfinished import Description, Folder, folders
 
@@ -53,7 +54,8 @@ class Parcel:
     Attributes:
         is_new: whether no process can have started its MLflow run yet.
         history: as far as it goes; of a run.
-        status: its last one, or None while it goes on. KILLED runs may go on with another command.
+        status, tags: its last one, or None while it goes on, and what is said of it. KILLED runs may go on
+            with another command.
         recorded: the MLflow run, once the store was asked for it.
         news, delivered: how often there was more, and how much of that has arrived.
     """
@@ -63,7 +65,7 @@ class Parcel:
     is_new: bool
     history: History = field(default_factory=History)
     status: Status | None = None
-    reason: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
     recorded: Recorded | None = None
     news: int = 0
     delivered: int = 0
@@ -110,7 +112,11 @@ class Delivery:
             self._parcels[parcel.folder.path.name] = parcel
 
     def news(
-        self, name: str, history: History | None = None, status: Status | None = None, reason: str = ""
+        self,
+        name: str,
+        history: History | None = None,
+        status: Status | None = None,
+        tags: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """There is more of the run or parent whose folder has that name."""
         with self._changed:
@@ -119,7 +125,7 @@ class Delivery:
                 parcel.history = copy(history)
                 parcel.history.evaluations = list(history.evaluations)
                 parcel.history.marks = list(history.marks)
-            parcel.status, parcel.reason = status or parcel.status, reason or parcel.reason
+            parcel.status, parcel.tags = status or parcel.status, tags or parcel.tags
             if status is not None and parcel.description.kind == "sweep":
                 parcel.description.status = status  # a run's is in its journal
                 parcel.folder.write(parcel.description)
@@ -134,7 +140,7 @@ class Delivery:
         if not folder.exists():  # somebody else has brought it meanwhile
             folder.release()
             return
-        description, history, reason = folder.read(), History(), ""
+        description, history, tags = folder.read(), History(), dict[str, str]()
         status: Status | None = None
         if description.kind == "sweep":
             status = None if description.status == "KILLED" else description.status
@@ -142,11 +148,11 @@ class Delivery:
             with folder.in_training():  # its worker may outlive it by a moment
                 history, ended = folder.history()
             if ended is not None:
-                status, reason = conclusion(history, ended)
+                status, tags = conclusion(history, ended)
         is_known = description.kind == "sweep" or bool(history.marks) or status is not None
         if description.uri == self._store.address and (status or (is_known and not description.closed)):
             self.add(Parcel(folder, description, False))
-            self.news(folder.path.name, history, status or "KILLED", reason)
+            self.news(folder.path.name, history, status or "KILLED", tags)
             return
         if description.kind == "single" and not is_known:
             folder.remove()
@@ -197,14 +203,9 @@ class Delivery:
     def _tried(self, parcel: Parcel) -> bool:
         """Bring what there is; False where the store is to be left alone for a while."""
         with self._changed:
-            news, history, status, reason = (
-                parcel.news,
-                parcel.history,
-                parcel.status,
-                parcel.reason,
-            )
+            news, history, status, tags = parcel.news, parcel.history, parcel.status, parcel.tags
         try:
-            self._deliver(parcel, history, status, reason)
+            self._deliver(parcel, history, status, tags)
         except Exception as error:
             answer = without_password(str(error).strip().partition("\n")[0]) or repr(error)
             with self._changed:
@@ -228,7 +229,9 @@ class Delivery:
             parcel.folder.release()
         return True
 
-    def _deliver(self, parcel: Parcel, history: History, status: Status | None, reason: str) -> None:
+    def _deliver(
+        self, parcel: Parcel, history: History, status: Status | None, tags: Mapping[str, str]
+    ) -> None:
         recorded, folder, description = self._recorded(parcel), parcel.folder, parcel.description
         if isinstance(recorded, RecordedRun):
             if folder.journal.path.exists():
@@ -239,7 +242,7 @@ class Delivery:
         if description.kind != "sweep" and folder.artifacts.exists() and status != "KILLED":
             assert isinstance(recorded, RecordedRun)
             recorded.artifacts(folder.artifacts)
-        recorded.end(status, reason)
+        recorded.end(status, tags)
         if status != "KILLED" or description.kind == "single":
             folder.remove()
         else:
@@ -292,13 +295,13 @@ class Delivery:
         return parent.read().run_id if parent.exists() else None
 
 
-def conclusion(history: History, ended: Ended) -> tuple[Status, str]:
-    """A run's last status, and the reason for it."""
+def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
+    """A run's last status, and tags that say why."""
     if ended.reason:
-        return "FAILED", ended.reason
+        return "FAILED", {REASON: ended.reason}
     if history.diverged_at is not None:
-        return "FAILED", f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"
-    return "FINISHED", ""
+        return "FAILED", {REASON: f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"}
+    return "FINISHED", {} if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}
 
 
 def deliver(root: Path) -> list[str]:

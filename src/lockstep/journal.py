@@ -18,10 +18,15 @@ from lockstep.train import Epoch, Evaluation
 
 @dataclass(frozen=True)
 class Ended:
-    """A run has left its array and its artifacts are written; or it failed, `reason` and `trace` say why."""
+    """A run is over and its artifacts are written; or it failed, `reason` and `trace` say why.
+
+    Attributes:
+        pruned_at: the epochs after which a search gave it up, or None.
+    """
 
     reason: str = ""
     trace: str = ""
+    pruned_at: int | None = None
 
 
 Event = Epoch | Ended

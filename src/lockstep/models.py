@@ -63,7 +63,7 @@ class MultilayerPerceptron(nn.Module):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Shrink the weights into each hidden unit to a norm of `max_norm` or less (Srivastava et al. 2014)."""
+        """Shrink weights into a hidden unit to a norm of `max_norm` or less (Srivastava et al., 2014)."""
         if self.max_norm is not None:
             for weight in self.hidden.parameters():
                 if weight.ndim == 2:  # a bias is left as it is

@@ -1,11 +1,12 @@
 """What becomes of the runs of a command → their outcomes, the terminal, the way to the store."""
 
 import logging
+import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from lockstep.interrupts import deferred
 from lockstep.journal import Ended, Event
 from lockstep.plan import Job
 from lockstep.report import Outcome
+from lockstep.task import Task
 from lockstep.terminal import Progress
 from lockstep.tracking import REASON, Recorded, Store
 from lockstep.train import History, Status, TrainedRun, generator
@@ -27,84 +29,112 @@ WAIT_SECONDS = 0.5
 """How often runs that another process trains are looked at."""
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """What the parent of a command's runs is about.
+
+    Attributes:
+        key: the same for the same sweep: its parent goes on.
+        run_id: the MLflow run that it goes on with though all that it had to do was done, or None.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    experiment: str
+    key: Sequence[str]
+    run_id: str | None = None
+
+
 class Recorder:
     """Knows of each run of a command how far it is, and what is left to do.
 
     Args:
-        jobs, names: the runs; those that are equal but for their names count as one.
-        sweep: the sweep's overrides, or None for a run without one, which always trains from its start.
+        sweep: None for a run without one, which always trains from its start.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        jobs: Sequence[Job],
-        names: Sequence[str],
-        sweep: Sequence[str] | None,
-        delivery: Delivery,
-        progress: Progress,
-    ) -> None:
-        self._store, self._jobs, self._names, self._sweep = store, jobs, names, sweep
+    def __init__(self, store: Store, sweep: Sweep | None, delivery: Delivery, progress: Progress) -> None:
+        self._store, self._sweep = store, sweep
         self._delivery, self._progress = delivery, progress
-        self._experiments = [job.config.tracking.experiment for job in jobs]
-        self._keys = [job.config.run_key(data.load(job.config.data).digest) for job in jobs]
-        if sweep is None:
-            self._folders = [Folder(unfinished() / f"single-{uuid.uuid4().hex}")]
-        else:
-            self._folders = [
-                Folder(unfinished() / folder_name("run", store.address, experiment, [key]))
-                for experiment, key in zip(self._experiments, self._keys, strict=True)
-            ]
-        names_of_folders = [folder.path.name for folder in self._folders]
-        self._same_as = [names_of_folders.index(name) for name in names_of_folders]
-        self._histories = [History() for _ in jobs]
+        self._jobs: list[Job] = []
+        self._names: list[str] = []
+        self._keys: list[str] = []
+        self._folders: list[Folder] = []
+        self._same_as: list[int] = []
+        self._of_folder: dict[Path, int] = {}
+        self._histories: list[History] = []
         self._outcomes: dict[int, Outcome] = {}
         self._parent: Folder | None = None
         self._taken: set[int] = set()
         self._has_waited = False
-        self._adopt()
 
-    def _adopt(self) -> None:
+    def add(self, job: Job, name: str, of_search: Sequence[str] = ()) -> int:
+        """One more run; equal ones count as one.
+
+        Args:
+            of_search: what tells a run that may be given up on the way from all others, none for one that
+                is trained to its end.
+
+        Returns:
+            What the run is called from now on: its number.
+        """
+        k, config = len(self._jobs), job.config
+        key = config.run_key(data.load(config.data).digest)
+        if self._sweep is None:
+            name_of_folder = f"single-{uuid.uuid4().hex}"
+        else:
+            name_of_folder = folder_name(
+                "run", self._store.address, config.tracking.experiment, [key, *of_search]
+            )
+        path = unfinished() / name_of_folder
+        self._jobs.append(job)
+        self._names.append(name)
+        self._keys.append(key)
+        self._folders.append(Folder(path))
+        self._histories.append(History())
+        self._same_as.append(self._of_folder.setdefault(path, k))
+        return k
+
+    def adopt(self) -> None:
         """What processes that are gone have left: this command's own parent, and runs nobody goes on with."""
         if self._sweep is not None:
-            parent = self._parent_folder()
+            parent = self._parent_folder(self._sweep)
             if parent.exists() and parent.claim():
                 self._set_parent(parent)
-        mine = {folder.path.name for folder in self._folders} if self._sweep is not None else set()
+        mine = {*self._of_folder, self._parent and self._parent.path}
         for folder in folders(unfinished()) if unfinished().exists() else ():
-            if folder.path.name not in mine | {self._parent and self._parent.path.name} and folder.claim():
+            if folder.path not in mine and folder.claim():
                 self._delivery.take_over(folder)
 
     def waiting(self) -> list[int]:
-        """Jobs that have not ended, of equal ones the first."""
+        """Runs that have not ended, of equal ones the first."""
         return [k for k in range(len(self._jobs)) if self._same_as[k] == k and k not in self._outcomes]
 
-    def take_up(self) -> list[int]:
-        """Jobs that are left for this process to train: no other one has them, nor has the store."""
-        claimed = [k for k in self.waiting() if self._folders[k].claim()]
+    def take_up(self, which: Iterable[int]) -> list[int]:
+        """Those of some runs that this process is to train: no other one has them, nor has the store."""
+        claimed = [k for k in which if self._folders[k].claim()]
         # Asked when the runs are claimed: until then another process might still bring a result.
-        asked = {self._experiments[k] for k in claimed} if self._sweep is not None else set()
+        asked = {self._jobs[k].config.tracking.experiment for k in claimed} if self._sweep else set()
         filled = {experiment for experiment in asked if not self._store.is_empty(experiment)}
         taken = []
         for k in claimed:
-            may_be_stored = not self._folders[k].exists() and self._experiments[k] in filled
-            if may_be_stored and self._reuse(k):
+            is_new = not self._folders[k].exists()
+            if is_new and self._jobs[k].config.tracking.experiment in filled and self._reuse(k):
                 self._folders[k].release()
             elif not self._go_on(k):
                 taken.append(k)
         return taken
 
-    def wait_for_others(self, n_runs: int) -> None:
+    def wait_for_others(self) -> None:
         """Another process trains what is left: give it a moment."""
         if not self._has_waited:
-            log.info("%d runs are being trained by another command; waiting for it", n_runs)
+            log.info("%d runs are being trained by another command; waiting for it", len(self.waiting()))
         self._has_waited = True
         time.sleep(WAIT_SECONDS)
 
     def _reuse(self, k: int) -> bool:
         """Whether the store has the run's result already."""
         config = self._jobs[k].config
-        run = None if config.rerun else self._store.result(self._experiments[k], self._keys[k])
+        run = None if config.rerun else self._store.result(config.tracking.experiment, self._keys[k])
         if run is None:
             return False
         reason = run.data.tags.get(REASON, "")
@@ -119,7 +149,7 @@ class Recorder:
         folder, config, job = self._folders[k], self._jobs[k].config, self._jobs[k]
         is_new = not folder.exists()
         if self._sweep is not None and self._parent is None:
-            parent = self._parent_folder()
+            parent = self._parent_folder(self._sweep)
             if not parent.claim():  # another process's, which trains the same just now
                 parent = Folder(parent.path.with_name(f"{parent.path.name}-{uuid.uuid4().hex[:8]}"))
                 parent.claim()
@@ -147,21 +177,21 @@ class Recorder:
             self._end(k, ended)
         return ended is not None
 
-    def _parent_folder(self) -> Folder:
+    def _parent_folder(self, sweep: Sweep) -> Folder:
         """The same for the same sweep."""
-        return Folder(
-            unfinished() / folder_name("sweep", self._store.address, self._experiments[0], self._keys)
-        )
+        return Folder(unfinished() / folder_name("sweep", self._store.address, sweep.experiment, sweep.key))
 
     def _set_parent(self, folder: Folder) -> None:
         is_new = not folder.exists()
         if is_new:
+            assert self._sweep is not None
             description = Description(
                 kind="sweep",
-                name=f"sweep of {len(self._jobs)} run{'s' * (len(self._jobs) != 1)}",
-                overrides=list(self._sweep or ()),
+                name=self._sweep.name,
+                overrides=list(self._sweep.overrides),
                 uri=self._store.address,
-                experiment=self._experiments[0],
+                experiment=self._sweep.experiment,
+                run_id=self._sweep.run_id,
             )
             folder.create(description)
         self._parent = folder
@@ -176,9 +206,28 @@ class Recorder:
         path.mkdir(exist_ok=True)
         return path
 
-    def folder(self, job: int) -> Path:
-        """A run's folder."""
-        return self._folders[job].path
+    def task(self, jobs: Sequence[int], threads: int, exact: bool, pause_at: int | None = None) -> Task:
+        """Runs that were taken up, as one array."""
+        configs = tuple(self._jobs[k].config for k in jobs)
+        return Task(
+            tuple(jobs),
+            configs,
+            tuple(self._names[k] for k in jobs),
+            tuple(self._folders[k].path for k in jobs),
+            data.load(configs[0].data).digest,
+            self.shared,
+            threads,
+            exact,
+            pause_at,
+        )
+
+    def history(self, job: int) -> History:
+        """A run's, as far as it goes."""
+        return self._histories[job]
+
+    def outcome(self, job: int) -> Outcome | None:
+        """What became of a run, once it has ended."""
+        return self._outcomes.get(self._same_as[job])
 
     @deferred()
     def hear(self, job: int, event: Event) -> None:
@@ -192,18 +241,39 @@ class Recorder:
             self._delivery.news(self._folders[job].path.name, self._histories[job])
         self._progress.epoch(self._names[job], self._jobs[job].config, self._histories[job])
 
+    @deferred()
+    def prune(self, job: int) -> None:
+        """Give up a run that has paused: what there is of it goes to the store, and it is FINISHED."""
+        from lockstep import artifacts  # see lockstep.task
+
+        folder, config, history = self._folders[job], self._jobs[job].config, self._histories[job]
+        shutil.rmtree(folder.artifacts, ignore_errors=True)
+        folder.artifacts.mkdir()
+        artifacts.write_history(config, history, folder.artifacts)
+        ended = Ended(pruned_at=history.epochs)
+        folder.journal.append(ended)
+        self._end(job, ended)
+        self._progress.skip(config.trainer.epochs - history.epochs)
+
     def _end(self, job: int, ended: Ended) -> None:
         history, name = self._histories[job], self._names[job]
-        status, reason = conclusion(history, ended)
+        status, tags = conclusion(history, ended)
         if ended.reason:
             log.error("%s failed\n%s", name, ended.trace or ended.reason)
-        self._outcomes[job] = Outcome(self._jobs[job].config, name, status, history.summary(), reason)
-        self._delivery.news(self._folders[job].path.name, history, status, reason)
+        self._outcomes[job] = Outcome(
+            self._jobs[job].config,
+            name,
+            status,
+            history.summary(),
+            tags.get(REASON, ""),
+            pruned_at=ended.pruned_at,
+        )
+        self._delivery.news(self._folders[job].path.name, history, status, tags)
 
     @property
     def outcomes(self) -> list[Outcome]:
         """What became of the runs, in the order of the jobs."""
-        of_all = [(name, self._outcomes.get(k)) for name, k in zip(self._names, self._same_as, strict=True)]
+        of_all = [(name, self.outcome(k)) for k, name in enumerate(self._names)]
         return [replace(outcome, name=name) for name, outcome in of_all if outcome is not None]
 
     @deferred()
@@ -226,7 +296,7 @@ class Recorder:
         if not ranked:
             return
         k = -max(ranked)[1]
-        run = self._store.result(self._experiments[k], self._keys[k])
+        run = self._store.result(self._jobs[k].config.tracking.experiment, self._keys[k])
         if run is None:  # not delivered
             return
         recorded = Recorded(self._store.client, run.info.run_id)
@@ -237,7 +307,7 @@ class Recorder:
             log.exception("%s failed", self._names[k])
             reason = f"{type(error).__name__}: {error}"
             self._outcomes[k] = replace(self._outcomes[k], status="FAILED", reason=reason)
-            recorded.end("FAILED", reason)
+            recorded.end("FAILED", {REASON: reason})
 
     def _draw(self, k: int, recorded: Recorded, folder: Path) -> None:
         from lockstep import artifacts  # see lockstep.task

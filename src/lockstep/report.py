@@ -23,6 +23,7 @@ class Outcome:
         metrics: its last and best figures, by name, as the store has them.
         reason: why it did not finish.
         stored: whether an earlier command trained it.
+        pruned_at: the epochs after which a search gave it up, or None.
     """
 
     config: RunConfig
@@ -31,12 +32,14 @@ class Outcome:
     metrics: Mapping[str, float]
     reason: str = ""
     stored: bool = False
+    pruned_at: int | None = None
 
     @property
     def objective(self) -> float | None:
-        """The last accuracy on the validation set, or on the test set where there is none."""
+        """The last accuracy on the validation set, or on the test set where there is none; None of a run that
+        did not come to its end."""
         accuracy = self.metrics.get("val/accuracy", self.metrics.get("test/accuracy"))
-        return accuracy if self.status == "FINISHED" else None
+        return accuracy if self.status == "FINISHED" and self.pruned_at is None else None
 
     def result(self) -> float | None:
         """The objective, as a Hydra job returns it.

@@ -1,7 +1,7 @@
 """The runs of one command, from checked configs to recorded outcomes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,9 +13,8 @@ from lockstep.config import Refused, RunConfig
 from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
 from lockstep.plan import DataShape, Job, Plan, plan
-from lockstep.recorder import Recorder
+from lockstep.recorder import Recorder, Sweep
 from lockstep.report import Outcome
-from lockstep.task import Task
 from lockstep.terminal import Progress, console
 from lockstep.tracking import Store
 from lockstep.train import device_of, gemm_flops
@@ -75,19 +74,50 @@ def carry_out(
     Raises:
         Undelivered: if the store did not take all that there is; the next command, or `deliver`, brings it.
     """
-    names = run_names(jobs)
+    names, experiment = run_names(jobs), jobs[0].config.tracking.experiment
+
+    def work(recorder: Recorder) -> None:
+        for job, name in zip(jobs, names, strict=True):
+            recorder.add(job, name)
+        recorder.adopt()
+        while waiting := recorder.waiting():
+            if taken := recorder.take_up(waiting):
+                _train(jobs, taken, recorder, n_jobs, exact)
+            elif recorder.waiting():
+                recorder.wait_for_others()
+
+    parent = None
+    if sweep is not None:
+        name = f"sweep of {len(jobs)} run{'s' * (len(jobs) != 1)}"
+        keys = [job.config.run_key(data.load(job.config.data).digest) for job in jobs]
+        parent = Sweep(name, sweep, experiment, keys)
     store = store_at(jobs[0].config.tracking.uri)
-    with (
-        Progress(sum(job.config.trainer.epochs for job in jobs)) as progress,
-        Delivery(store) as delivery,
-    ):
-        recorder = Recorder(store, jobs, names, sweep, delivery, progress)
+    outcomes, trouble = record(store, parent, sum(job.config.trainer.epochs for job in jobs), work)
+    console.print()
+    console.print(report.leaderboard(outcomes))
+    console.print()
+    if len(outcomes) > 1 and not any("val/accuracy" in outcome.metrics for outcome in outcomes):
+        console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
+    conclude(store, experiment, trouble)
+    return outcomes
+
+
+def record(
+    store: Store, sweep: Sweep | None, epochs: int, work: Callable[[Recorder], object]
+) -> tuple[list[Outcome], str]:
+    """Have runs trained and recorded, and end them truthfully, however that ends.
+
+    Args:
+        epochs: of all runs, as far as that is known.
+        work: adds runs to the recorder, and trains them.
+
+    Returns:
+        What became of the runs, and the store's answer where it did not take all of it, else an empty text.
+    """
+    with Progress(epochs) as progress, Delivery(store) as delivery:
+        recorder = Recorder(store, sweep, delivery, progress)
         try:
-            while recorder.waiting():
-                if taken := recorder.take_up():
-                    _train(jobs, names, taken, recorder, n_jobs, exact)
-                elif waiting := recorder.waiting():
-                    recorder.wait_for_others(len(waiting))
+            work(recorder)
             left = delivery.wait()
             if not left:  # it draws from what the store has
                 recorder.draw_best()
@@ -99,46 +129,42 @@ def carry_out(
         outcomes = recorder.outcomes
         recorder.close("FINISHED" if all(o.status == "FINISHED" for o in outcomes) else "FAILED")
         left = delivery.wait(PATIENCE_SECONDS if not left else CLOSING_SECONDS)
-    _show(outcomes, store, store.experiment_id(jobs[0].config.tracking.experiment) if not left else None)
-    if left:
+    return outcomes, delivery.trouble if left else ""
+
+
+def conclude(store: Store, experiment: str, trouble: str) -> None:
+    """Say how to compare the runs in MLflow's UI.
+
+    Raises:
+        Undelivered: if they aren't all there, as `trouble` says.
+    """
+    if trouble:
         raise Undelivered(
-            f"The store has not taken all yet; it says: {delivery.trouble}\n"
+            f"The store has not taken all yet; it says: {trouble}\n"
             f"What it lacks is kept in {unfinished()}; once it is back, bring it there with\n"
             f"  {sys.executable} -m lockstep deliver {unfinished()}"
         )
-    return outcomes
+    console.print(f"Compare the runs in MLflow: {store.ui(store.experiment_id(experiment))}", soft_wrap=True)
 
 
 class Undelivered(Exception):
     """The store did not take all that was trained; the message says how to bring it there later."""
 
 
-def _train(
-    jobs: Sequence[Job],
-    names: Sequence[str],
-    taken: Sequence[int],
-    recorder: Recorder,
-    n_jobs: int,
-    exact: bool,
-) -> None:
+def _train(jobs: Sequence[Job], taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -> None:
     planned = plan_of([jobs[k].config for k in taken], n_jobs)
-    tasks = []
-    for index, array in enumerate(planned.arrays):
-        of_array = [taken[position] for position in array.jobs]
-        tasks.append(
-            Task(
-                tuple(of_array),
-                tuple(jobs[k].config for k in of_array),
-                tuple(names[k] for k in of_array),
-                tuple(recorder.folder(k) for k in of_array),
-                recorder.shared,
-                recorder.shared / f"array-{index}",
-                planned.threads,
-                exact,
-            )
-        )
-    datasets = [data.load(task.configs[0].data) for task in tasks]
-    workers.carry_out(tasks, datasets, planned.n_workers, recorder.hear)
+    datasets = {dataset.digest: dataset for dataset in (data.load(jobs[k].config.data) for k in taken)}
+    tasks = (
+        recorder.task([taken[position] for position in array.jobs], planned.threads, exact)
+        for array in planned.arrays
+    )
+    workers.carry_out(
+        lambda: next(tasks, None),
+        list(datasets.values()),
+        planned.n_workers,
+        recorder.hear,
+        threads=planned.threads,
+    )
 
 
 def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
@@ -186,14 +212,3 @@ def _short(override: str) -> str:
     """`optim.lr=0.1` → `lr=0.1`."""
     key, _, value = override.partition("=")
     return f"{key.rpartition('.')[2]}={value}"
-
-
-def _show(outcomes: Sequence[Outcome], store: Store, experiment_id: str | None) -> None:
-    """The table of the runs, and how to compare them in MLflow's UI, if they are there."""
-    console.print()
-    console.print(report.leaderboard(outcomes))
-    console.print()
-    if len(outcomes) > 1 and not any("val/accuracy" in outcome.metrics for outcome in outcomes):
-        console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    if experiment_id is not None:
-        console.print(f"Compare the runs in MLflow: {store.ui(experiment_id)}", soft_wrap=True)

@@ -32,18 +32,20 @@ class Task:
         jobs: what the runs are called in events.
         configs, names: theirs.
         folders: each run's, see Folder.
+        digest: of the data set that they share.
         shared: where what is the same for all runs on a data set is drawn.
-        marker: a file that is there, with its process id, while a worker is at it.
+        pause_at: epochs after which they stop with a checkpoint; None trains them to their end.
     """
 
     jobs: tuple[int, ...]
     configs: tuple[RunConfig, ...]
     names: tuple[str, ...]
     folders: tuple[Path, ...]
+    digest: str
     shared: Path
-    marker: Path
     threads: int
     exact: bool
+    pause_at: int | None = None
 
     def of(self, which: Sequence[int]) -> "Task":
         """Some of the runs, by position."""
@@ -57,7 +59,7 @@ class Task:
 
 
 def train_task(task: Task, dataset: Dataset, tell: Tell) -> None:
-    """Train runs, and write each one's artifacts as soon as it leaves its array.
+    """Train runs until they pause or end, and write each one's artifacts as soon as it ends.
 
     Those that go on after the same number of epochs train together.
 
@@ -89,7 +91,8 @@ def _train_together(
     task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, tell: Tell
 ) -> None:
     runs = [
-        _Written(folder, job, tell) for folder, job in zip(map(Folder, task.folders), task.jobs, strict=True)
+        _Written(folder, job, tell, task.pause_at)
+        for folder, job in zip(map(Folder, task.folders), task.jobs, strict=True)
     ]
 
     def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
@@ -98,11 +101,11 @@ def _train_together(
             runs[k].end(run, dataset, task.names[k], task.shared)
 
     try:
-        train(task.configs, dataset, after_epoch, task.threads, task.exact, checkpoints)
+        train(task.configs, dataset, after_epoch, task.threads, task.exact, checkpoints, task.pause_at)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
-        left = [k for k, run in enumerate(runs) if not run.ended]
+        left = [k for k, run in enumerate(runs) if not run.is_over]
         if _is_out_of_memory(error) and len(left) > 1:
             half = len(left) // 2
             for part in (left[:half], left[half:]):
@@ -115,23 +118,27 @@ def _train_together(
 class _Written:
     """A run on its way into its folder."""
 
-    def __init__(self, folder: Folder, job: int, tell: Tell) -> None:
-        self._folder, self._job, self._tell = folder, job, tell
+    def __init__(self, folder: Folder, job: int, tell: Tell, pause_at: int | None) -> None:
+        self._folder, self._job, self._tell, self._pause_at = folder, job, tell, pause_at
         self._journaled = len(folder.history()[0].marks)
         self._saved_at = time.monotonic()
-        self.ended = False
+        self.is_over = False  # ended, or paused
 
     def tell(self, event: Event) -> None:
         """Into the journal first, then to whom it concerns."""
         self._folder.journal.append(event)
-        self.ended = isinstance(event, Ended)
+        self.is_over = isinstance(event, Ended)
         self._tell(self._job, event)
 
     def add(self, run: TrainedRun, epoch: Epoch) -> None:
         """An epoch, if it isn't one that was trained again to get back to where the journal ends."""
         if len(run.history.marks) > self._journaled:
             self.tell(epoch)
-        if not run.ended and time.monotonic() - self._saved_at >= run.config.trainer.checkpoint_seconds:
+        if run.ended:
+            return
+        self.is_over = run.history.epochs == self._pause_at
+        waited = time.monotonic() - self._saved_at
+        if self.is_over or waited >= run.config.trainer.checkpoint_seconds:
             self._folder.save(run.history.epochs, run.state())
             self._saved_at = time.monotonic()
 

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,7 +36,10 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 120
 """How long another process may hold a store's lock; it does so while it makes the schema, for seconds."""
 
-TOKEN, REASON, DIVERGED = "lockstep.token", "lockstep.reason", "diverged: "
+TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
+
+DIVERGED = "diverged: "
+"""How the reason of a run begins whose loss stopped being finite."""
 
 
 class Store:
@@ -162,7 +166,8 @@ class Store:
             raise
 
     def result(self, experiment: str, run_key: str) -> Run | None:
-        """The latest run with this key that need not be trained again: FINISHED, or diverged as it would."""
+        """The latest run with this key that need not be trained again: FINISHED, unless a search gave it up
+        on the way, or diverged as it would."""
         found = self.client.search_runs(
             [self.experiment_id(experiment)],
             f"tags.`lockstep.run_key` = '{run_key}'",
@@ -170,7 +175,8 @@ class Store:
         )
         for run in found:
             diverged = run.data.tags.get(REASON, "").startswith(DIVERGED)
-            if run.info.status == "FINISHED" or (run.info.status == "FAILED" and diverged):
+            finished = run.info.status == "FINISHED" and PRUNED_AT not in run.data.tags
+            if finished or (run.info.status == "FAILED" and diverged):
                 return run
         return None
 
@@ -211,10 +217,10 @@ class Recorded:
         """A copy of all the run's artifacts below `folder`."""
         return Path(self.client.download_artifacts(self.run_id, "", str(folder)))
 
-    def end(self, status: Status, reason: str = "") -> None:
-        """Set the run's last status; a reason is kept as tag `lockstep.reason`."""
-        if reason:
-            self.client.set_tag(self.run_id, REASON, reason)
+    def end(self, status: Status, tags: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Set the run's last status, and tags that say more of it."""
+        for key, value in tags.items():
+            self.client.set_tag(self.run_id, key, value)
         self.client.set_terminated(self.run_id, status)
 
 

@@ -135,6 +135,7 @@ def train(
     threads: int = 1,
     exact: bool = False,
     checkpoints: Sequence[Checkpoint | None] | None = None,
+    pause_at: int | None = None,
 ) -> list[TrainedRun]:
     """Train runs that share a stream, device and precision as one array.
 
@@ -144,10 +145,11 @@ def train(
         after_epoch: told k, run k and what was added, after each of its epochs; it changes nothing.
         threads, exact: see TrainingArray.
         checkpoints: what runs go on from, all after the same number of epochs; None for runs that start.
+        pause_at: stop after so many epochs, those of the checkpoints counted; None trains all to their end.
 
     Returns:
-        K trained runs, in order. One whose loss stopped being finite left the array after that epoch; its
-        history ends with that iteration.
+        K runs, in order, trained as far as was asked. One whose loss stopped being finite left the array
+        after that epoch; its history ends with that iteration.
 
     Raises:
         Refused: if the device or precision can't be had here.
@@ -195,7 +197,7 @@ def train(
     x_matmul_NxF = x_NxF.to(matmul_dtype)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
     with cpu_settings(device):
-        while training:
+        while training and done != pause_at:
             started = time.perf_counter()
             trained = array.train(
                 x_matmul_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()]
@@ -204,12 +206,13 @@ def train(
             seconds = (time.perf_counter() - started) / len(training)
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in held_out.items()}
             for j, k in enumerate(training):
-                done = len(runs[k].history.loss_T)
+                iterations = len(runs[k].history.loss_T)
                 of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
-                epoch = _epoch(done, loss_KxT[j], accuracy_KxT[j], of_run, seconds)
+                epoch = _epoch(iterations, loss_KxT[j], accuracy_KxT[j], of_run, seconds)
                 runs[k].history.add(epoch)
                 runs[k].state = partial(array.state, j)
                 after_epoch(k, runs[k], epoch)
+            done += 1
             for j in reversed(range(len(training))):
                 if runs[training[j]].ended:
                     array.remove(j)
