@@ -1,5 +1,4 @@
 import json
-import threading
 
 import numpy as np
 import pandas as pd
@@ -7,10 +6,10 @@ import pytest
 import torch
 from test_train import LOGREG, MLP, run_config
 
-from lockstep import artifacts
-from lockstep.artifacts import draw_run, history_table, read_history, write_run
+from lockstep.artifacts import history_table, read_history, write_run
 from lockstep.data import load
 from lockstep.models import build
+from lockstep.pictures import draw_run
 from lockstep.train import Evaluation, History, train
 
 
@@ -30,7 +29,7 @@ def test_history_table_has_every_iteration_and_every_evaluation():
             "accuracy": [0.25, 0.5, 0.75, 0.5],
         }
     )
-    pd.testing.assert_frame_equal(table, expected)
+    pd.testing.assert_frame_equal(table.to_pandas(), expected)
     assert len(history_table(history())) == 2
 
 
@@ -62,40 +61,3 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     module.load_state_dict(weights)
     for kept, trained in zip(module.parameters(), run.network.parameters(), strict=True):
         assert torch.equal(kept, trained)
-
-
-def test_what_runs_have_in_common_is_drawn_once_however_many_draw_at_once(tmp_path, monkeypatch):
-    config = run_config(LOGREG, epochs=1)
-    dataset = load(config.data)
-    [run] = train([config], dataset)
-    drawn, samples = [], artifacts.plots.samples
-    monkeypatch.setattr(artifacts.plots, "samples", lambda *of: drawn.append(1) or samples(*of))
-    folders = [tmp_path / str(k) for k in range(3)]
-    for folder in folders:
-        folder.mkdir()
-    threads = [
-        threading.Thread(target=draw_run, args=(run, dataset, "a name", folder, tmp_path))
-        for folder in folders
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert drawn == [1]
-    first, *others = [(folder / "samples.png").read_bytes() for folder in folders]
-    assert others == [first, first]
-    assert all((folder / "pca" / "input.png").is_file() for folder in folders)
-
-
-def test_a_picture_that_broke_half_way_is_drawn_again_by_the_next(tmp_path, monkeypatch):
-    config = run_config(LOGREG, epochs=1)
-    dataset = load(config.data)
-    [run] = train([config], dataset)
-    (tmp_path / "0").mkdir()
-    (tmp_path / "1").mkdir()
-    with monkeypatch.context() as broken:
-        broken.setattr(artifacts, "input_plane", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            draw_run(run, dataset, "a name", tmp_path / "0", tmp_path)
-    draw_run(run, dataset, "a name", tmp_path / "1", tmp_path)
-    assert (tmp_path / "1" / "pca" / "input.png").is_file()

@@ -51,7 +51,7 @@ def test_tunables_of_the_users_own_are_kept(monkeypatch):
 
 
 def test_workers_started_ahead_are_those_that_work_and_kill_ends_them():
-    pool.start(2)
+    pool.start(2, draw=True)
     pool.wait()
     started = set(pool.get_reusable_executor(reuse=True)._processes)
     assert len(started) == 2

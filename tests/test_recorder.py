@@ -5,8 +5,8 @@ import pytest
 from test_sweep import job, recorded, with_pictures
 from test_train import LOGREG
 
-from lockstep import artifacts
 from lockstep import delivery as delivery_module
+from lockstep import pictures
 from lockstep.delivery import Delivery
 from lockstep.journal import Ended
 from lockstep.recorder import Recorder, Sweep
@@ -96,7 +96,7 @@ def test_a_best_picture_that_cannot_be_drawn_fails_its_run_and_no_other(uri, mon
     def broken(*_):
         raise OSError("no font")
 
-    monkeypatch.setattr(artifacts, "draw_run", broken)
+    monkeypatch.setattr(pictures, "draw_run", broken)
     jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s), "best") for s in range(2)]
     outcomes = carry_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert sorted(outcome.status for outcome in outcomes) == ["FAILED", "FINISHED"]

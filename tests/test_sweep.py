@@ -8,7 +8,7 @@ import pytest
 from faults import contents
 from test_train import LOGREG, MLP, run_config, sgd
 
-from lockstep import artifacts, sweep
+from lockstep import artifacts, pictures, sweep
 from lockstep.config import Refused
 from lockstep.plan import Job
 from lockstep.recorder import Recorder
@@ -59,14 +59,14 @@ def test_check_lists_every_problem_and_leaves_the_store_alone(uri, tmp_path):
 
 
 def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
-    draw = artifacts.draw_run
+    draw = pictures.draw_run
 
     def breaks_once(run, dataset, name, folder, shared):
         if name == "seed=0":
             raise OSError("no room left")
         draw(run, dataset, name, folder, shared)
 
-    monkeypatch.setattr(artifacts, "draw_run", breaks_once)
+    monkeypatch.setattr(pictures, "draw_run", breaks_once)
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
     outcomes = carry_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
@@ -83,7 +83,7 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
         if name == "seed=1":
             raise interruption
 
-    monkeypatch.setattr(artifacts, "draw_run", interrupted)
+    monkeypatch.setattr(pictures, "draw_run", interrupted)
     with pytest.raises(type(interruption)):
         carry_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
     assert recorded(uri) == {

@@ -73,9 +73,10 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
         )
         from lockstep import pool
 
-        n_workers = min(len(asked.jobs), effective_n_jobs(asked.n_jobs))
+        n_runs = len(asked.jobs) if asked.search is None else asked.search.n_trials
+        n_workers = min(n_runs, effective_n_jobs(asked.n_jobs))
         if n_workers > 1 and not any(job.config.dry_run for job in asked.jobs):
-            pool.start(n_workers)
+            pool.start(n_workers, any(job.config.tracking.pictures == "all" for job in asked.jobs))
         with uncollected():
             from lockstep import sweep, task
             from lockstep.report import RunFailed

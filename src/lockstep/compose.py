@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lockstep.config import MLPConfig, Refused, RunConfig, nearest, without_password
+from lockstep.config import MLPConfig, Refused, RunConfig, SearchConfig, nearest, without_password
 from lockstep.plan import Job
 
 
@@ -33,12 +33,16 @@ class Command:
     """What a command line asks for.
 
     Attributes:
-        jobs: one, or a sweep's.
+        jobs: one, or a sweep's; of a search, some between which all its trials lie.
         n_jobs: workers, as joblib counts them; 1 where the launcher isn't Lockstep's.
+        search: its settings, or None for what isn't one.
+        space: what it searches, in words.
     """
 
     jobs: list[Job]
     n_jobs: int
+    search: SearchConfig | None = None
+    space: str = ""
 
 
 def compose_jobs(
@@ -121,14 +125,19 @@ def _compose_all(
     loader: ConfigLoader, overrides: list[Override], multirun: bool, config_name: str
 ) -> Command:
     for_hydra = [_typed(override) for override in overrides if override.is_hydra_override()]
-    settings = compose(config_name, for_hydra, return_hydra_config=True).hydra
+    groups = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
+    chosen = [  # a preset may choose for Hydra, too
+        _typed(override)
+        for override in overrides
+        if not override.is_sweep_override() and override.value() in groups.get(override.key_or_group, ())
+    ]
+    settings = compose(config_name, [*for_hydra, *chosen], return_hydra_config=True).hydra
     multirun = multirun or settings.mode == RunMode.MULTIRUN
     problems = _unusable_folder(settings, "sweep" if multirun else "run")
     if multirun:  # as BasicSweeper does: a config's own sweep comes before what is typed
         params = [f"{key}={value}" for key, value in (settings.sweeper.get("params") or {}).items()]
         overrides = [*OverridesParser.create(loader).parse_overrides(params), *overrides]
 
-    groups = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
     known: list[Override] = []
     for override in overrides:
         if override.is_hydra_override():
@@ -148,16 +157,48 @@ def _compose_all(
     n_jobs = settings.launcher.n_jobs if own else 1
     if n_jobs == 0:
         problems.append("hydra.launcher.n_jobs=0: needs a worker or more; -1 for one a core")
+    search, space, all_typed = None, "", [[_typed(override) for override in known]]
+    if multirun and str(settings.sweeper._target_).startswith("hydra_plugins.lockstep_search."):
+        if not own:
+            problems.append("hydra/sweeper=search: needs hydra/launcher=lockstep")
+        try:
+            search = SearchConfig.of(settings.sweeper)
+        except Refused as refused:
+            problems += refused.problems
+        if problems:  # of groups' options, which there may be none of
+            raise Refused(problems)
+        space, all_typed = _corners(known, base, groups)
+    elif multirun:
+        all_typed = _jobs(known)
     jobs = []
-    for typed in _jobs(known) if multirun else [[_typed(override) for override in known]]:
+    for typed in all_typed:
         try:
             config = _compose_job(base, OverridesParser.create().parse_overrides(typed), set(groups))
             jobs.append(Job(config, tuple(typed)))
+            if search is not None and config.data.val_size == 0:
+                problems.append(
+                    "data.val_size=0: a search decides by a validation split, never by the test set; set some"
+                    " training instances aside, such as data.val_size=10000 of MNIST's 60,000"
+                )
         except Refused as refused:
             problems += refused.problems
     if problems:
         raise Refused(problems)
-    return Command(jobs, n_jobs)
+    return Command(jobs, n_jobs, search, space)
+
+
+def _corners(
+    overrides: list[Override], base: Callable[[tuple[str, ...]], DictConfig], groups: Mapping[str, list[str]]
+) -> tuple[str, list[list[str]]]:
+    """What is searched, in words, and the overrides of trials between which all lie."""
+    from lockstep.space import Space  # here, as only a search needs Optuna
+
+    space = Space(overrides, groups, base)
+    if unknown := space.unknown():
+        composed = base(next(space.options()))
+        typed = OverridesParser.create().parse_overrides(unknown)
+        raise Refused([_unknown_key(override, composed) for override in typed])
+    return str(space), [list(corner) for corner in space.corners()]
 
 
 def _unusable_folder(settings: DictConfig, mode: str) -> list[str]:
@@ -187,7 +228,7 @@ def _jobs(overrides: list[Override]) -> list[list[str]]:
 def _unknown_options(override: Override, groups: Mapping[str, list[str]]) -> list[str]:
     """A message for each option that a group override names and its group doesn't have."""
     group = override.key_or_group
-    if group not in groups:
+    if group not in groups or override.is_interval_sweep():
         return []
     options = groups[group]
     given = override.sweep_iterator() if override.is_sweep_override() else [override.value()]

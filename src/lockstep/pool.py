@@ -37,13 +37,17 @@ _starting: threading.Thread | None = None
 _used = False
 
 
-def start(n: int) -> None:
-    """Start n workers while this process goes on: each takes seconds to load what it needs."""
+def start(n: int, draw: bool) -> None:
+    """Start n workers while this process goes on: each takes seconds to load what it needs.
+
+    Args:
+        draw: whether they are to draw pictures.
+    """
     global _starting
 
     def load() -> None:
         with workers(n, threads=1) as call:
-            call(delayed(_load)() for _ in range(n))
+            call(delayed(_load)(draw) for _ in range(n))
 
     _starting = threading.Thread(target=load, daemon=True)
     _starting.start()
@@ -75,10 +79,12 @@ def _serve(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _load() -> None:
+def _load(draw: bool) -> None:
     with uncollected():
-        import lockstep.artifacts
-        import lockstep.workers  # noqa: F401
+        import lockstep.workers
+
+        if draw:
+            import lockstep.pictures  # noqa: F401
 
 
 @contextmanager

@@ -5,18 +5,18 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from lockstep import data, models
+from lockstep import artifacts, data, models
 from lockstep.delivery import Delivery, Parcel, conclusion
 from lockstep.interrupts import deferred
 from lockstep.journal import Ended, Event
 from lockstep.plan import Job
-from lockstep.report import Outcome
+from lockstep.report import Outcome, Repeats
 from lockstep.task import Task
 from lockstep.terminal import Progress
 from lockstep.tracking import REASON, Recorded, Store
@@ -66,6 +66,7 @@ class Recorder:
         self._parent: Folder | None = None
         self._taken: set[int] = set()
         self._has_waited = False
+        self._drawn_ahead: Path | None = None
 
     def add(self, job: Job, name: str, of_search: Sequence[str] = ()) -> int:
         """One more run; equal ones count as one.
@@ -96,7 +97,7 @@ class Recorder:
 
     def adopt(self) -> None:
         """What processes that are gone have left: this command's own parent, and runs nobody goes on with."""
-        if self._sweep is not None:
+        if self._sweep is not None and self._parent is None:
             parent = self._parent_folder(self._sweep)
             if parent.exists() and parent.claim():
                 self._set_parent(parent)
@@ -139,7 +140,13 @@ class Recorder:
             return False
         reason = run.data.tags.get(REASON, "")
         self._outcomes[k] = Outcome(
-            config, self._names[k], run.info.status, run.data.metrics, reason, stored=True
+            config,
+            self._names[k],
+            self._jobs[k].overrides,
+            run.info.status,
+            run.data.metrics,
+            reason,
+            stored=True,
         )
         self._progress.skip(config.trainer.epochs)
         return True
@@ -206,6 +213,10 @@ class Recorder:
         path.mkdir(exist_ok=True)
         return path
 
+    def job(self, job: int) -> Job:
+        """What was added under that number."""
+        return self._jobs[job]
+
     def task(self, jobs: Sequence[int], threads: int, exact: bool, pause_at: int | None = None) -> Task:
         """Runs that were taken up, as one array."""
         configs = tuple(self._jobs[k].config for k in jobs)
@@ -220,6 +231,20 @@ class Recorder:
             exact,
             pause_at,
         )
+
+    def is_unfinished(self, job: int) -> bool:
+        """Whether there is something of a run that the store lacks."""
+        return self._folders[job].exists()
+
+    def know(self, job: int, outcome: Outcome) -> None:
+        """What became of a run in an earlier command."""
+        self._outcomes[job] = outcome
+        self._progress.skip(outcome.config.trainer.epochs)
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """The parent's MLflow run, once there is one."""
+        return self._parent.read().run_id if self._parent is not None else None
 
     def history(self, job: int) -> History:
         """A run's, as far as it goes."""
@@ -244,8 +269,6 @@ class Recorder:
     @deferred()
     def prune(self, job: int) -> None:
         """Give up a run that has paused: what there is of it goes to the store, and it is FINISHED."""
-        from lockstep import artifacts  # see lockstep.task
-
         folder, config, history = self._folders[job], self._jobs[job].config, self._histories[job]
         shutil.rmtree(folder.artifacts, ignore_errors=True)
         folder.artifacts.mkdir()
@@ -263,6 +286,7 @@ class Recorder:
         self._outcomes[job] = Outcome(
             self._jobs[job].config,
             name,
+            self._jobs[job].overrides,
             status,
             history.summary(),
             tags.get(REASON, ""),
@@ -285,17 +309,22 @@ class Recorder:
         if self._parent is not None:
             self._delivery.news(self._parent.path.name, status=status)
 
+    def draw_ahead(self) -> None:
+        """Draw what doesn't depend on which run is the best, where only that one's pictures are wanted."""
+        wanted = [job.config for job in self._jobs if job.config.tracking.pictures == "best"]
+        if wanted and self._parent is not None:
+            from lockstep import pictures  # see lockstep.task
+
+            self._drawn_ahead = self.shared
+            pictures.draw_data(data.load(wanted[0].data), self._drawn_ahead)
+
     @deferred()
-    def draw_best(self) -> None:
+    def draw_best(self, rank: Callable[[Sequence[Outcome]], list[Repeats]]) -> None:
         """Where only the best run's pictures are wanted, draw them now, from what the store has of it."""
-        ranked = [
-            (outcome.objective, -k)
-            for k, outcome in self._outcomes.items()
-            if outcome.objective is not None and outcome.config.tracking.pictures == "best"
-        ]
-        if not ranked:
+        wanted = [o for o in self._outcomes.values() if o.config.tracking.pictures == "best"]
+        if not (rows := rank(wanted)):
             return
-        k = -max(ranked)[1]
+        k = next(k for k, outcome in self._outcomes.items() if outcome is rows[0].outcomes[0])
         run = self._store.result(self._jobs[k].config.tracking.experiment, self._keys[k])
         if run is None:  # not delivered
             return
@@ -310,7 +339,7 @@ class Recorder:
             recorded.end("FAILED", {REASON: reason})
 
     def _draw(self, k: int, recorded: Recorded, folder: Path) -> None:
-        from lockstep import artifacts  # see lockstep.task
+        from lockstep import pictures  # see lockstep.task
 
         config, stored = self._jobs[k].config, recorded.download(folder)
         if (stored / "curves").exists():
@@ -323,5 +352,5 @@ class Recorder:
         network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         run = TrainedRun(config, network, artifacts.read_history(stored))
         with tempfile.TemporaryDirectory(prefix="lockstep-") as drawn:
-            artifacts.draw_run(run, dataset, self._names[k], Path(drawn), folder)
+            pictures.draw_run(run, dataset, self._names[k], Path(drawn), self._drawn_ahead or folder)
             recorded.artifacts(Path(drawn))

@@ -1,6 +1,9 @@
 """What is printed of runs: the table of those that have ended, best first, and the plan of a dry run."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -20,6 +23,7 @@ class Outcome:
 
     Attributes:
         name: as in MLflow.
+        overrides: that asked for it.
         metrics: its last and best figures, by name, as the store has them.
         reason: why it did not finish.
         stored: whether an earlier command trained it.
@@ -28,6 +32,7 @@ class Outcome:
 
     config: RunConfig
     name: str
+    overrides: tuple[str, ...]
     status: Status
     metrics: Mapping[str, float]
     reason: str = ""
@@ -52,33 +57,119 @@ class Outcome:
         return self.objective
 
 
-def leaderboard(outcomes: Sequence[Outcome]) -> Table:
-    """Failures first, then runs best first, by validation accuracy where there is a validation set."""
-    ranked = sorted(outcomes, key=lambda outcome: -(outcome.objective or 0))
-    ranked.sort(key=lambda outcome: outcome.status == "FINISHED")
+@dataclass(frozen=True)
+class Repeats:
+    """Runs that came to their end and differ in nothing but their seed; often one."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def name(self) -> str:
+        """What tells them from others, without the seed where there are several."""
+        first = self.outcomes[0]
+        if len(self.outcomes) == 1:
+            return first.name
+        return re.sub(r"(^| )seed=\d+", "", first.name).strip() or first.config.model.name
+
+    def mean(self, metric: str) -> float | None:
+        """The mean of their last values, of those that have one."""
+        values = self._values(metric)
+        return statistics.fmean(values) if values else None
+
+    def std(self, metric: str) -> float | None:
+        """The sample standard deviation, where there are two or more."""
+        values = self._values(metric)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def _values(self, metric: str) -> list[float]:
+        return [outcome.metrics[metric] for outcome in self.outcomes if metric in outcome.metrics]
+
+
+def ranked(outcomes: Sequence[Outcome], metric: str | None = None, maximizes: bool = True) -> list[Repeats]:
+    """Runs that came to their end, those that differ in their seed alone together, best first.
+
+    Args:
+        metric: what they are ranked by, by the mean; the objective, if None.
+        maximizes: whether more of it is better.
+    """
+    groups = [
+        group
+        for alike in _grouped([o for o in outcomes if o.objective is not None], _but_for_seeds).values()
+        # The order of the minibatches is one more difference, unless data.shuffle_seed=${seed} makes it one.
+        for group in (
+            [alike]
+            if all(o.config.data.shuffle_seed == o.config.seed for o in alike)
+            else _grouped(alike, lambda config: str(config.data.shuffle_seed)).values()
+        )
+    ]
+
+    def rank(repeats: Repeats) -> float:
+        values = [o.objective if metric is None else o.metrics.get(metric) for o in repeats.outcomes]
+        mean = statistics.fmean(value for value in values if value is not None)
+        return -mean if maximizes else mean
+
+    return sorted((Repeats(tuple(group)) for group in groups), key=rank)
+
+
+def _grouped(outcomes: Sequence[Outcome], key: Callable[[RunConfig], str]) -> dict[str, list[Outcome]]:
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(key(outcome.config), []).append(outcome)
+    return groups
+
+
+def _but_for_seeds(config: RunConfig) -> str:
+    kept = config.model_dump(mode="json", exclude={"seed": True, "tracking": True})
+    del kept["data"]["shuffle_seed"]
+    return json.dumps(kept, sort_keys=True)
+
+
+COLUMNS = {
+    "val accuracy": ("val/accuracy", ".4f"),
+    "test accuracy": ("test/accuracy", ".4f"),
+    "best": ("test/accuracy_best", ".4f"),
+    "test loss": ("test/loss", ".4f"),
+    "training": ("time/train_seconds", ".1f"),
+}
+
+
+def leaderboard(outcomes: Sequence[Outcome], rows: Sequence[Repeats] | None = None) -> Table:
+    """Failures first, then runs best first; of those that differ in their seed alone, mean ± std.
+
+    Args:
+        rows: the latter, as `ranked` puts them by default.
+    """
+    rows = ranked(outcomes) if rows is None else rows
+    failed = [Repeats((outcome,)) for outcome in outcomes if outcome.status != "FINISHED"]
+    repeated = any(len(row.outcomes) > 1 for row in rows)
+    with_val = any("val/accuracy" in outcome.metrics for outcome in outcomes)
     columns = {
-        "val accuracy": ("val/accuracy", ".4f"),
-        "test accuracy": ("test/accuracy", ".4f"),
-        "best": ("test/accuracy_best", ".4f"),
-        "test loss": ("test/loss", ".4f"),
-        "training": ("time/train_seconds", ".1f"),
+        heading: column
+        for heading, column in COLUMNS.items()
+        # The best epoch's test accuracy is no measure where there is a validation set to choose by.
+        if heading != ("best" if with_val or repeated else "val accuracy")
+        if with_val or heading != "val accuracy"
     }
-    if not any("val/accuracy" in outcome.metrics for outcome in outcomes):
-        del columns["val accuracy"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
-    for heading in columns:
+    table.add_column("run", overflow="fold", min_width=20)
+    for heading in ["n", *columns] if repeated else columns:
         table.add_column(heading, justify="right")
     table.add_column("status")
-    for outcome in ranked:
-        cells = [
-            f"{outcome.metrics[key]:{form}}" if key in outcome.metrics else ""
-            for key, form in columns.values()
-        ]
-        cells[-1] = "stored" if outcome.stored else f"{cells[-1]} s"
-        status = outcome.status + (f": {outcome.reason}" if outcome.reason else "")
-        table.add_row(outcome.name, *cells, status)
+    for row in (*failed, *rows):
+        cells = [_cell(row, *column) for column in columns.values()]
+        stored = all(outcome.stored for outcome in row.outcomes)
+        cells[-1] = "stored" if stored else f"{cells[-1]} s"
+        first = row.outcomes[0]
+        status = first.status + (f": {first.reason}" if first.reason else "")
+        table.add_row(row.name, *([str(len(row.outcomes))] if repeated else []), *cells, status)
     return table
+
+
+def _cell(row: Repeats, metric: str, form: str) -> str:
+    mean, std = row.mean(metric), row.std(metric)
+    if mean is None:
+        return ""
+    return f"{mean:{form}}" if std is None or metric.startswith("time/") else f"{mean:{form}} ± {std:{form}}"
 
 
 def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:

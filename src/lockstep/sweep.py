@@ -14,7 +14,7 @@ from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
 from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.recorder import Recorder, Sweep
-from lockstep.report import Outcome
+from lockstep.report import Outcome, Repeats
 from lockstep.terminal import Progress, console
 from lockstep.tracking import Store
 from lockstep.train import device_of, gemm_flops
@@ -80,11 +80,7 @@ def carry_out(
         for job, name in zip(jobs, names, strict=True):
             recorder.add(job, name)
         recorder.adopt()
-        while waiting := recorder.waiting():
-            if taken := recorder.take_up(waiting):
-                _train(jobs, taken, recorder, n_jobs, exact)
-            elif recorder.waiting():
-                recorder.wait_for_others()
+        train_all(recorder, n_jobs, exact)
 
     parent = None
     if sweep is not None:
@@ -103,13 +99,18 @@ def carry_out(
 
 
 def record(
-    store: Store, sweep: Sweep | None, epochs: int, work: Callable[[Recorder], object]
+    store: Store,
+    sweep: Sweep | None,
+    epochs: int,
+    work: Callable[[Recorder], object],
+    rank: Callable[[Sequence[Outcome]], list[Repeats]] = report.ranked,
 ) -> tuple[list[Outcome], str]:
     """Have runs trained and recorded, and end them truthfully, however that ends.
 
     Args:
         epochs: of all runs, as far as that is known.
         work: adds runs to the recorder, and trains them.
+        rank: which of them is best.
 
     Returns:
         What became of the runs, and the store's answer where it did not take all of it, else an empty text.
@@ -120,7 +121,7 @@ def record(
             work(recorder)
             left = delivery.wait()
             if not left:  # it draws from what the store has
-                recorder.draw_best()
+                recorder.draw_best(rank)
         except BaseException:
             recorder.close("KILLED")
             with deferred():
@@ -147,13 +148,23 @@ def conclude(store: Store, experiment: str, trouble: str) -> None:
     console.print(f"Compare the runs in MLflow: {store.ui(store.experiment_id(experiment))}", soft_wrap=True)
 
 
+def train_all(recorder: Recorder, n_jobs: int, exact: bool) -> None:
+    """Have all runs trained that were added and have not ended, by this command or another one."""
+    while waiting := recorder.waiting():
+        if taken := recorder.take_up(waiting):
+            _train(taken, recorder, n_jobs, exact)
+        elif recorder.waiting():
+            recorder.wait_for_others()
+
+
 class Undelivered(Exception):
     """The store did not take all that was trained; the message says how to bring it there later."""
 
 
-def _train(jobs: Sequence[Job], taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -> None:
-    planned = plan_of([jobs[k].config for k in taken], n_jobs)
-    datasets = {dataset.digest: dataset for dataset in (data.load(jobs[k].config.data) for k in taken)}
+def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -> None:
+    configs = [recorder.job(k).config for k in taken]
+    planned = plan_of(configs, n_jobs)
+    datasets = {dataset.digest: dataset for dataset in (data.load(config.data) for config in configs)}
     tasks = (
         recorder.task([taken[position] for position in array.jobs], planned.threads, exact)
         for array in planned.arrays
@@ -164,6 +175,7 @@ def _train(jobs: Sequence[Job], taken: Sequence[int], recorder: Recorder, n_jobs
         planned.n_workers,
         recorder.hear,
         threads=planned.threads,
+        idle=recorder.draw_ahead,
     )
 
 
@@ -202,13 +214,13 @@ def run_names(jobs: Sequence[Job]) -> list[str]:
     """Each run's name: the overrides that tell it from the others, else its model."""
     common = set.intersection(*(set(job.overrides) for job in jobs))
     return [
-        " ".join(_short(override) for override in job.overrides if override not in common)
+        " ".join(short(override) for override in job.overrides if override not in common)
         or job.config.model.name
         for job in jobs
     ]
 
 
-def _short(override: str) -> str:
+def short(override: str) -> str:
     """`optim.lr=0.1` → `lr=0.1`."""
     key, _, value = override.partition("=")
     return f"{key.rpartition('.')[2]}={value}"

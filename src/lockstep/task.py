@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from lockstep import artifacts
 from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.journal import Ended, Event
@@ -144,15 +145,15 @@ class _Written:
 
     def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
         """Its artifacts, then its end."""
-        from lockstep import artifacts  # here, as only a process that trains needs all that draws
-
         end = Ended()
         try:
             shutil.rmtree(self._folder.artifacts, ignore_errors=True)
             self._folder.artifacts.mkdir()
             artifacts.write_run(run, self._folder.artifacts)
             if run.config.tracking.pictures == "all":
-                artifacts.draw_run(run, dataset, name, self._folder.artifacts, shared)
+                from lockstep import pictures  # here, as it loads all that draws
+
+                pictures.draw_run(run, dataset, name, self._folder.artifacts, shared)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise

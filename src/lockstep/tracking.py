@@ -286,6 +286,7 @@ def _open(uri: str) -> mlflow.MlflowClient:
     # Its first use of a store announces every migration of the schema.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are reported, without traces
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # they hold the password of a server's URI
     # Who waits for a server that is gone is Delivery.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

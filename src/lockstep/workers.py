@@ -45,6 +45,7 @@ def carry_out(
     tell: Tell,
     done: Callable[[Task], object] = lambda task: None,
     threads: int = 1,
+    idle: Callable[[], object] = lambda: None,
 ) -> None:
     """Train arrays, and write each run's artifacts as soon as it leaves its array.
 
@@ -60,13 +61,14 @@ def carry_out(
             yet, then its end. No error of a run or of a worker gets out otherwise.
         done: called when all was told of a task.
         threads: intra-op threads of each worker.
+        idle: called once, here, when the first worker has nothing left to do.
 
     Raises:
         OSError: where there is no room left to write to (see NO_ROOM).
     """
     of_digest = {dataset.digest: dataset for dataset in datasets}
     if n_workers > 1:
-        _Workers(of_digest, n_workers, threads, tell, done).carry_out(next_task)
+        _Workers(of_digest, n_workers, threads, tell, done, idle).carry_out(next_task)
         return
     while task := next_task():
         train_task(task, of_digest[task.digest], tell)
@@ -83,10 +85,12 @@ class _Workers:
         threads: int,
         tell: Tell,
         done: Callable[[Task], object],
+        idle: Callable[[], object],
     ) -> None:
         self._shared = {digest: _Shared(dataset) for digest, dataset in datasets.items()}
         self._n_workers, self._threads = n_workers, threads
         self._tell, self._done = tell, done
+        self._idle: Callable[[], object] | None = idle
         self._runs: dict[int, _Followed] = {}  # of tasks in hand, those that are not done
         self._in_hand: list[Task] = []
 
@@ -125,6 +129,9 @@ class _Workers:
                 if not self._in_hand and lanes.free:
                     lanes.end()
                     return True
+                if lanes.free and self._idle is not None:
+                    idle, self._idle = self._idle, None
+                    idle()
                 finished = lanes.finished(POLL_SECONDS)
                 self._read()
                 for task, trouble in finished:
@@ -144,7 +151,9 @@ class _Workers:
     def _take(self, task: Task) -> None:
         self._in_hand.append(task)
         for job, path in zip(task.jobs, task.folders, strict=True):
-            self._runs[job] = _Followed(Folder(path), task.pause_at)
+            run = _Followed(Folder(path), task.pause_at)
+            if not run.was_over:
+                self._runs[job] = run
 
     def _give_up(self, task: Task, trouble: "_Trouble | None") -> None:
         """Runs of a task whose worker is done with it, that have not come to their end."""
@@ -170,8 +179,8 @@ class _Followed:
 
     def __init__(self, folder: Folder, pause_at: int | None) -> None:
         self.journal, self._left = folder.journal, pause_at
-        for event in self.journal.unread():
-            self.is_over(event)
+        # A kill may have come when all was done but to say so.
+        self.was_over = any([self.is_over(event) for event in self.journal.unread()])
 
     def is_over(self, event: Event) -> bool:
         """Whether the task is done with the run after this event, its next one."""
