@@ -23,7 +23,13 @@ def contents(uri, experiment, unique=True):
     for run in found:
         keys = [key for key in run.data.metrics if not key.startswith("time/")]
         folder = Path(run.info.artifact_uri.removeprefix("file://"))
-        tags = ("lockstep.kind", "lockstep.run_key", "lockstep.overrides", "lockstep.reason")
+        tags = (
+            "lockstep.kind",
+            "lockstep.run_key",
+            "lockstep.overrides",
+            "lockstep.reason",
+            "lockstep.pruned_at",
+        )
         held = {
             "status": run.info.status,
             "parent": names.get(run.data.tags.get("mlflow.parentRunId")),

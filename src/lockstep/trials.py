@@ -25,8 +25,8 @@ from lockstep.tracking import DIVERGED
 log = logging.getLogger("lockstep")
 
 PROMOTED, OUTCOME, PARENT = "promoted_at", "outcome", "parent"
-"""What the study keeps beside what Optuna does: of a trial, from which rung it was last promoted, and what became
-of its run; the parent run."""
+"""What the study keeps beside what Optuna does: of a trial, from which rung it was last promoted, and what
+became of its run; the parent run."""
 
 Compose = Callable[[Sequence[str]], RunConfig]
 
@@ -93,6 +93,8 @@ class Trials:
             if all(self._recorder.history(of.k).epochs == key[1] for of in group):
                 del self._waiting[key]
                 self._judge(group)
+        if self._may_ask and len(self._study) % self._array_size:  # or between two trials of an array
+            self._ask()
 
     @deferred()
     def next(self) -> Task | None:
@@ -124,7 +126,7 @@ class Trials:
         return in_time and len(self._study) < self._settings.n_trials
 
     def _ask(self) -> None:
-        """New trials, an array of them; one that was cut short is filled up."""
+        """New trials, up to an array of them."""
         while self._may_ask:
             self._add(self._study.ask())
             if len(self._study) % self._array_size == 0:

@@ -184,8 +184,11 @@ class _Followed:
 
     def is_over(self, event: Event) -> bool:
         """Whether the task is done with the run after this event, its next one."""
-        if isinstance(event, Epoch) and self._left is not None:
-            self._left -= 1
+        if isinstance(event, Epoch):
+            if event.diverged:
+                return False  # its end is to follow
+            if self._left is not None:
+                self._left -= 1
         return isinstance(event, Ended) or self._left == 0
 
 

@@ -1,0 +1,222 @@
+"""Searches as real commands, on digits."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from conftest import Clone
+from faults import contents, survive
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from lockstep.data import load
+from lockstep.train import train
+from lockstep.unfinished import Description
+
+DIGITS = ("-m", "hydra/sweeper=search", "data=digits", "data.val_size=300", "tracking.pictures=none")
+ONE = ("hydra.launcher.n_jobs=1",)
+SPACE = (
+    "optim.lr=tag(log,interval(0.003,0.5))",
+    "model.hidden_dim1=choice(16,32)",
+    "model.dropout=interval(0,0.5)",
+)
+TWELVE = (*DIGITS, *ONE, *SPACE, "hydra.sweeper.n_trials=12", "hydra.sweeper.array_size=4")
+
+
+def study_of(clone):
+    [path] = (clone.root / "outputs" / "studies").glob("*/optuna.log")
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    return optuna.load_study(study_name=path.parent.name, storage=storage)
+
+
+def memory_of(clone):
+    return [
+        (trial.number, trial.state.name, trial.params, trial.intermediate_values, trial.value)
+        for trial in study_of(clone).trials
+    ]
+
+
+def runs_of(clone):
+    client = mlflow.MlflowClient(clone.store)
+    found = client.search_runs([client.get_experiment_by_name("digits").experiment_id], max_results=1000)
+    return [run for run in found if run.data.tags["lockstep.kind"] == "run"]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A search by one worker, undisturbed, and what it printed."""
+    clone = Clone(tmp_path_factory.mktemp("searched"))
+    code, out, err = clone.run(*TWELVE)
+    assert (code, err) == (0, "")
+    return clone, out
+
+
+def test_trials_are_pruned_at_rungs_and_their_runs_say_so(searched):
+    clone, out = searched
+    trials, runs = study_of(clone).trials, runs_of(clone)
+    assert len(trials) == len(runs) == 12
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    by_number = {int(run.info.run_name.partition(":")[0]): run for run in runs}
+    for trial in trials:
+        run, rungs = by_number[trial.number], sorted(trial.intermediate_values)
+        pruned_at = run.data.tags.get("lockstep.pruned_at")
+        assert run.data.metrics["val/accuracy"] == trial.value
+        assert float(run.data.params["optim.lr"]) == trial.params["optim.lr"]
+        if trial.state == TrialState.PRUNED:
+            assert pruned_at == str(rungs[-1])
+            assert rungs[-1] in (1, 4)
+        else:
+            assert (trial.state, pruned_at, rungs[-1]) == (TrialState.COMPLETE, None, 10)
+    states = [trial.state for trial in trials]
+    assert states.count(TrialState.PRUNED) >= 8
+    # Of the first four one went on, the best of them.
+    first = [trial for trial in trials[:4] if 4 in trial.intermediate_values]
+    assert [t.number for t in first] == [max(trials[:4], key=lambda t: t.intermediate_values[1]).number]
+    best = max((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value)
+    [results] = (clone.root / "outputs" / "sweeps").glob("*/*/optimization_results.yaml")
+    found = yaml.safe_load(results.read_text())
+    assert found["best_value"] == best.value
+    assert float(found["best_params"]["optim.lr"]) == best.params["optim.lr"]
+    assert f"Best by val/accuracy: optim.lr={best.params['optim.lr']!r}" in out
+    trained = sum(max(trial.intermediate_values) for trial in trials)
+    assert f"{trained} of 120 epochs were trained" in out
+
+
+def test_a_promoted_run_has_the_bits_of_one_that_never_paused(searched):
+    clone, _ = searched
+    client = mlflow.MlflowClient(clone.store)
+    whole = [run for run in runs_of(clone) if "lockstep.pruned_at" not in run.data.tags]
+    for run in whole[:2]:
+        folder = Path(run.info.artifact_uri.removeprefix("file://"))
+        tree = yaml.safe_load((folder / "config.yaml").read_text())
+        config = Description("run", "", [], "", "", tree).run_config("unused")
+        [alone] = train([config], load(config.data))
+        for split in ("val", "test"):
+            points = client.get_metric_history(run.info.run_id, f"{split}/loss")
+            assert [p.value for p in points] == [e.loss for e in alone.history.of(split)]
+        kept = pd.read_parquet(folder / "history.parquet")
+        assert np.array_equal(kept.loss[kept.split == "train"], alone.history.loss_T)
+
+
+def test_the_same_command_again_trains_nothing_and_more_trials_add_to_it(searched):
+    clone, first = searched
+    before = memory_of(clone)
+    code, out, err = clone.run(*TWELVE)
+    assert (code, err) == (0, "")
+    assert "epoch " not in out.partition("run  ")[0]
+    assert [line.split()[:4] for line in out.splitlines() if "FINISHED" in line] == [
+        line.split()[:4] for line in first.splitlines() if "FINISHED" in line
+    ]
+    assert memory_of(clone) == before
+    code, _, err = clone.run(*TWELVE, "hydra.sweeper.n_trials=14")
+    assert (code, err) == (0, "")
+    after = memory_of(clone)
+    assert after[:12] == before
+    assert len(after) == len(runs_of(clone)) == 14
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs_of(clone)}) == 1
+
+
+def test_a_sweep_that_asks_for_a_pruned_config_in_full_trains_it(searched):
+    clone, _ = searched
+    pruned = next(run for run in runs_of(clone) if "lockstep.pruned_at" in run.data.tags)
+    whole = next(run for run in runs_of(clone) if "lockstep.pruned_at" not in run.data.tags)
+    for run, stored in ((pruned, False), (whole, True)):
+        own = [f"{key}={run.data.params[key]}" for key in ("optim.lr", "model.hidden_dim1", "model.dropout")]
+        code, out, err = clone.run("-m", *DIGITS[2:], *own)
+        assert (code, err) == (0, "")
+        assert ("epoch 10/10" not in out) == stored
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills):
+    arguments = (*TWELVE, "trainer.epochs=200", "trainer.checkpoint_seconds=0.1")
+    want, clone = make_clone(), make_clone()
+    assert want.run(*arguments)[0] == 0
+    hit = survive(clone, arguments, kills // 3, seed=3, longest=6.0)
+    assert hit > 0
+    assert memory_of(clone) == memory_of(want)
+    assert contents(clone.store, "digits") == contents(want.store, "digits")
+    assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+def test_trials_that_fail_do_not_end_the_search_and_options_lack_keys(clone):
+    code, out, err = clone.run(
+        *DIGITS,
+        "hydra.sweeper.n_trials=10",
+        "hydra.sweeper.sampler=random",
+        "trainer.epochs=4",
+        "model=choice(logreg,mlp)",
+        "optim=choice(sgd,adamw)",
+        "optim.lr=choice(0.05,1e20)",
+        "optim.momentum=0.8",
+        "model.activation=gelu",
+    )
+    assert code == 1
+    assert "diverged: the loss was not finite" in err
+    runs = runs_of(clone)
+    states = [run.info.status for run in runs]
+    assert {"FINISHED", "FAILED"} == set(states)
+    for run in runs:
+        params = run.data.params
+        assert params.get("model.activation") == ("gelu" if params["model"] == "mlp" else None)
+        assert params.get("optim.momentum") == ("0.8" if params["optim"] == "sgd" else None)
+        if params["optim.lr"] == "0.05" or params["optim"] == "sgd":
+            assert (params["optim.lr"] == "1e+20") == (run.info.status == "FAILED")
+    # Of eight possible configs none was trained twice.
+    assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) <= 8
+    assert len(study_of(clone).trials) == 10
+    assert "Best by val/accuracy: " in out
+
+
+def test_the_best_are_confirmed_over_seeds(clone):
+    code, out, err = clone.run(
+        *DIGITS,
+        *SPACE[:2],
+        *("hydra.sweeper.n_trials=8", "hydra.sweeper.confirm_seeds=3", "hydra.sweeper.confirm_best=2"),
+        *("trainer.epochs=5", "hydra.sweeper.metric=val/loss", "hydra.sweeper.pruner=median"),
+    )
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if line.endswith("FINISHED") or " 3 " in line]
+    runs = runs_of(clone)
+    seeds = [run.data.params["seed"] for run in runs]
+    assert (seeds.count("0"), seeds.count("1"), seeds.count("2")) == (8, 2, 2)
+    assert rows
+    assert "±" in out
+    losses = {}
+    for run in runs:
+        if "lockstep.pruned_at" not in run.data.tags:
+            losses.setdefault(run.data.params["optim.lr"], []).append(run.data.metrics["val/loss"])
+    best = min((lr for lr in losses if len(losses[lr]) == 3), key=lambda lr: np.mean(losses[lr]))
+    assert f"Best by val/loss: optim.lr={best} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("optim.lr=interval(0.1,0.1)",), "optim.lr=interval(0.1,0.1): an empty interval: 0.1 is not less"),
+        (("optim.lr=tag(log,interval(0,1))",), "there is no logarithm of 0"),
+        (("optim.lr=interval(-1,1)",), "optim.lr=-1.0: must be greater than 0"),
+        (("optim.l=0.1,0.2",), "optim.l=0.1: not a setting of optim=sgd; it has lr,"),
+        (("model=choice(mlp,mpl)",), "model=mpl: not one of logreg, mlp; did you mean mlp?"),
+        (
+            ("hydra.sweeper.metric=val/acc",),
+            "hydra.sweeper.metric=val/acc: must be 'val/accuracy' or 'val/loss'; did you mean val/accuracy?",
+        ),
+        (("hydra.sweeper.metric=test/accuracy",), "test figures decide nothing in a search"),
+        (("hydra.sweeper.sampler=tep",), "hydra.sweeper.sampler=tep: must be 'tpe', 'gp', 'cmaes' or"),
+        (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0: must be greater than or equal to 1"),
+        (("data.val_size=0",), "data.val_size=0: a search decides by a validation split, never by the test"),
+        (("hydra/launcher=basic",), "hydra/sweeper=search: needs hydra/launcher=lockstep"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_and_nothing_is_written(clone, arguments, message):
+    code, out, err = clone.run(*DIGITS, "optim.lr=interval(0.1,0.2)", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (clone.root / "outputs").exists()
