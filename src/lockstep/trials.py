@@ -54,7 +54,8 @@ class _Trial:
 class Trials:
     """Makes tasks of trials as workers get free, and judges the trials of those that are done.
 
-    Trials that were promoted come before new ones, and those that are furthest before others.
+    Trials that were promoted wait until there are enough of them for an array, or no more are to come:
+    meanwhile new ones start, so that no worker has to wait.
 
     Args:
         compose: a trial's overrides → its config; Refused or HydraException where that can't be.
@@ -99,11 +100,10 @@ class Trials:
     @deferred()
     def next(self) -> Task | None:
         """What a worker that is free is to do."""
-        while not self._waiting and self._may_ask:
+        while (key := self._ready()) is None and self._may_ask:
             self._ask()
-        if not self._waiting:
+        if key is None:
             return None
-        key = max(self._waiting, key=lambda key: (key[0], len(self._waiting[key])))
         group = sorted(self._waiting.pop(key), key=lambda of: of.trial.number)
         # Where no more trials come, the workers share what there is.
         size = self._array_size if self._may_ask else -(-len(group) // self._n_workers)
@@ -111,6 +111,15 @@ class Trials:
         if left := group[size:]:
             self._waiting[key] = left
         return self._recorder.task([of.k for of in group[:size]], 1, self._exact, pause_at=key[1])
+
+    def _ready(self) -> tuple[Any, ...] | None:
+        """Whose turn it is: those of an array that is full, else new ones, else, when no more come, any;
+        always those that are furthest."""
+        full = [key for key, group in self._waiting.items() if len(group) >= self._array_size]
+        new = [key for key in self._waiting if key[0] == 0]
+        left = [] if self._may_ask else list(self._waiting)
+        ready = full or new or left
+        return max(ready, key=lambda key: (key[0], len(self._waiting[key])), default=None)
 
     @deferred()
     def done(self, task: Task) -> None:
