@@ -162,7 +162,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
         ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
         ("model=null", "model=null: not one of logreg, mlp"),
-        ("experiment=null", "experiment=null: not one of workshop_logreg, workshop_mlp"),
+        ("experiment=null", "experiment=null: not one of bonus, explore, workshop_logreg"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
         (
             "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
@@ -331,7 +331,7 @@ OVERRIDES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(OVERRIDES, max_size=4), min_size=1, max_size=3))
 @example([["optim.lr=1.0", "optim={lr:0.5}"]])
 @example([["optim=adam", "optim.lr=0.1"], ["optim.lr=0.2", "optim=sgd"]])

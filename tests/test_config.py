@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from lockstep.config import RunConfig, without_password
+from lockstep.config import Refused, RunConfig, without_password
 
 TREE = {
     "model": {"name": "mlp", "hidden_dim1": 8, "hidden_dim2": 4, "hidden_dims": [8, 4], "dropout": 0.1}
@@ -94,3 +94,16 @@ def test_yaml_describes_the_run_again():
 )
 def test_without_password(text, shown):
     assert without_password(text) == shown
+
+
+@pytest.mark.parametrize(("warmup", "epochs", "refused"), [(1.5, 2, False), (2.0, 2, True), (5.0, 2, True)])
+def test_a_warmup_ends_before_training_does(warmup, epochs, refused):
+    changes = {"optim__warmup_epochs": warmup, "trainer__epochs": epochs, "optim__schedule": "cosine"}
+    if not refused:
+        assert config(**changes).optim.warmup_epochs == warmup
+        return
+    with pytest.raises(Refused) as caught:
+        config(**changes)
+    assert caught.value.problems == (
+        f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}",
+    )

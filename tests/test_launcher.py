@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def test_hydra_discovers_the_plugins():
     found = {plugin.__name__ for kind in (Launcher, Sweeper) for plugin in Plugins.instance().discover(kind)}
-    assert {"LockstepLauncher", "LockstepSweeper"} <= found
+    assert {"LockstepLauncher", "LockstepSweeper", "LockstepSearch"} <= found
 
 
 @pytest.fixture
@@ -80,11 +80,12 @@ def test_batches_after_one_with_a_failure_run_too(hydra_sweep_runner, tmpdir):
     assert ran == [0, 1, 2, 3, 4]
 
 
-def test_discovery_loads_neither_torch_nor_mlflow():
+def test_discovery_loads_neither_torch_nor_mlflow_nor_optuna():
     script = (
         "import sys; from hydra.core.plugins import Plugins; Plugins.instance()\n"
         "assert 'hydra_plugins.lockstep_launcher.lockstep_launcher' in sys.modules\n"
-        "print(sorted({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
+        "assert 'hydra_plugins.lockstep_search.lockstep_search' in sys.modules\n"
+        "print(sorted({'torch', 'mlflow', 'optuna', 'pandas'} & set(sys.modules)))"
     )
     environment = {"PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run(

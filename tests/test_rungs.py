@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config import SearchConfig
-from lockstep.rungs import Halving, pruner, rungs
+from lockstep.rungs import PROMOTED, Halving, pruner, rungs
 
 
 def search(**changes):
@@ -46,9 +46,16 @@ def study_of(values_at_rung, direction="maximize", rung=4):
     return study
 
 
-def promoted(study, halving):
-    trials = study.get_trials()
-    return [t.number for t in trials if t.last_step == 4 and not halving.prune(study, t)]
+def promoted(study, halving, which=None):
+    """Judge trials that are at rung 4, best first; those that go on."""
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    at_rung = [t for t in study.get_trials() if t.last_step == 4 and (which is None or t.number in which)]
+    gone_on = []
+    for trial in sorted(at_rung, key=lambda t: sign * t.intermediate_values[4]):
+        if not halving.prune(study, trial):
+            gone_on.append(trial.number)
+            study._storage.set_trial_user_attr(trial._trial_id, PROMOTED, 4)
+    return sorted(gone_on)
 
 
 def test_the_best_quarter_goes_on_of_those_that_have_been_at_the_rung():
@@ -59,9 +66,23 @@ def test_the_best_quarter_goes_on_of_those_that_have_been_at_the_rung():
 
 
 def test_one_goes_on_however_few_there_are_and_one_that_has_told_nothing_is_not_judged():
-    assert promoted(study_of([0.3, 0.4]), Halving(4)) == [1]
-    study = optuna.create_study(direction="maximize")
-    assert not Halving(4).prune(study, study.get_trials()[0] if study.ask().number else study.trials[0])
+    study = study_of([0.3, 0.4])
+    assert promoted(study, Halving(4)) == [1]
+    study.ask()
+    assert not Halving(4).prune(study, study.get_trials()[2])
+
+
+def test_no_more_go_on_than_a_quarter_of_those_that_came_however_much_better_later_ones_are():
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.1, 0.2, 0.3, 0.4]
+    study, halving = study_of([]), Halving(4)
+    gone_on = []
+    for start in (0, 4, 8):
+        for value in values[start : start + 4]:
+            trial = study.ask()
+            trial.report(value, 4)
+        gone_on += promoted(study, halving, range(start, start + 4))
+    # The last four may not, though one of twelve more might: none of them is among the three best.
+    assert gone_on == [3, 7]
 
 
 @settings(max_examples=40, deadline=None)

@@ -165,8 +165,7 @@ def test_trials_that_fail_do_not_end_the_search_and_options_lack_keys(clone):
         params = run.data.params
         assert params.get("model.activation") == ("gelu" if params["model"] == "mlp" else None)
         assert params.get("optim.momentum") == ("0.8" if params["optim"] == "sgd" else None)
-        if params["optim.lr"] == "0.05" or params["optim"] == "sgd":
-            assert (params["optim.lr"] == "1e+20") == (run.info.status == "FAILED")
+        assert run.info.status == "FINISHED" or params["optim.lr"] == "1e+20"
     # Of eight possible configs none was trained twice.
     assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) <= 8
     assert len(study_of(clone).trials) == 10

@@ -317,15 +317,15 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 
 def _problem(details: Mapping[str, Any], tree: Any) -> str:
     """One pydantic error as a sentence: key, value, what is allowed, the nearest right name."""
+    message = details["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    if details["type"] == "value_error":  # our own, with its key
+        return str(message)
     group, *rest = (str(part) for part in details["loc"])
     if group in ("model", "optim", "data") and len(rest) > 1:
         rest = rest[1:]  # pydantic names the union's branch after the group
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join([group, *rest]))
     if details["type"] == "missing":
         return f"{key} is missing"
-    message = details["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    if details["type"] == "value_error":
-        return str(message)
     given = details["input"]
     if details["type"].startswith("union_tag"):
         key, given = f"{group}.name", tree[group].get("name") if isinstance(tree[group], dict) else given

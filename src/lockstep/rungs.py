@@ -24,12 +24,17 @@ def rungs(search: SearchConfig, epochs: int) -> list[int]:
     return powers
 
 
+PROMOTED = "promoted_at"
+"""The user attribute of a trial in the study that names the rung from which it was last promoted."""
+
+
 class Halving(BasePruner):
     """Asynchronous successive halving (Li et al., 2020: Massively Parallel Hyperparameter Tuning).
 
-    A trial goes on from a rung if it is among the best 1 / reduction_factor of all that have been there, or
-    the best. Optuna's own SuccessiveHalvingPruner counts a trial as having been at a rung only once it was
-    judged, so it judges the trials of an array, which come there together, by the luck of their order.
+    Of all trials that have been at a rung, a reduction_factor-th may go on, one at least: a trial does that
+    is among so many best, while no more have gone on. Those that come there together are to be judged after
+    all of them have reported, best first. (Optuna's own SuccessiveHalvingPruner counts a trial as having been
+    at a rung only once it was judged, so that the luck of their order would decide.)
     """
 
     def __init__(self, reduction_factor: int) -> None:
@@ -41,13 +46,16 @@ class Halving(BasePruner):
         if rung is None:
             return False
         sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-        values = sorted(
-            sign * other.intermediate_values[rung]
-            for other in study.get_trials(deepcopy=False)
-            if rung in other.intermediate_values
+        been_there = [
+            other for other in study.get_trials(deepcopy=False) if rung in other.intermediate_values
+        ]
+        n_may = max(1, len(been_there) // self._reduction_factor)
+        n_have = sum(other.user_attrs.get(PROMOTED, 0) >= rung for other in been_there)
+        n_better = sum(
+            sign * other.intermediate_values[rung] < sign * trial.intermediate_values[rung]
+            for other in been_there
         )
-        n_promoted = max(1, len(values) // self._reduction_factor)
-        return sign * trial.intermediate_values[rung] > values[n_promoted - 1]
+        return n_have >= n_may or n_better >= n_may
 
 
 def pruner(search: SearchConfig, epochs: int) -> BasePruner:

@@ -16,7 +16,7 @@ from lockstep.interrupts import deferred
 from lockstep.plan import Job
 from lockstep.recorder import Recorder
 from lockstep.report import Outcome
-from lockstep.rungs import rungs
+from lockstep.rungs import PROMOTED, rungs
 from lockstep.space import Space
 from lockstep.study import Study
 from lockstep.task import Task
@@ -24,9 +24,8 @@ from lockstep.tracking import DIVERGED
 
 log = logging.getLogger("lockstep")
 
-PROMOTED, OUTCOME, PARENT = "promoted_at", "outcome", "parent"
-"""What the study keeps beside what Optuna does: of a trial, from which rung it was last promoted, and what
-became of its run; the parent run."""
+OUTCOME, PARENT = "outcome", "parent"
+"""What the study keeps beside what Optuna does and PROMOTED: what became of a trial's run; the parent run."""
 
 Compose = Callable[[Sequence[str]], RunConfig]
 
@@ -203,7 +202,8 @@ class Trials:
         """Tell what came of trials; of those at a rung, which are promoted, now that all are there."""
         for of in trials:
             self._report(of)
-        for of in sorted(trials, key=lambda of: of.trial.number):
+        better = -1 if self._settings.maximizes else 1
+        for of in sorted(trials, key=lambda of: (better * (self._values(of) or [0.0])[-1], of.trial.number)):
             if outcome := self._recorder.outcome(of.k):
                 self._tell(of, outcome)
             elif of.trial.should_prune():
@@ -223,13 +223,17 @@ class Trials:
                 of.trial.set_user_attr(PROMOTED, of.promoted_at)
                 self._wait(of)
 
+    def _values(self, of: _Trial) -> list[float]:
+        """The metric after each epoch."""
+        measure = self._settings.metric.removeprefix("val/")
+        return [getattr(evaluation, measure) for evaluation in self._recorder.history(of.k).of("val")]
+
     def _report(self, of: _Trial) -> None:
         """Tell the study the metric after each epoch that it has not heard of."""
-        measure = self._settings.metric.removeprefix("val/")
-        evaluations = self._recorder.history(of.k).of("val")
-        for epochs, evaluation in enumerate(evaluations[of.reported :], start=of.reported + 1):
-            of.trial.report(getattr(evaluation, measure), epochs)
-        of.reported = max(of.reported, len(evaluations))
+        values = self._values(of)
+        for epochs, value in enumerate(values[of.reported :], start=of.reported + 1):
+            of.trial.report(value, epochs)
+        of.reported = max(of.reported, len(values))
 
     def _tell(self, of: _Trial, outcome: Outcome) -> None:
         kept = {

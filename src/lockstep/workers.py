@@ -150,8 +150,9 @@ class _Workers:
 
     def _take(self, task: Task) -> None:
         self._in_hand.append(task)
-        for job, path in zip(task.jobs, task.folders, strict=True):
-            run = _Followed(Folder(path), task.pause_at)
+        for job, config, path in zip(task.jobs, task.configs, task.folders, strict=True):
+            pauses = task.pause_at is not None and task.pause_at < config.trainer.epochs
+            run = _Followed(Folder(path), task.pause_at if pauses else None)
             if not run.was_over:
                 self._runs[job] = run
 
