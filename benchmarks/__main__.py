@@ -15,6 +15,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
+import mlflow
 import torch
 from joblib import cpu_count
 from rich.console import Console
@@ -184,10 +185,11 @@ def scaling(model: Model, sizes: Sequence[int]) -> None:
     table(["K", *map(str, sizes)], [["s a run and epoch", *row]])
 
 
-def command(*arguments: str) -> None:
-    """run.py as a cold process with a store of its own."""
+def command(*arguments: str, uri: str | None = None) -> None:
+    """run.py as a cold process, with a store of its own unless one is given."""
     with tempfile.TemporaryDirectory() as folder:
-        own = [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.sweep.dir={folder}/sweep"]
+        uri = uri or f"sqlite:///{folder}/mlflow.db"
+        own = [f"tracking.uri={uri}", f"hydra.sweep.dir={folder}/sweep"]
         subprocess.run(
             [sys.executable, "run.py", "-m", *arguments, *own], cwd=ROOT, check=True, capture_output=True
         )
@@ -239,6 +241,46 @@ def whole_commands() -> None:
     )
 
 
+def winner(*arguments: str) -> tuple[float, float]:
+    """Validation and test accuracy of the best run, by validation, of `experiment=explore`."""
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        command("experiment=explore", "tracking.pictures=none", *arguments, uri=uri)
+        found = mlflow.MlflowClient(uri).search_runs(["1"], "metrics.`val/accuracy` > 0", max_results=1000)
+    whole = [run.data.metrics for run in found if "lockstep.pruned_at" not in run.data.tags]
+    best = max(whole, key=lambda metrics: metrics["val/accuracy"])
+    return best["val/accuracy"], best["test/accuracy"]
+
+
+def searches() -> None:
+    """Exploring against one workshop run, and against its own budget spent on random full-length runs."""
+    times = rounds(
+        {
+            "workshop": lambda: [peers.workshop_loop("mlp") for _ in range(EPOCHS)],
+            "explore": lambda: command("experiment=explore"),
+        },
+        n=3,
+    )
+    rows = [
+        [f"workshop's loop, one MLP, {EPOCHS} epochs", f"{statistics.median(times['workshop']):.1f}"],
+        ["experiment=explore, 64 trials, cold", f"{statistics.median(times['explore']):.1f}"],
+    ]
+    table(["", "s"], rows)
+    # 64 + 16 x 3 + 4 x 6 epochs at most, as 13 whole runs.
+    random = ("hydra.sweeper.pruner=none", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=13")
+    rows, tests = [], dict[str, list[float]](explore=[], random=[])
+    for seed in range(5):
+        row = [str(seed)]
+        for name, arguments in (("explore", ()), ("random", random)):
+            val, test = winner(f"hydra.sweeper.seed={seed}", *arguments)
+            tests[name].append(test)
+            row += [f"{val:.4f}", f"{test:.4f}"]
+        rows.append(row)
+    means = [f"**{statistics.fmean(tests[name]):.4f}**" for name in ("explore", "random")]
+    rows.append(["mean", "", means[0], "", means[1]])
+    table(["search seed", "explore: val", "test", "13 random runs: val", "test"], rows)
+
+
 def processor() -> str:
     """The processor's name, where Linux tells it."""
     info = Path("/proc/cpuinfo")
@@ -269,6 +311,7 @@ def main() -> None:
         "Logistic regression, 64 runs": lambda: compare("logreg", 64, of_peers("logreg", 64)),
         "Logistic regression, K runs": lambda: scaling("logreg", (1, 16, 64, 256)),
         "Whole commands": whole_commands,
+        "A search": searches,
     }
     versions = ", ".join(
         f"{name} {metadata.version(name)}"

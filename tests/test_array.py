@@ -34,8 +34,8 @@ def module_of(family, seed):
     if family == "logreg":
         module = LogisticRegression(F, C, generator)
     else:
-        dims, dropout, activation, *max_norm = family
-        module = MultilayerPerceptron(F, C, dims, dropout, activation, generator, *max_norm)
+        dims, dropout, activation, *more = family
+        module = MultilayerPerceptron(F, C, dims, dropout, activation, generator, *more)
     return module.double()
 
 
@@ -45,6 +45,8 @@ FAMILIES = {
     "mlp-deep": ((8, 7, 6), 0.4, "tanh"),
     "mlp-no-dropout": ((11,), 0.0, "sigmoid"),
     "mlp-gelu": ((9, 7), 0.25, "gelu"),
+    "mlp-input-dropout": ((9, 7), 0.25, "tanh", None, 0.2),
+    "mlp-input-dropout-alone": ((6,), 0.0, "relu", None, 0.5),
     "mlp-max-norm": ((9, 6), 0.1, "gelu", 0.6),  # the initial norms are about 0.58
 }
 
@@ -84,6 +86,7 @@ class Reference:
         if isinstance(module, MultilayerPerceptron):
             generator = torch.Generator().manual_seed(dropout_seed)
             self.module.dropout = SeededDropout(module.dropout.p, generator)
+            self.module.input_dropout = SeededDropout(module.input_dropout.p, generator)
         self.optimizer = torch_optimizer(config, self.module)
 
     def step(self, x, y):

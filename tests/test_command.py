@@ -264,7 +264,7 @@ def test_a_refused_command_leaves_nothing_behind(clone):
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "model.hiden_dim1=3: not a setting of model=mlp; it has hidden_dim1, hidden_dim2, hidden_dims,"
-        " dropout, activation, max_norm; did you mean hidden_dim1?",
+        " dropout, input_dropout, activation, max_norm; did you mean hidden_dim1?",
         "optim.lr=-1: must be greater than 0",
     ]
     assert not (clone.root / "outputs").exists()

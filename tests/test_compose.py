@@ -50,6 +50,7 @@ def test_defaults_are_the_workshops(root):
         "model.hidden_dim1": 256,
         "model.hidden_dim2": 100,
         "model.hidden_dims": [256, 100],
+        "model.input_dropout": 0.0,
         "model.max_norm": None,
         "optim": "sgd",
         "optim.lr": 0.01,

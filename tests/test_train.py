@@ -25,7 +25,9 @@ MLP = MLPConfig(
     name="mlp", hidden_dim1=24, hidden_dim2=16, hidden_dims=(24, 16), dropout=0.25, activation="relu"
 )
 LOGREG = LogRegConfig(name="logreg")
-HELD = MLPConfig(name="mlp", hidden_dims=(24, 16), dropout=0.25, activation="gelu", max_norm=0.6)
+HELD = MLPConfig(
+    name="mlp", hidden_dims=(24, 16), dropout=0.25, activation="gelu", max_norm=0.6, input_dropout=0.1
+)
 
 
 def sgd(lr=0.05, schedule="constant"):

@@ -49,6 +49,7 @@ class MLPConfig(_Frozen):
     hidden_dim2: int | None = Field(ge=1, default=None)
     hidden_dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
     dropout: float = Field(ge=0, lt=1)
+    input_dropout: float = Field(ge=0, lt=1, default=0.0)
     activation: Literal["relu", "gelu", "tanh", "sigmoid"]
     max_norm: float | None = Field(gt=0, default=None)
 

@@ -146,18 +146,24 @@ class Layer:
         self._new_grad_GxOxJ = torch.empty_like(self.grad_GxOxJ, dtype=dtype) if self._copies else None
 
     def allocate(self, n_rows: int, below: "Layer | None", keeps_z: bool) -> None:
-        """Set buffers aside for minibatches of `n_rows` instances, which the layer `below` hands on."""
+        """Set buffers aside for minibatches of `n_rows` instances, which the layer `below` hands on.
+
+        The first layer has inputs of its own where some are dropped.
+        """
         self.grad_RxOxB = self.w_RxOxI.new_zeros(self.n_runs, self.n_out, n_rows)
         self.grad_GxOxB = self._of_gemms(self.grad_RxOxB)
-        if below is None:
+        if below is None and self.alpha == 1:
             return
         in_RxJxB = self.w_RxOxI.new_zeros(self.n_runs, self.width, n_rows)
         in_RxJxB[:, self.n_in] = 1 / self.alpha  # GEMM's alpha makes it 1
-        below.out_RxOxB = in_RxJxB[:, : self.n_in]
-        below.z_RxOxB = torch.empty_like(below.grad_RxOxB) if keeps_z else below.out_RxOxB
-        below.z_GxOxB = below._of_gemms(below.z_RxOxB)
         self.in_GxJxB = in_RxJxB.expand(self.n_gemms, -1, -1)
         self.in_GxBxJ = self.in_GxJxB.transpose(1, 2)
+        self.in_RxIxB = in_RxJxB[:, : self.n_in]
+        if below is None:
+            return
+        below.out_RxOxB = self.in_RxIxB
+        below.z_RxOxB = torch.empty_like(below.grad_RxOxB) if keeps_z else below.out_RxOxB
+        below.z_GxOxB = below._of_gemms(below.z_RxOxB)
         # The way back is one GEMM for each block of the layer below.
         w_RxIxO = self.w_RxOxI.transpose(1, 2)
         self.back_w_GxIxO = w_RxIxO.view(below.blocks, -1, self.n_out) if below.blocks > 1 else w_RxIxO

@@ -32,6 +32,8 @@ class LogisticRegression(nn.Module):
 class MultilayerPerceptron(nn.Module):
     """Linear, activation, dropout for each hidden layer, then a linear layer to the logits.
 
+    The input may have a dropout of its own.
+
     Where there is a `max_norm`, call `constrain()` after each update of the weights.
     """
 
@@ -44,9 +46,11 @@ class MultilayerPerceptron(nn.Module):
         activation: str = "relu",
         generator: torch.Generator | None = None,
         max_norm: float | None = None,
+        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.max_norm = max_norm
+        self.input_dropout = nn.Dropout(input_dropout)
         widths = [n_features, *hidden_dims]
         self.hidden = nn.ModuleList(_linear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
         self.activation = ACTIVATIONS[activation]()
@@ -55,7 +59,7 @@ class MultilayerPerceptron(nn.Module):
 
     def forward(self, x_BxF: Tensor) -> Tensor:
         """Logits, B x C."""
-        h = x_BxF
+        h = self.input_dropout(x_BxF)
         for layer in self.hidden:
             h = self.dropout(self.activation(layer(h)))
         logits: Tensor = self.output(h)
@@ -92,6 +96,7 @@ def build(
         config.activation,
         generator,
         config.max_norm,
+        config.input_dropout,
     )
 
 

@@ -106,11 +106,12 @@ class Run:
         self.network, self.dropout_generator = network, dropout_generator
         if isinstance(network, LogisticRegression):
             self._stored = [(network.W, network.W.data.t(), network.b)]
-            self.rate, self.activation = 0.0, nn.ReLU  # of no hidden layer
+            self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # of no hidden layer
         else:
             linear = [*network.hidden, network.output]
             self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
-            self.rate, self.activation = network.dropout.p, type(network.activation)
+            self.rate, self.input_rate = network.dropout.p, network.input_dropout.p
+            self.activation = type(network.activation)
         self.shapes = [(w_OxI.shape[0], w_OxI.shape[1]) for _, w_OxI, _ in self._stored]
         self.params_P = torch.cat(
             [
@@ -121,7 +122,8 @@ class Run:
             ]
         )
         self.optimizer = optim.build(optim_config, self.params_P, schedule)
-        self.kernels: Hashable = (tuple(self.shapes), self.activation, self.rate, self.optimizer.keep)
+        rates = (self.rate, self.input_rate)
+        self.kernels: Hashable = (tuple(self.shapes), self.activation, rates, self.optimizer.keep)
         limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
         self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
 
@@ -185,7 +187,7 @@ class Stack:
                 grad_RxOxJ,
                 dtype,
                 n_in,
-                alpha=1 / (1 - first.rate) if index else 1.0,
+                alpha=1 / (1 - (first.rate if index else first.input_rate)),
                 blocks=n_blocks(n_out) if first.per_stack == 1 else 1,  # the same whoever is beside it
             )
             for index, (w_RxOxJ, grad_RxOxJ, (n_out, n_in)) in enumerate(
@@ -236,28 +238,46 @@ class Stack:
             logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
         ]
         self._kept_TxL: list[list[Tensor | None]] = [[None] * len(self._layers) for _ in range(n_steps)]
-        if not self.runs[0].rate:
-            return
-        # A step's draws: the units of each hidden layer in turn.
-        shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]]
+        # A step's draws: the units of each hidden layer in turn; the inputs before them.
+        shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]] if self.runs[0].rate else []
+        n_inputs = _aligned(first.n_in * n_rows) if self.runs[0].input_rate else 0
         sizes = [_aligned(units * rows) for units, rows in shapes]
         self._kept_RxTxU = first.w_RxOxI.new_empty(n_runs, n_steps, sum(sizes))
-        self._bits = torch.empty(n_steps * sum(sizes) // 4, dtype=torch.int64)
+        self._kept_RxTxF = first.w_RxOxI.new_empty(n_runs, n_steps, n_inputs)
+        self._bits = torch.empty(max(n_steps * sum(sizes), n_inputs) // 4, dtype=torch.int64)
         for step in range(n_steps):
             for index, flat_RxU in enumerate(torch.split(self._kept_RxTxU[:, step], sizes, dim=1)):
                 units, rows = shapes[index]
                 self._kept_TxL[step][index] = flat_RxU[:, : units * rows].view(n_runs, units, rows)
+        if n_inputs:
+            self._x_TxFxB = list(stretch.x_TxJxB[:, : first.n_in])
+            self._kept_TxRxFxB = [
+                self._kept_RxTxF[:, step, : first.n_in * n_rows].view(n_runs, first.n_in, n_rows)
+                for step in range(n_steps)
+            ]
 
     def _draw(self, n_steps: int) -> None:
         """Draw the masks of the next `n_steps` minibatches, each run's from its own generator."""
-        if self.runs[0].rate:
-            for run, kept_TxU in zip(self.runs, self._kept_RxTxU, strict=True):
-                draw_kept(run.rate, run.dropout_generator, self._bits, out=kept_TxU[:n_steps].view(-1))
+        if not (self.runs[0].rate or self.runs[0].input_rate):
+            return
+        for run, kept_TxU, kept_TxF in zip(self.runs, self._kept_RxTxU, self._kept_RxTxF, strict=True):
+            generator = run.dropout_generator
+            if not run.input_rate:
+                draw_kept(run.rate, generator, self._bits, out=kept_TxU[:n_steps].view(-1))
+                continue
+            for kept_U, kept_F in zip(kept_TxU[:n_steps], kept_TxF, strict=False):
+                draw_kept(run.input_rate, generator, self._bits, out=kept_F)
+                if run.rate:
+                    draw_kept(run.rate, generator, self._bits, out=kept_U)
 
     def _step(self, step: int) -> None:
         layers, kept_L, keep = self._layers, self._kept_TxL[step], self._keep
         last = layers[-1]
-        in_GxJxB = self._x_TxGxJxB[step]
+        first_in_GxJxB, first_in_GxBxJ = self._x_TxGxJxB[step], self._x_TxGxBxJ[step]
+        if self.runs[0].input_rate:
+            torch.mul(self._x_TxFxB[step], self._kept_TxRxFxB[step], out=layers[0].in_RxIxB)
+            first_in_GxJxB, first_in_GxBxJ = layers[0].in_GxJxB, layers[0].in_GxBxJ
+        in_GxJxB = first_in_GxJxB
         for index, layer in enumerate(layers[:-1]):
             layer.forward(in_GxJxB, layer.z_GxOxB)
             self._activation.forward(layer.z_RxOxB, layer.out_RxOxB)
@@ -278,7 +298,7 @@ class Stack:
             layer.accumulate(layer.in_GxBxJ, keep)
             layer.backward()
             self._activation.backward(below.grad_RxOxB, below.out_RxOxB, below.z_RxOxB, kept_L[index - 1])
-        layers[0].accumulate(self._x_TxGxBxJ[step], keep)
+        layers[0].accumulate(first_in_GxBxJ, keep)
         with self._on_threads:
             for run in self.runs:
                 run.update()
