@@ -72,7 +72,7 @@ def clone(make_clone):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=10, help="how often a sweep is killed in test_faults.py")
+    parser.addoption("--kills", type=int, default=6, help="how often a sweep is killed in test_faults.py")
     parser.addoption("--faults", action="store_true", help="also the tests of faults that take minutes")
 
 

@@ -137,7 +137,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills):
     arguments = (*TWELVE, "trainer.epochs=200", "trainer.checkpoint_seconds=0.1")
     want, clone = make_clone(), make_clone()
     assert want.run(*arguments)[0] == 0
-    hit = survive(clone, arguments, kills // 3, seed=3, longest=6.0)
+    hit = survive(clone, arguments, max(3, kills // 5), seed=3, longest=6.0)
     assert hit > 0
     assert memory_of(clone) == memory_of(want)
     assert contents(clone.store, "digits") == contents(want.store, "digits")

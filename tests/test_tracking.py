@@ -146,6 +146,15 @@ def test_a_run_that_another_process_started_goes_on_and_no_point_stands_twice(st
     assert not store.is_there("0" * 32)
 
 
+def test_a_store_whose_making_was_cut_short_is_made_anew(tmp_path):
+    # As a kill in the midst of it leaves them.
+    for name in ("mlflow.db", "mlflow.db.part", "mlflow.db.part-journal"):
+        (tmp_path / name).write_bytes(b"" if name == "mlflow.db" else b"half a store")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert store.is_empty("anything")
+    assert {path.name for path in tmp_path.glob("mlflow.db*")} == {"mlflow.db", "mlflow.db.lock"}
+
+
 def test_a_result_is_the_latest_that_need_not_be_trained_again(store, dataset):
     run_config = config(experiment="results")
     assert store.is_empty("results")

@@ -308,7 +308,22 @@ def _open(uri: str) -> mlflow.MlflowClient:
             connection.execute("BEGIN IMMEDIATE")  # fails at once where MLflow would retry for minutes
         finally:
             connection.close()
+        if not path.stat().st_size:
+            _make(path)
         return _answering(uri)
+
+
+def _make(path: Path) -> None:
+    """Make an SQLite store aside, then put it in place.
+
+    A kill in the midst of MLflow's migrations, which take a second, leaves what MLflow refuses for ever.
+    """
+    part = path.with_name(f"{path.name}.part")
+    for left in (part, Path(f"{part}-journal")):
+        left.unlink(missing_ok=True)
+    client = _answering(f"sqlite:///{part}")
+    client._tracking_client.store.engine.dispose()
+    part.rename(path)
 
 
 def _answering(uri: str) -> mlflow.MlflowClient:
