@@ -83,7 +83,13 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
 
         try:
             sweep.check_runs([job.config for job in asked.jobs])
-            if any(job.config.dry_run for job in asked.jobs):
+            dry_run = any(job.config.dry_run for job in asked.jobs)
+            if dry_run and asked.search is not None:
+                from lockstep import search
+
+                search.show(asked.search, asked.space, [job.config for job in asked.jobs], asked.n_jobs)
+                return OK
+            if dry_run:
                 sweep.show_plan(asked.jobs, asked.n_jobs)
                 return OK
             sweep.check_store([job.config for job in asked.jobs])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from lockstep.config import RunConfig, SearchConfig
 from lockstep.plan import Job
 from lockstep.recorder import Recorder, Sweep
 from lockstep.report import Outcome, Repeats, RunFailed
+from lockstep.rungs import rungs
 from lockstep.space import Space
 from lockstep.study import Study, claimed
 from lockstep.sweep import conclude, record, store_at, train_all
@@ -34,12 +35,12 @@ class Found:
     """What a search has found.
 
     Attributes:
-        params: what the winner's searched keys are set to, as typed; empty where no trial came to its end.
+        overrides: what the winner's searched keys are set to; empty where no trial came to its end.
         value: its metric, the mean over its seeds where it was trained with several.
         failures: runs that failed.
     """
 
-    params: Mapping[str, str]
+    overrides: tuple[str, ...]
     value: float | None
     failures: tuple[Outcome, ...]
 
@@ -128,14 +129,33 @@ def carry_out(
     console.print()
     console.print(_summary(outcomes, settings), soft_wrap=True)
     failures = tuple(outcome for outcome in outcomes if outcome.status != "FINISHED")
-    found = Found({}, None, failures)
+    found = Found((), None, failures)
     if rows:
-        overrides_of_best = space.searched(rows[0].outcomes[0].overrides)
-        params = dict(override.split("=", 1) for override in overrides_of_best)
-        found = Found(params, rows[0].mean(settings.metric), failures)
-        console.print(f"Best by {settings.metric}: {' '.join(overrides_of_best)}", soft_wrap=True)
+        best_overrides = tuple(space.searched(rows[0].outcomes[0].overrides))
+        found = Found(best_overrides, rows[0].mean(settings.metric), failures)
+        console.print(f"Best by {settings.metric}: {' '.join(best_overrides)}", soft_wrap=True, markup=False)
     conclude(store, experiment, trouble)
     return found
+
+
+def show(settings: SearchConfig, space: str, configs: Sequence[RunConfig], n_jobs: int) -> None:
+    """Print what a search would do; train nothing.
+
+    Args:
+        space: what it searches, in words.
+        configs: some of its trials.
+        n_jobs: as for a sweep.
+    """
+    epochs = max(config.trainer.epochs for config in configs)
+    n_workers = min(effective_n_jobs(n_jobs), settings.n_trials)
+    judged = " and ".join(map(str, rungs(settings, epochs)))
+    console.print(
+        f"A search over {space}: {settings.n_trials} trials, {settings.array_size} to an array, on"
+        f" {n_workers} worker{'s' * (n_workers != 1)},"
+        f" {f'judged after epoch {judged} of {epochs}' if judged else f'{epochs} epochs each'}.",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _name(settings: SearchConfig, space: Space, corners: Sequence[RunConfig], store: Store) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
@@ -191,7 +191,9 @@ def _dimension(key: str, override: Override, default: object) -> Dimension:
         if log and low <= 0:
             raise ValueError(f"there is no logarithm of {low:g}; an interval tagged log starts above 0")
         are_integers = isinstance(low, int) and isinstance(high, int)  # int(interval(...))
-        if are_integers or (float(low).is_integer() and float(high).is_integer() and not _is_float(default)):
+        if are_integers or (
+            float(low).is_integer() and float(high).is_integer() and not isinstance(default, float)
+        ):
             return Dimension(key, IntDistribution(int(low), int(high), log=log))
         return Dimension(key, FloatDistribution(float(low), float(high), log=log))
     if isinstance(value, RangeSweep) and isinstance(numbers := value.range(), range):
@@ -202,9 +204,9 @@ def _dimension(key: str, override: Override, default: object) -> Dimension:
             if "log" in value.tags and low <= 0:
                 raise ValueError(f"there is no logarithm of {low}; a range tagged log starts above 0")
             return Dimension(key, IntDistribution(low, high, log="log" in value.tags, step=step))
-    elements = list(override.sweep_iterator())
-    texts = tuple(override.sweep_string_iterator()) if not getattr(value, "shuffle", False) else ()
-    texts = texts or tuple(Override._get_value_element_as_str(element) for element in elements)
+    # A shuffled choice is the same space, and the same search, as one that isn't.
+    elements = list(value.list if isinstance(value, ChoiceSweep) else override.sweep_iterator())
+    texts = tuple(Override._get_value_element_as_str(element) for element in elements)
     if not texts:
         raise ValueError("no value at all, so there is nothing to choose from")
     if len(set(texts)) < len(texts):
@@ -220,10 +222,6 @@ def _primitive(element: object, text: str) -> bool | int | float | str:
     if isinstance(element, QuotedString):
         return element.text
     return element if isinstance(element, bool | int | float | str) else text
-
-
-def _is_float(value: object) -> bool:
-    return isinstance(value, float)
 
 
 def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -72,7 +72,8 @@ class LockstepSearch(Sweeper):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         loader = self.hydra_context.config_loader
         params = [f"{key}={value}" for key, value in self.params.items()]
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*params, *arguments])
+        parser = OverridesParser.create(config_loader=loader)
+        overrides = parser.parse_overrides([*params, *arguments])
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -87,7 +88,8 @@ class LockstepSearch(Sweeper):
             self.launcher.exact,
         )
         # What Hydra's sweepers that optimize leave, by the same name.
-        results = {"name": "optuna", "best_params": dict(found.params), "best_value": found.value}
+        best = {o.get_key_element(): o.value() for o in parser.parse_overrides(list(found.overrides))}
+        results = {"name": "optuna", "best_params": best, "best_value": found.value}
         OmegaConf.save(OmegaConf.create(results), folder / "optimization_results.yaml")
         found.raise_failures()
         return found.value
