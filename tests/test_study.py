@@ -35,12 +35,12 @@ def test_half_a_line_and_a_lock_that_nobody_holds_are_done_away_with(tmp_path):
     proposals(Study(tmp_path, search(), 10), 2)
     path = tmp_path / FILE
     whole = path.read_bytes()
-    path.write_bytes(whole + b'{"op_code":4,"half')
+    path.write_bytes(whole + b'{"op_code":4,"torn')
     path.with_name(f"{FILE}.lock").symlink_to(path)
     again = Study(tmp_path, search(), 10)
     assert len(again) == 2
     assert path.read_bytes().startswith(whole)
-    assert b"half" not in path.read_bytes()
+    assert b"torn" not in path.read_bytes()
     proposals(again, 1)
     assert len(Study(tmp_path, search(), 10)) == 3
 
