@@ -21,7 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from lockstep.config import MLPConfig, Refused, RunConfig, SearchConfig, nearest, without_password
@@ -84,25 +84,34 @@ class SweepComposer:
 
     A job whose other overrides all just change a value is that with the values applied, and takes 4 ms where
     Hydra takes 50. Whatever else an override can do (add, delete, repackage, nest groups) is left to Hydra.
+
+    Args:
+        with_hydra: whether jobs are to have their `hydra` node, the greater part of what must be copied.
     """
 
-    def __init__(self, loader: ConfigLoader, sweep_config: DictConfig) -> None:
-        self._loader, self._sweep_config = loader, sweep_config
+    def __init__(self, loader: ConfigLoader, sweep_config: DictConfig, with_hydra: bool = True) -> None:
+        self._loader, self._sweep_config, self._with_hydra = loader, sweep_config, with_hydra
         self._parser = OverridesParser.create(config_loader=loader)
         self._groups = set(loader.list_groups(""))
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: list[str]) -> DictConfig:
-        """One job's config, `hydra` included, as Hydra's own `load_sweep_config` makes it."""
+        """One job's config, as Hydra's own `load_sweep_config` makes it."""
         parsed = self._parser.parse_overrides(overrides)
         if not all(_is_plain(override) for override in parsed):
             return self._loader.load_sweep_config(self._sweep_config, overrides)
         choices = tuple(_typed(o) for o in parsed if o.key_or_group in self._groups)
         if choices not in self._bases:
-            self._bases[choices] = self._loader.load_sweep_config(self._sweep_config, list(choices))
+            base = self._loader.load_sweep_config(self._sweep_config, list(choices))
+            if not self._with_hydra:
+                with flag_override(base, ["struct", "readonly"], False):
+                    del base["hydra"]
+            self._bases[choices] = base
         composed = copy.deepcopy(self._bases[choices])
         values = [override for override in parsed if override.key_or_group not in self._groups]
         ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        if not self._with_hydra:
+            return composed
         composed.hydra.overrides.task = overrides
         dirname = composed.hydra.job.config.override_dirname
         composed.hydra.job.override_dirname = get_overrides_dirname(

@@ -191,7 +191,10 @@ class Layer:
                 self.grad_GxOxJ.baddbmm_(self.grad_GxOxB, in_GxBxJ, beta=keep, alpha=self.alpha)
             else:
                 torch.baddbmm(new, self.grad_GxOxB, in_GxBxJ, beta=0, alpha=self.alpha, out=new)
-                self.grad_GxOxJ.mul_(keep).add_(new)
+                if keep:
+                    self.grad_GxOxJ.mul_(keep).add_(new)
+                else:
+                    self.grad_GxOxJ.copy_(new)
 
     def backward(self) -> None:
         """d loss/d input, before dropout, into the gradients of the layer below."""

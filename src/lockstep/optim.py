@@ -15,6 +15,11 @@ from lockstep.config import AdamConfig, SGDConfig
 from lockstep.schedule import Schedule
 
 
+CHUNK = 2**16
+"""Parameters that Adam updates at a time: with gradients and moments they take 1.3 MB in float32, and stay
+in a core's level-2 cache from one kernel to the next. With 1.9 million parameters a step is X times as quick."""
+
+
 class Optimizer(ABC):
     """Updates a run's parameters in place.
 
@@ -94,25 +99,33 @@ class Adam(Optimizer):
     def __init__(self, config: AdamConfig, params_P: Tensor, schedule: Schedule) -> None:
         super().__init__(params_P, schedule)
         self.config = config
-        self.mean_P, self.square_P, self.denominator_P = (torch.zeros_like(params_P) for _ in range(3))
+        self.mean_P, self.square_P = torch.zeros_like(params_P), torch.zeros_like(params_P)
+        self._denominator_C = params_P.new_empty(min(CHUNK, len(params_P)))
 
     def state(self) -> dict[str, Tensor]:
         return {**super().state(), "mean": self.mean_P, "square": self.square_P}
 
     def _update(self, lr: float) -> None:
-        config, grad_P = self.config, self.grad_P
+        vectors = (self.params_P, self.grad_P, self.mean_P, self.square_P)
+        for chunks in zip(*(torch.split(vector_P, CHUNK) for vector_P in vectors), strict=True):
+            self._update_chunk(lr, *chunks)
+
+    def _update_chunk(
+        self, lr: float, params_C: Tensor, grad_C: Tensor, mean_C: Tensor, square_C: Tensor
+    ) -> None:
+        config, denominator_C = self.config, self._denominator_C[: len(params_C)]
         beta1, beta2 = config.betas
         if config.name == "adamw":
-            self.params_P.mul_(1 - lr * config.weight_decay)
+            params_C.mul_(1 - lr * config.weight_decay)
         elif config.weight_decay:
-            grad_P.add_(self.params_P, alpha=config.weight_decay)
-        self.mean_P.lerp_(grad_P, 1 - beta1)
-        self.square_P.mul_(beta2).addcmul_(grad_P, grad_P, value=1 - beta2)
+            grad_C.add_(params_C, alpha=config.weight_decay)
+        mean_C.lerp_(grad_C, 1 - beta1)
+        square_C.mul_(beta2).addcmul_(grad_C, grad_C, value=1 - beta2)
         # Bias corrections of Kingma & Ba (2015), algorithm 1.
         step_size = lr / (1 - beta1**self.steps)
-        torch.sqrt(self.square_P, out=self.denominator_P)
-        self.denominator_P.div_(math.sqrt(1 - beta2**self.steps)).add_(config.eps)
-        self.params_P.addcdiv_(self.mean_P, self.denominator_P, value=-step_size)
+        torch.sqrt(square_C, out=denominator_C)
+        denominator_C.div_(math.sqrt(1 - beta2**self.steps)).add_(config.eps)
+        params_C.addcdiv_(mean_C, denominator_C, value=-step_size)
 
 
 def build(config: SGDConfig | AdamConfig, params_P: Tensor, schedule: Schedule) -> Optimizer:

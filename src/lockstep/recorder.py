@@ -65,6 +65,8 @@ class Recorder:
         self._outcomes: dict[int, Outcome] = {}
         self._parent: Folder | None = None
         self._taken: set[int] = set()
+        self._of_search: set[int] = set()
+        self._filled_before: dict[str, bool] = {}  # experiments, and whether they had runs when a search began
         self._has_waited = False
         self._drawn_ahead: Path | None = None
 
@@ -79,6 +81,8 @@ class Recorder:
             What the run is called from now on: its number.
         """
         k, config = len(self._jobs), job.config
+        if of_search:
+            self._of_search.add(k)
         key = config.run_key(data.load(config.data).digest)
         if self._sweep is None:
             name_of_folder = f"single-{uuid.uuid4().hex}"
@@ -114,12 +118,12 @@ class Recorder:
         """Those of some runs that this process is to train: no other one has them, nor has the store."""
         claimed = [k for k in which if self._folders[k].claim()]
         # Asked when the runs are claimed: until then another process might still bring a result.
-        asked = {self._jobs[k].config.tracking.experiment for k in claimed} if self._sweep else set()
-        filled = {experiment for experiment in asked if not self._store.is_empty(experiment)}
+        filled: dict[str, bool] = {}
         taken = []
         for k in claimed:
-            is_new = not self._folders[k].exists()
-            if is_new and self._jobs[k].config.tracking.experiment in filled and self._reuse(k):
+            # A search's trials are nobody else's: what there was at its start is enough.
+            known = self._filled_before if k in self._of_search else filled
+            if self._sweep is not None and not self._folders[k].exists() and self._is_stored(k, known):
                 self._folders[k].release()
             elif not self._go_on(k):
                 taken.append(k)
@@ -132,10 +136,19 @@ class Recorder:
         self._has_waited = True
         time.sleep(WAIT_SECONDS)
 
-    def _reuse(self, k: int) -> bool:
-        """Whether the store has the run's result already."""
+    def _is_stored(self, k: int, filled: dict[str, bool]) -> bool:
+        """Whether the store has the run's result already.
+
+        Args:
+            filled: experiments, and whether they have any runs, as far as that was asked.
+        """
         config = self._jobs[k].config
-        run = None if config.rerun else self._store.result(config.tracking.experiment, self._keys[k])
+        experiment = config.tracking.experiment
+        if experiment not in filled:
+            filled[experiment] = not self._store.is_empty(experiment)
+        if not filled[experiment]:
+            return False
+        run = None if config.rerun else self._store.result(experiment, self._keys[k])
         if run is None:
             return False
         reason = run.data.tags.get(REASON, "")

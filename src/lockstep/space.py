@@ -79,6 +79,7 @@ class Space:
         compose: Callable[[tuple[str, ...]], DictConfig],
     ) -> None:
         self._compose, self._group_names = compose, groups
+        self._defaults_of: dict[tuple[str, ...], dict[str, object]] = {}
         last = {override.get_key_element(): override for override in overrides}
         chosen = {key: override for key, override in last.items() if override.key_or_group in groups}
         problems: list[str] = []
@@ -170,8 +171,10 @@ class Space:
 
     def _defaults(self, options: tuple[str, ...]) -> dict[str, object]:
         """Every key that there is with some options, and its value unless that is changed."""
-        tree: Any = OmegaConf.to_container(self._compose(options))
-        return dict(_flat(tree))
+        if options not in self._defaults_of:
+            tree: Any = OmegaConf.to_container(self._compose(options))
+            self._defaults_of[options] = dict(_flat(tree))
+        return self._defaults_of[options]
 
 
 def _dimension(key: str, override: Override, default: object) -> Dimension:

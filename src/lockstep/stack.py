@@ -188,7 +188,8 @@ class Stack:
                 dtype,
                 n_in,
                 alpha=1 / (1 - (first.rate if index else first.input_rate)),
-                blocks=n_blocks(n_out) if first.per_stack == 1 else 1,  # the same whoever is beside it
+                # The same whoever is beside it. In bfloat16 oneDNN would copy the inputs for each block.
+                blocks=n_blocks(n_out) if first.per_stack == 1 and dtype != torch.bfloat16 else 1,
             )
             for index, (w_RxOxJ, grad_RxOxJ, (n_out, n_in)) in enumerate(
                 zip(first.matrices(params_RxP), first.matrices(grads_RxP), first.shapes, strict=True)
@@ -198,10 +199,10 @@ class Stack:
         self._stretch: Stretch | None = None
 
     def share(self, threads: int) -> None:
-        """Let intra-op threads share the blocks of a large network's layers, and its updates."""
+        """Let intra-op threads share a large network's updates, and the blocks of its layers."""
         for layer in self._layers:
             layer.on_threads.n = min(threads, layer.blocks)
-        self._on_threads.n = max(layer.on_threads.n for layer in self._layers)
+        self._on_threads.n = threads if self.runs[0].per_stack == 1 else 1
 
     def train(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         """A step of every run on each minibatch of the stretch: forward, backward, update.

@@ -1,10 +1,12 @@
 """A search's memory: an Optuna study in `outputs/studies/`, which the same command goes on with."""
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
@@ -49,14 +51,13 @@ class Study:
     def __init__(self, folder: Path, search: SearchConfig, epochs: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE
-        # As a kill may have left it: a last line that is not whole, a lock that nobody holds.
-        Journal(path).mend()
-        Path(f"{path}.lock").unlink(missing_ok=True)
+        Journal(path).mend()  # a kill may have left a last line that is not whole
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self._search = search
+        self._journal = Journal(path)
         self.optuna = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
+            storage=JournalStorage(_OneWriter(str(path))),
             pruner=rungs.pruner(search, epochs),
             study_name=folder.name,
             direction="maximize" if search.maximizes else "minimize",
@@ -65,6 +66,10 @@ class Study:
 
     def __len__(self) -> int:
         return len(self.optuna.get_trials(deepcopy=False))
+
+    def sync(self) -> None:
+        """Have the disk keep all that was written so far, come what may."""
+        self._journal.sync()
 
     def ask(self) -> Trial:
         """A new trial."""
@@ -78,6 +83,16 @@ class Study:
             self.optuna.sampler = _sampler(self._search, frozen.number)  # it may not have been asked all
             trials.append(Trial(self.optuna, frozen._trial_id))
         return trials
+
+
+class _OneWriter(JournalFileBackend):
+    """Optuna's journal file, written by one process alone and brought to the disk when it says so: Optuna's
+    own takes a lock and waits for the disk some ten times a trial."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(f"{json.dumps(entry, separators=(',', ':'))}\n" for entry in logs)
+        with open(self._file_path, "ab") as file:
+            file.write(lines.encode())
 
 
 def _sampler(search: SearchConfig, number: int) -> BaseSampler:

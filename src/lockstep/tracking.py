@@ -72,11 +72,16 @@ class Store:
             self.address = f"sqlite:///{_sqlite_path(uri)}"
 
     def experiment_id(self, name: str) -> str:
-        """The experiment of that name, made if it isn't there.
+        """The experiment of that name, made if it isn't there; asked once, not for each of a thousand runs.
 
         Raises:
             Refused: if it was deleted or can't be made.
         """
+        if name not in self._experiment_ids:
+            self._experiment_ids[name] = self._experiment_id(name)
+        return self._experiment_ids[name]
+
+    def _experiment_id(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -194,10 +199,8 @@ class Store:
         }
         if commit := _git_commit():
             everywhere["mlflow.source.git.commit"] = commit
-        if experiment not in self._experiment_ids:  # asked once, not for each of a thousand runs
-            self._experiment_ids[experiment] = self.experiment_id(experiment)
         run = self.client.create_run(
-            self._experiment_ids[experiment], tags={**everywhere, **tags}, run_name=name
+            self.experiment_id(experiment), tags={**everywhere, **tags}, run_name=name
         )
         return str(run.info.run_id)
 

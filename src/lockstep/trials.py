@@ -202,13 +202,13 @@ class Trials:
         """Tell what came of trials; of those at a rung, which are promoted, now that all are there."""
         for of in trials:
             self._report(of)
-        better = -1 if self._settings.maximizes else 1
+        better, pruned = -1 if self._settings.maximizes else 1, []
         for of in sorted(trials, key=lambda of: (better * (self._values(of) or [0.0])[-1], of.trial.number)):
             if outcome := self._recorder.outcome(of.k):
                 self._tell(of, outcome)
             elif of.trial.should_prune():
                 history = self._recorder.history(of.k)
-                pruned = Outcome(
+                outcome = Outcome(
                     of.job.config,
                     of.name,
                     of.job.overrides,
@@ -216,12 +216,15 @@ class Trials:
                     history.summary(),
                     pruned_at=history.epochs,
                 )
-                self._tell(of, pruned)  # first, or a kill in between would leave nothing to go on with
-                self._recorder.prune(of.k)
+                self._tell(of, outcome)
+                pruned.append(of.k)
             else:
                 of.promoted_at = self._recorder.history(of.k).epochs
                 of.trial.set_user_attr(PROMOTED, of.promoted_at)
                 self._wait(of)
+        self._study.sync()  # before runs are given up, or a kill in between would leave nothing to go on with
+        for k in pruned:
+            self._recorder.prune(k)
 
     def _values(self, of: _Trial) -> list[float]:
         """The metric after each epoch."""

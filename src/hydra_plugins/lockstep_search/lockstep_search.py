@@ -82,7 +82,7 @@ class LockstepSearch(Sweeper):
             SearchConfig.of(self.config.hydra.sweeper),
             overrides,
             groups,
-            SweepComposer(loader, self.config).compose,
+            SweepComposer(loader, self.config, with_hydra=False).compose,
             list(self.config.hydra.overrides.task),
             self.launcher.n_jobs,
             self.launcher.exact,
