@@ -342,6 +342,7 @@ def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["hydra.launcher.n_jobs=2"], RunMode.MULTIRUN)
         composer, folder = SweepComposer(loader, master), master.hydra.sweep.dir
+        bare = SweepComposer(loader, master, with_hydra=False)
         for overrides in sweep:
             ours, hydras = of_ours(composer, overrides), of_hydra(loader, master, overrides)
             if isinstance(hydras, str):
@@ -349,6 +350,9 @@ def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
                 continue
             assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
             assert ours.hydra.sweep.dir == hydras.hydra.sweep.dir == folder  # the same ${now:}
+            of_us, of_bare = map(OmegaConf.to_container, (ours, of_ours(bare, overrides)))
+            of_us.pop("hydra"), of_bare.pop("hydra", None)
+            assert of_bare == of_us
 
 
 def test_each_choice_of_groups_is_composed_once():

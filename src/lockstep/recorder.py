@@ -66,7 +66,7 @@ class Recorder:
         self._parent: Folder | None = None
         self._taken: set[int] = set()
         self._of_search: set[int] = set()
-        self._filled_before: dict[str, bool] = {}  # experiments, and whether they had runs when a search began
+        self._filled_before: dict[str, bool] = {}  # whether experiments had runs when a search began
         self._has_waited = False
         self._drawn_ahead: Path | None = None
 
