@@ -16,7 +16,7 @@ from lockstep.schedule import Schedule
 
 CHUNK = 2**16
 """Parameters that Adam updates at a time: with gradients and moments they take 1.3 MB in float32, and stay
-in a core's level-2 cache from one kernel to the next: with 1.9 million of them 6.7 ms a step instead of 9.3."""
+in a core's level-2 cache from one kernel to the next: 1.9 million take 6.7 ms a step, not 9.3."""
 
 
 class Optimizer(ABC):
