@@ -10,7 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lockstep.representations import hidden_planes, input_plane
+from lockstep.data import Dataset
+from lockstep.models import LogisticRegression, MultilayerPerceptron
+from lockstep.representations import hidden_planes, input_plane, separation
 
 
 def reference(x_NxF: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -207,3 +209,35 @@ def test_importing_loads_neither_scikit_learn_nor_pyplot() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def clusters(noise, digest):
+    """Three classes about three corners of a cube of four dimensions."""
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randint(3, (3000,), generator=generator)
+    x = torch.eye(4)[y] + noise * torch.randn(3000, 4, generator=generator)
+    return Dataset("clusters", x[:2500], y[:2500], x[2500:], y[2500:], (4,), ("a", "b", "c"), digest, "drawn")
+
+
+def test_classes_that_lie_apart_are_measured_as_apart():
+    network = MultilayerPerceptron(4, 3, (8, 5), generator=torch.Generator().manual_seed(0))
+    apart = separation(network, clusters(0.01, "apart"))
+    measures = ("explained_variance", "knn_accuracy", "silhouette", "silhouette_plane")
+    assert set(apart) == {f"space/{name}/{m}" for name in ("input", "hidden1", "hidden2") for m in measures}
+    for name in ("input", "hidden1", "hidden2"):
+        assert apart[f"space/{name}/knn_accuracy"] == 1
+        assert apart[f"space/{name}/silhouette"] > 0.9
+        assert apart[f"space/{name}/explained_variance"] > 0.99  # three corners lie in a plane
+    mixed = separation(LogisticRegression(4, 3), clusters(50.0, "mixed"))
+    assert set(mixed) == {f"space/input/{m}" for m in measures}
+    assert mixed["space/input/knn_accuracy"] == pytest.approx(1 / 3, abs=0.1)
+    assert mixed["space/input/silhouette"] == pytest.approx(0, abs=0.05)
+    assert mixed["space/input/explained_variance"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_space_that_is_not_finite_has_no_measures():
+    network = MultilayerPerceptron(4, 3, (8, 5))
+    with torch.no_grad():
+        network.hidden[1].bias[0] = float("inf")
+    names = {key.split("/")[1] for key in separation(network, clusters(0.1, "infinite"))}
+    assert names == {"input", "hidden1"}

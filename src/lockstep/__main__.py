@@ -1,8 +1,14 @@
 """`python -m lockstep <verb>`: what there is to do beside training."""
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lockstep.tracking import Store  # which loads mlflow
 
 
 def main() -> int:
@@ -12,11 +18,19 @@ def main() -> int:
     verbs.add_parser("doctor", help="say whether a run's numbers depend on its neighbours on this machine")
     deliver = verbs.add_parser("deliver", help="bring to the store what it did not take while runs trained")
     deliver.add_argument("folder", type=Path, help="outputs/unfinished, or one of the folders in it")
+    report = verbs.add_parser("report", help="make a sweep's report again, from the store alone")
+    report.add_argument("sweep", help="the MLflow run id of a sweep, or its folder below outputs/sweeps")
+    reproduce = verbs.add_parser("reproduce", help="train a run again from what the store has, and compare")
+    reproduce.add_argument("run", help="an MLflow run id")
     arguments = parser.parse_args()
     if arguments.verb == "doctor":
         from lockstep import doctor
 
         return 0 if doctor.examine() else 1
+    if arguments.verb == "report":
+        return _report(parser, arguments.sweep)
+    if arguments.verb == "reproduce":
+        return _reproduce(parser, arguments.run)
     if not arguments.folder.is_dir():
         parser.error(f"{arguments.folder}: not a folder")
     from lockstep.delivery import deliver as bring
@@ -26,6 +40,69 @@ def main() -> int:
     left = bring(arguments.folder.absolute())
     print("\n".join(left) if left else "all is in the store", file=sys.stderr if left else sys.stdout)
     return 1 if left else 0
+
+
+def _outputs() -> Path:
+    return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs"
+
+
+def _store_uri() -> str:
+    """The store that run.py uses where it is told of no other."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_outputs() / 'mlflow.db'}"
+
+
+def _opened(parser: argparse.ArgumentParser, uri: str) -> "Store":
+    """The store at `uri`, which is not made if it isn't there."""
+    from lockstep.config import Refused
+    from lockstep.tracking import Store
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.exists():
+        parser.error(f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI")
+    try:
+        return Store(uri)
+    except Refused as refused:
+        parser.error(str(refused))
+
+
+def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    from lockstep import page, swept
+    from lockstep.config import without_password
+
+    uri, run_id, folder = _store_uri(), sweep, _outputs() / "reports" / sweep
+    if Path(sweep).is_dir():
+        folder = Path(sweep).absolute()
+        if not (folder / page.KEPT).exists():
+            parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
+        kept = json.loads((folder / page.KEPT).read_text())
+        run_id = kept["run_id"]
+        if without_password(uri) != kept["uri"]:
+            uri = kept["uri"]
+    try:
+        store = _opened(parser, uri)
+        print(page.write(store, swept.read(store, run_id), folder))
+    except (MlflowException, ValueError) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _reproduce(parser: argparse.ArgumentParser, run_id: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    from lockstep.config import Refused
+    from lockstep.reproduce import reproduce
+
+    try:
+        comparison = reproduce(_opened(parser, _store_uri()), run_id)
+    except (Refused, MlflowException) as error:
+        parser.error(str(error))
+    if comparison.differences:
+        print(f"{comparison.name}: not the same: {'; '.join(comparison.differences)}")
+        return 1
+    print(f"{comparison.name}: identical, all {comparison.n_values:,} losses and accuracies, and the weights")
+    return 0
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Parcel:
         history: as far as it goes; of a run.
         status, tags: its last one, or None while it goes on, and what is said of it. KILLED runs may go on
             with another command.
+        metrics: what was measured of it at its end.
         recorded: the MLflow run, once the store was asked for it.
         news, delivered: how often there was more, and how much of that has arrived.
     """
@@ -66,6 +67,7 @@ class Parcel:
     history: History = field(default_factory=History)
     status: Status | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     recorded: Recorded | None = None
     news: int = 0
     delivered: int = 0
@@ -117,6 +119,7 @@ class Delivery:
         history: History | None = None,
         status: Status | None = None,
         tags: Mapping[str, str] = MappingProxyType({}),
+        metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """There is more of the run or parent whose folder has that name."""
         with self._changed:
@@ -126,6 +129,7 @@ class Delivery:
                 parcel.history.evaluations = list(history.evaluations)
                 parcel.history.marks = list(history.marks)
             parcel.status, parcel.tags = status or parcel.status, tags or parcel.tags
+            parcel.metrics = metrics or parcel.metrics
             if status is not None and parcel.description.kind == "sweep":
                 parcel.description.status = status  # a run's is in its journal
                 parcel.folder.write(parcel.description)
@@ -140,7 +144,7 @@ class Delivery:
         if not folder.exists():  # somebody else has brought it meanwhile
             folder.release()
             return
-        description, history, tags = folder.read(), History(), dict[str, str]()
+        description, history, tags, metrics = folder.read(), History(), dict[str, str](), dict[str, float]()
         status: Status | None = None
         if description.kind == "sweep":
             status = None if description.status == "KILLED" else description.status
@@ -148,11 +152,11 @@ class Delivery:
             with folder.in_training():  # its worker may outlive it by a moment
                 history, ended = folder.history()
             if ended is not None:
-                status, tags = conclusion(history, ended)
+                (status, tags), metrics = conclusion(history, ended), ended.metrics
         is_known = description.kind == "sweep" or bool(history.marks) or status is not None
         if description.uri == self._store.address and (status or (is_known and not description.closed)):
             self.add(Parcel(folder, description, False))
-            self.news(folder.path.name, history, status or "KILLED", tags)
+            self.news(folder.path.name, history, status or "KILLED", tags, metrics)
             return
         if description.kind == "single" and not is_known:
             folder.remove()
@@ -236,7 +240,7 @@ class Delivery:
         if isinstance(recorded, RecordedRun):
             if folder.journal.path.exists():
                 folder.journal.sync()  # before the store knows of it, or it might know more after a power cut
-            recorded.record(history, last=status not in (None, "KILLED"))
+            recorded.record(history, last=status not in (None, "KILLED"), at_end=parcel.metrics)
         if status is None:
             return
         if description.kind != "sweep" and folder.artifacts.exists() and status != "KILLED":

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,13 @@ class Ended:
 
     Attributes:
         pruned_at: the epochs after which a search gave it up, or None.
+        metrics: what was measured of it at its end.
     """
 
     reason: str = ""
     trace: str = ""
     pruned_at: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 Event = Epoch | Ended

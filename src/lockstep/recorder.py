@@ -63,6 +63,7 @@ class Recorder:
         self._of_folder: dict[Path, int] = {}
         self._histories: list[History] = []
         self._outcomes: dict[int, Outcome] = {}
+        self.stored: list[str] = []  # MLflow runs of earlier commands that are this one's results, too
         self._parent: Folder | None = None
         self._taken: set[int] = set()
         self._of_search: set[int] = set()
@@ -151,6 +152,7 @@ class Recorder:
         run = None if config.rerun else self._store.result(experiment, self._keys[k])
         if run is None:
             return False
+        self.stored.append(run.info.run_id)
         reason = run.data.tags.get(REASON, "")
         self._outcomes[k] = Outcome(
             config,
@@ -301,11 +303,11 @@ class Recorder:
             name,
             self._jobs[job].overrides,
             status,
-            history.summary(),
+            {**history.summary(), **ended.metrics},
             tags.get(REASON, ""),
             pruned_at=ended.pruned_at,
         )
-        self._delivery.news(self._folders[job].path.name, history, status, tags)
+        self._delivery.news(self._folders[job].path.name, history, status, tags, ended.metrics)
 
     @property
     def outcomes(self) -> list[Outcome]:

@@ -3,6 +3,7 @@
 Suffixes name the axes of an array: N instances, F features, H units of a hidden layer.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lockstep.data import Dataset
+from lockstep.models import LogisticRegression, MultilayerPerceptron
+
 FloatArray = NDArray[np.floating[Any]]
 
 # Up to 1,000 features scikit-learn's own default is to solve for the eigenvectors of the covariance. Beyond,
 # that matrix costs more than ARPACK's passes over the data (60,000 x 3,136 pixels: 5.9 s against 2.6 s).
 WIDEST_COVARIANCE = 1000
+
+
+FITTED, MEASURED, NEIGHBOURS = 2000, 1000, 5
+"""Training and test instances that spaces are measured by: half a second a run. More change little."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,66 @@ def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
         Plane(f"hidden{layer}", f"Representation after hidden layer {layer}", *projection)
         for layer, projection in enumerate(map(_project, representations), start=1)
     ]
+
+
+@torch.no_grad()
+def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Dataset) -> dict[str, float]:
+    """How well the input space and each representation tell the classes apart, by names of metrics.
+
+    Measured on FITTED training instances and MEASURED test instances, the same for every run; NaN, which is
+    left out, where a space holds values that aren't finite or the test instances one class.
+    - `space/<name>/explained_variance`: of the plane of the first two principal components.
+    - `space/<name>/silhouette`, `.../silhouette_plane`: Rousseeuw's (1987) mean silhouette of the test
+      instances with their classes for clusters, -1 to 1, in the whole space and on that plane.
+    - `space/<name>/knn_accuracy`: of NEIGHBOURS nearest training instances' vote.
+    """
+    weight = next(network.parameters())
+    if dataset.digest not in _of_inputs:
+        fitted, measured = _subsample(dataset)
+        x_NxF = torch.cat([dataset.x_train[fitted], dataset.x_test[measured]])
+        _of_inputs[dataset.digest] = _measured("input", x_NxF, dataset)
+    found = dict(_of_inputs[dataset.digest])
+    if isinstance(network, MultilayerPerceptron):
+        fitted, measured = _subsample(dataset)
+        x_NxF = torch.cat([dataset.x_train[fitted], dataset.x_test[measured]]).to(weight.device, weight.dtype)
+        for layer, h_NxH in enumerate(network.representations(x_NxF), start=1):
+            found |= _measured(f"hidden{layer}", h_NxH, dataset)
+    return found
+
+
+_of_inputs: dict[str, dict[str, float]] = {}
+"""What was measured of data sets, by digest: a cache must not keep a worker's shared memory."""
+
+
+def _subsample(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of training instances and of test instances, drawn once for all."""
+    drawn = torch.Generator().manual_seed(0)
+    return (
+        torch.randperm(len(dataset.x_train), generator=drawn)[:FITTED],
+        torch.randperm(len(dataset.x_test), generator=drawn)[:MEASURED],
+    )
+
+
+def _measured(name: str, x_NxF: torch.Tensor, dataset: Dataset) -> dict[str, float]:
+    from sklearn.decomposition import PCA  # here, as loading them takes 0.7 s
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    fitted, measured = _subsample(dataset)
+    x, y = x_NxF.detach().cpu().double().numpy(), dataset.y_test[measured].numpy()
+    fit_NxF, test_NxF = x[: len(fitted)], x[len(fitted) :]
+    if not np.isfinite(x).all() or min(fit_NxF.shape) < 2:
+        return {}
+    pca = PCA(2, svd_solver=_solver(*fit_NxF.shape), random_state=0).fit(fit_NxF)
+    knn = KNeighborsClassifier(min(NEIGHBOURS, len(fit_NxF))).fit(fit_NxF, dataset.y_train[fitted].numpy())
+    found = {
+        "explained_variance": float(pca.explained_variance_ratio_.sum()),
+        "knn_accuracy": float(knn.score(test_NxF, y)),
+    }
+    if 1 < len(np.unique(y)) < len(y):
+        found["silhouette"] = float(silhouette_score(test_NxF, y))
+        found["silhouette_plane"] = float(silhouette_score(pca.transform(test_NxF), y))
+    return {f"space/{name}/{key}": value for key, value in found.items() if math.isfinite(value)}
 
 
 def _project(x_NxF: torch.Tensor) -> tuple[NDArray[np.float32], tuple[float, float]]:

@@ -58,6 +58,7 @@ def carry_out(
     typed: Sequence[str],
     n_jobs: int,
     exact: bool,
+    folder: Path,
 ) -> Found:
     """Search, and record every trial's run under one parent run.
 
@@ -69,7 +70,7 @@ def carry_out(
         groups: names of config groups.
         compose: overrides → what Hydra makes of them.
         typed: the overrides as typed.
-        n_jobs, exact: as for a sweep.
+        n_jobs, exact, folder: as for a sweep.
 
     Raises:
         Undelivered: see lockstep.sweep.
@@ -95,8 +96,8 @@ def carry_out(
     def ranked(outcomes: Sequence[Outcome]) -> list[Repeats]:
         return report.ranked(outcomes, settings.metric, settings.maximizes)
 
-    with claimed(name) as folder:
-        study = _study(folder, settings, epochs, store, first.rerun)
+    with claimed(name) as kept_in:
+        study = _study(kept_in, settings, epochs, store, first.rerun)
         sweep = Sweep(f"search over {space}", typed, experiment, [name], study.optuna.user_attrs.get(PARENT))
         seeds = [first.seed + index for index in range(settings.confirm_seeds)]
         confirming = settings.confirm_best * max(0, len(seeds) - 1) * epochs
@@ -120,7 +121,9 @@ def carry_out(
                     recorder.add(Job(config_of(asked), asked), f"{outcome.name} seed={seed}")
             train_all(recorder, n_jobs, exact)
 
-        outcomes, trouble = record(store, sweep, settings.n_trials * epochs + confirming, work, ranked)
+        outcomes, trouble, run_id = record(
+            store, sweep, settings.n_trials * epochs + confirming, work, ranked
+        )
     rows = ranked(outcomes)
     if confirmed := [row for row in rows if len(row.outcomes) > 1]:
         rows = confirmed
@@ -134,7 +137,7 @@ def carry_out(
         best_overrides = tuple(space.searched(rows[0].outcomes[0].overrides))
         found = Found(best_overrides, rows[0].mean(settings.metric), failures)
         console.print(f"Best by {settings.metric}: {' '.join(best_overrides)}", soft_wrap=True, markup=False)
-    conclude(store, experiment, trouble)
+    conclude(store, first, trouble, run_id, folder)
     return found
 
 

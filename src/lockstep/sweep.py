@@ -1,14 +1,16 @@
 """The runs of one command, from checked configs to recorded outcomes."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from joblib import effective_n_jobs
 from omegaconf import DictConfig
 
-from lockstep import data, report, workers
+from lockstep import data, report, swept, workers
 from lockstep.config import Refused, RunConfig
 from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
@@ -16,9 +18,11 @@ from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.recorder import Recorder, Sweep
 from lockstep.report import Outcome, Repeats
 from lockstep.terminal import Progress, console
-from lockstep.tracking import Store
+from lockstep.tracking import STORED_RUNS, Store
 from lockstep.train import device_of, gemm_flops
 from lockstep.unfinished import unfinished
+
+log = logging.getLogger("lockstep")
 
 store_at = cache(Store)
 
@@ -58,7 +62,11 @@ def check_store(configs: Sequence[RunConfig]) -> None:
 
 
 def carry_out(
-    jobs: Sequence[Job], sweep: Sequence[str] | None, n_jobs: int = -1, exact: bool = False
+    jobs: Sequence[Job],
+    sweep: Sequence[str] | None,
+    n_jobs: int = -1,
+    exact: bool = False,
+    folder: Path | None = None,
 ) -> list[Outcome]:
     """Train and record runs; those of a sweep under one parent run. One that fails leaves the others be.
 
@@ -70,6 +78,7 @@ def carry_out(
         sweep: the sweep's overrides as typed, or None for a run without a sweep.
         n_jobs: workers as joblib counts them: -1 for all cores.
         exact: see TrainingArray.
+        folder: the sweep's, which gets its report.
 
     Raises:
         Undelivered: if the store did not take all that there is; the next command, or `deliver`, brings it.
@@ -88,13 +97,13 @@ def carry_out(
         keys = [job.config.run_key(data.load(job.config.data).digest) for job in jobs]
         parent = Sweep(name, sweep, experiment, keys)
     store = store_at(jobs[0].config.tracking.uri)
-    outcomes, trouble = record(store, parent, sum(job.config.trainer.epochs for job in jobs), work)
+    outcomes, trouble, run_id = record(store, parent, sum(job.config.trainer.epochs for job in jobs), work)
     console.print()
     console.print(report.leaderboard(outcomes))
     console.print()
     if len(outcomes) > 1 and not any("val/accuracy" in outcome.metrics for outcome in outcomes):
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    conclude(store, experiment, trouble)
+    conclude(store, jobs[0].config, trouble, run_id, folder)
     return outcomes
 
 
@@ -104,7 +113,7 @@ def record(
     epochs: int,
     work: Callable[[Recorder], object],
     rank: Callable[[Sequence[Outcome]], list[Repeats]] = report.ranked,
-) -> tuple[list[Outcome], str]:
+) -> tuple[list[Outcome], str, str | None]:
     """Have runs trained and recorded, and end them truthfully, however that ends.
 
     Args:
@@ -113,7 +122,8 @@ def record(
         rank: which of them is best.
 
     Returns:
-        What became of the runs, and the store's answer where it did not take all of it, else an empty text.
+        What became of the runs; the store's answer where it did not take all of it, else an empty text; the
+        parent's MLflow run, where there is one.
     """
     with Progress(epochs) as progress, Delivery(store) as delivery:
         recorder = Recorder(store, sweep, delivery, progress)
@@ -127,17 +137,25 @@ def record(
             with deferred():
                 delivery.wait(patience=CLOSING_SECONDS)
             raise
-        outcomes = recorder.outcomes
+        outcomes, run_id = recorder.outcomes, recorder.parent_run_id
         recorder.close("FINISHED" if all(o.status == "FINISHED" for o in outcomes) else "FAILED")
         left = delivery.wait(PATIENCE_SECONDS if not left else CLOSING_SECONDS)
-    return outcomes, delivery.trouble if left else ""
+        if run_id is not None and recorder.stored and not left:
+            store.client.log_dict(run_id, {"runs": recorder.stored}, STORED_RUNS)
+    return outcomes, delivery.trouble if left else "", run_id
 
 
-def conclude(store: Store, experiment: str, trouble: str) -> None:
-    """Say how to compare the runs in MLflow's UI.
+def conclude(
+    store: Store, config: RunConfig, trouble: str, run_id: str | None = None, folder: Path | None = None
+) -> None:
+    """Describe a sweep in the store, make its report, and say where to look at it.
+
+    Args:
+        config: one of the runs'; where it wants no pictures, there is no report.
+        run_id, folder: the sweep's.
 
     Raises:
-        Undelivered: if they aren't all there, as `trouble` says.
+        Undelivered: if the runs aren't all there, as `trouble` says.
     """
     if trouble:
         raise Undelivered(
@@ -145,7 +163,22 @@ def conclude(store: Store, experiment: str, trouble: str) -> None:
             f"What it lacks is kept in {unfinished()}; once it is back, bring it there with\n"
             f"  {sys.executable} -m lockstep deliver {unfinished()}"
         )
-    console.print(f"Compare the runs in MLflow: {store.ui(store.experiment_id(experiment))}", soft_wrap=True)
+    if run_id is not None and folder is not None:
+        try:
+            _report(store, run_id, folder, with_page=config.tracking.pictures != "none")
+        except Exception as error:  # all runs are there
+            log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
+    experiment_id = store.experiment_id(config.tracking.experiment)
+    console.print(f"Compare the runs in MLflow: {store.ui(experiment_id)}", soft_wrap=True)
+
+
+def _report(store: Store, run_id: str, folder: Path, with_page: bool) -> None:
+    found = swept.read(store, run_id)
+    store.describe_sweep(run_id, swept.sentence(found), found.summary)
+    if with_page:
+        from lockstep import page  # here, as plotly takes a moment
+
+        console.print(f"Report: {page.write(store, found, folder)}", soft_wrap=True, markup=False)
 
 
 def train_all(recorder: Recorder, n_jobs: int, exact: bool) -> None:

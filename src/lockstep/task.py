@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lockstep import artifacts
+from lockstep import artifacts, representations
 from lockstep.config import RunConfig
 from lockstep.data import Dataset
 from lockstep.journal import Ended, Event
@@ -147,6 +147,8 @@ class _Written:
         """Its artifacts, then its end."""
         end = Ended()
         try:
+            if run.history.diverged_at is None:
+                end = Ended(metrics=representations.separation(run.network, dataset))
             shutil.rmtree(self._folder.artifacts, ignore_errors=True)
             self._folder.artifacts.mkdir()
             artifacts.write_run(run, self._folder.artifacts)

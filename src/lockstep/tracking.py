@@ -5,16 +5,21 @@ import getpass
 import json
 import logging
 import os
+import platform
 import socket
 import sqlite3
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+import joblib
 import mlflow
 import numpy as np
 from filelock import FileLock
@@ -26,7 +31,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from lockstep import __version__
-from lockstep.config import Refused, RunConfig, without_password
+from lockstep.config import LogRegConfig, Refused, RunConfig, without_password
 from lockstep.data import Dataset
 from lockstep.train import History, Status
 
@@ -37,6 +42,13 @@ LOCK_SECONDS = 120
 """How long another process may hold a store's lock; it does so while it makes the schema, for seconds."""
 
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
+OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
+"""Tags. OVERRIDES are those that asked for it, ENVIRONMENT is JSON: what it was trained with."""
+
+NOTE = "mlflow.note.content"
+
+STORED_RUNS = "stored_runs.json"
+"""The artifact of a sweep that names its runs that an earlier sweep had trained: they are that one's."""
 
 DIVERGED = "diverged: "
 """How the reason of a run begins whose loss stopped being finite."""
@@ -106,17 +118,26 @@ class Store:
         """How to see an experiment of this store in MLflow's UI."""
         runs = f"#/experiments/{experiment_id}/runs"
         if self.uri.startswith("http"):
-            return f"open {without_password(self.uri).rstrip('/')}/{runs}"
+            return f"open {self._ui_address}/{runs}"
         root = Path(os.environ.get("LOCKSTEP_ROOT", "."))
         if self.uri == f"sqlite:///{root / 'outputs' / 'mlflow.db'}":
             command = "make ui" if root == Path.cwd() else f"make -C {root} ui"
         else:
             command = f"mlflow ui --backend-store-uri {without_password(self.uri)}"
-        return f"{command}, then open http://127.0.0.1:5000/{runs}"
+        return f"{command}, then open {self._ui_address}/{runs}"
+
+    def run_link(self, experiment_id: str, run_id: str) -> str:
+        """A run's address in MLflow's UI."""
+        return f"{self._ui_address}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    @property
+    def _ui_address(self) -> str:
+        of_server = self.uri.startswith("http")
+        return without_password(self.uri).rstrip("/") if of_server else "http://127.0.0.1:5000"
 
     def start_sweep(self, experiment: str, name: str, overrides: Sequence[str], token: str) -> "Recorded":
         """The parent run of a sweep; `token` is how `find` finds it."""
-        tags = {"lockstep.kind": "sweep", "lockstep.overrides": _overrides_tag(overrides)}
+        tags = {"lockstep.kind": "sweep", OVERRIDES: _overrides_tag(overrides)}
         return Recorded(self.client, self._start(experiment, name, tags, token))
 
     def start_run(
@@ -132,12 +153,19 @@ class Store:
         tags = {
             "lockstep.kind": "run",
             "lockstep.run_key": config.run_key(dataset.digest),
-            "lockstep.overrides": _overrides_tag(overrides),
+            OVERRIDES: _overrides_tag(overrides),
+            NOTE: _note(config, dataset),
         }
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         run_id = self._start(config.tracking.experiment, name, tags, token)
         return self._described(run_id, config, dataset)
+
+    def describe_sweep(self, run_id: str, note: str, metrics: Mapping[str, float]) -> None:
+        """What a sweep's runs came to: a description, as MLflow's UI shows it, and metrics of its own."""
+        self.client.set_tag(run_id, NOTE, note)
+        now = time.time_ns() // 1_000_000
+        self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
 
     def resume_sweep(self, run_id: str) -> "Recorded":
         """A parent run that was started before; it is RUNNING again."""
@@ -185,6 +213,28 @@ class Store:
                 return run
         return None
 
+    def runs_of_sweep(self, parent: Run) -> list[Run]:
+        """A sweep's runs, in the order in which they were started; those that it found in the store last."""
+        runs: list[Run] = []
+        token: str | None = ""
+        while token is not None:
+            page = self.client.search_runs(
+                [parent.info.experiment_id],
+                f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
+                max_results=1000,
+                order_by=["attributes.start_time ASC"],
+                page_token=token or None,
+            )
+            runs += page
+            token = page.token or None
+        listed = {entry.path for entry in self.client.list_artifacts(parent.info.run_id)}
+        if STORED_RUNS in listed:
+            with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+                path = self.client.download_artifacts(parent.info.run_id, STORED_RUNS, folder)
+                ids = json.loads(Path(path).read_text())["runs"]
+            runs += [self.client.get_run(run_id) for run_id in ids if self.is_there(run_id)]
+        return runs
+
     def is_empty(self, experiment: str) -> bool:
         """Whether no run was ever recorded in the experiment."""
         return not self.client.search_runs([self.experiment_id(experiment)], max_results=1)
@@ -193,6 +243,7 @@ class Store:
         everywhere = {
             TOKEN: token,
             "lockstep.version": __version__,
+            ENVIRONMENT: _environment(),
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "run.py",
             "mlflow.source.type": "LOCAL",
@@ -254,10 +305,13 @@ class RecordedRun(Recorded):
         context = InputTag("mlflow.data.context", "training")
         self.client.log_inputs(self.run_id, [DatasetInput(logged, [context])])
 
-    def record(self, history: History, last: bool = False) -> None:
+    def record(
+        self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         """Send what the history holds beyond what was sent: whole windows of `log_every` iterations.
 
-        With `last`, also the window that the end of training cut short, and the run's summary. A point's
+        With `last`, also the window that the end of training cut short, the run's summary, and what else
+        was measured `at_end`. A point's
         time is that of the epoch it fell in, so that what is sent again is equal to what was, and a store
         keeps one point of those that are equal.
         """
@@ -280,6 +334,8 @@ class RecordedRun(Recorded):
             for key in ("time/train_seconds", "test/accuracy_best"):
                 if key in summary:
                     add(key, summary[key], done)
+            for key, value in at_end.items():
+                add(key, value, done)
         # The client cuts it to what a store takes.
         self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
         self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)
@@ -351,8 +407,36 @@ def _overrides_tag(overrides: Iterable[str]) -> str:
     return " ".join(without_password(o) for o in overrides)
 
 
+def _note(config: RunConfig, dataset: Dataset) -> str:
+    """What a run is about, in a line."""
+    model, trainer = config.model, config.trainer
+    hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
+    widths = "-".join(map(str, (dataset.n_features, *hidden, dataset.n_classes)))
+    of_mlp = "" if isinstance(model, LogRegConfig) else f", {model.activation}, dropout {model.dropout:g}"
+    optim = config.optim
+    return (
+        f"{model.name} {widths}{of_mlp}; {optim.name}, lr {optim.lr:g} ({optim.schedule}); {dataset.name}"
+        f" ({dataset.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs,"
+        f" {trainer.precision}, seed {config.seed}"
+    )
+
+
 def _as_typed(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+@cache
+def _environment() -> str:
+    """What numbers and times depend on beside the code."""
+    return json.dumps(
+        {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "numpy", "mlflow")},
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cores": joblib.cpu_count(),
+        }
+    )
 
 
 @cache

@@ -57,7 +57,8 @@ class LockstepLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        folder = Path(str(self.config.hydra.sweep.dir))
+        folder.mkdir(parents=True, exist_ok=True)
         composer = SweepComposer(self.hydra_context.config_loader, self.config)
         with uncollected():
             composed = [
@@ -75,7 +76,8 @@ class LockstepLauncher(Launcher):
             Job(RunConfig.of(config), tuple(filter_overrides(overrides)))
             for config, overrides in zip(composed, job_overrides, strict=True)
         ]
-        outcomes = carry_out(jobs, list(self.config.hydra.overrides.task), self.n_jobs, self.exact)
+        typed = list(self.config.hydra.overrides.task)
+        outcomes = carry_out(jobs, typed, self.n_jobs, self.exact, folder)
         return [
             self._job_return(config, lambda _, outcome=outcome: outcome.result())
             for config, outcome in zip(composed, outcomes, strict=True)

@@ -86,6 +86,7 @@ class LockstepSearch(Sweeper):
             list(self.config.hydra.overrides.task),
             self.launcher.n_jobs,
             self.launcher.exact,
+            folder,
         )
         # What Hydra's sweepers that optimize leave, by the same name.
         best = {o.get_key_element(): o.value() for o in parser.parse_overrides(list(found.overrides))}
