@@ -5,6 +5,7 @@ each round; tables give medians over the rounds.
 """
 
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -343,11 +344,29 @@ def main() -> None:
     for name, section in sections.items():
         if len(sys.argv) > 1 and not any(word.lower() in name.lower() for word in sys.argv[1:]):
             continue
+        start = len(lines)
         say(f"## {name}")
         say()
+        if len(sys.argv) > 1:
+            say(f"(On {date.today().isoformat()}, later than the others: {processor()}, {versions}.)")
+            say()
         section()
+        if len(sys.argv) > 1:
+            _replace_section(lines[start:])
     if len(sys.argv) == 1:
         RESULTS.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _replace_section(section: Sequence[str]) -> None:
+    """Put a section in its place in the results; one that isn't there comes last."""
+    text, new = RESULTS.read_text(), "\n".join(section).rstrip() + "\n"
+    parts = re.split(r"(?m)^(?=## )", text)
+    at = next((k for k, part in enumerate(parts) if part.startswith(f"{section[0]}\n")), None)
+    if at is None:
+        RESULTS.write_text(f"{text.rstrip()}\n\n{new}")
+        return
+    parts[at] = new + ("\n" if at + 1 < len(parts) else "")
+    RESULTS.write_text("".join(parts))
 
 
 if __name__ == "__main__":
