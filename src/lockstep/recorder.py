@@ -63,7 +63,7 @@ class Recorder:
         self._of_folder: dict[Path, int] = {}
         self._histories: list[History] = []
         self._outcomes: dict[int, Outcome] = {}
-        self.stored: list[str] = []  # MLflow runs of earlier commands that are this one's results, too
+        self._stored: dict[str, str | None] = {}  # MLflow runs found in the store, and their parents
         self._parent: Folder | None = None
         self._taken: set[int] = set()
         self._of_search: set[int] = set()
@@ -152,7 +152,7 @@ class Recorder:
         run = None if config.rerun else self._store.result(experiment, self._keys[k])
         if run is None:
             return False
-        self.stored.append(run.info.run_id)
+        self._stored[run.info.run_id] = run.data.tags.get("mlflow.parentRunId")
         reason = run.data.tags.get(REASON, "")
         self._outcomes[k] = Outcome(
             config,
@@ -260,6 +260,10 @@ class Recorder:
     def parent_run_id(self) -> str | None:
         """The parent's MLflow run, once there is one."""
         return self._parent.read().run_id if self._parent is not None else None
+
+    def of_other_sweeps(self, parent: str) -> list[str]:
+        """MLflow runs that are results of this command, but not children of its parent."""
+        return [run_id for run_id, theirs in self._stored.items() if theirs != parent]
 
     def history(self, job: int) -> History:
         """A run's, as far as it goes."""

@@ -140,8 +140,8 @@ def record(
         outcomes, run_id = recorder.outcomes, recorder.parent_run_id
         recorder.close("FINISHED" if all(o.status == "FINISHED" for o in outcomes) else "FAILED")
         left = delivery.wait(PATIENCE_SECONDS if not left else CLOSING_SECONDS)
-        if run_id is not None and recorder.stored and not left:
-            store.client.log_dict(run_id, {"runs": recorder.stored}, STORED_RUNS)
+        if run_id is not None and not left and (others := recorder.of_other_sweeps(run_id)):
+            store.client.log_dict(run_id, {"runs": others}, STORED_RUNS)
     return outcomes, delivery.trouble if left else "", run_id
 
 
