@@ -53,7 +53,8 @@ class Heard:
         if isinstance(event, Epoch):
             self.histories[job].add(event)
         else:
-            self.ends[job] = event
+            assert bool(event.metrics) == (not event.reason and self.histories[job].diverged_at is None)
+            self.ends[job] = replace(event, metrics={})
 
 
 def tasks_of(configs, arrays, folder, exact=False):

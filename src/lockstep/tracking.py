@@ -84,16 +84,11 @@ class Store:
             self.address = f"sqlite:///{_sqlite_path(uri)}"
 
     def experiment_id(self, name: str) -> str:
-        """The experiment of that name, made if it isn't there; asked once, not for each of a thousand runs.
+        """The experiment of that name, made if it isn't there.
 
         Raises:
             Refused: if it was deleted or can't be made.
         """
-        if name not in self._experiment_ids:
-            self._experiment_ids[name] = self._experiment_id(name)
-        return self._experiment_ids[name]
-
-    def _experiment_id(self, name: str) -> str:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -113,6 +108,12 @@ class Store:
                 ]
             )
         return experiment.experiment_id
+
+    def _known_id(self, experiment: str) -> str:
+        """Likewise, but asked once, not for each of a thousand runs."""
+        if experiment not in self._experiment_ids:
+            self._experiment_ids[experiment] = self.experiment_id(experiment)
+        return self._experiment_ids[experiment]
 
     def ui(self, experiment_id: str) -> str:
         """How to see an experiment of this store in MLflow's UI."""
@@ -185,7 +186,7 @@ class Store:
     def find(self, experiment: str, token: str) -> str | None:
         """The id of the run that was started with `token`, if it was."""
         found = self.client.search_runs(
-            [self.experiment_id(experiment)], f"tags.`{TOKEN}` = '{token}'", max_results=1
+            [self._known_id(experiment)], f"tags.`{TOKEN}` = '{token}'", max_results=1
         )
         return found[0].info.run_id if found else None
 
@@ -202,7 +203,7 @@ class Store:
         """The latest run with this key that need not be trained again: FINISHED, unless a search gave it up
         on the way, or diverged as it would."""
         found = self.client.search_runs(
-            [self.experiment_id(experiment)],
+            [self._known_id(experiment)],
             f"tags.`lockstep.run_key` = '{run_key}'",
             order_by=["attributes.start_time DESC"],
         )
@@ -237,7 +238,7 @@ class Store:
 
     def is_empty(self, experiment: str) -> bool:
         """Whether no run was ever recorded in the experiment."""
-        return not self.client.search_runs([self.experiment_id(experiment)], max_results=1)
+        return not self.client.search_runs([self._known_id(experiment)], max_results=1)
 
     def _start(self, experiment: str, name: str, tags: Mapping[str, str], token: str) -> str:
         everywhere = {
@@ -250,9 +251,7 @@ class Store:
         }
         if commit := _git_commit():
             everywhere["mlflow.source.git.commit"] = commit
-        run = self.client.create_run(
-            self.experiment_id(experiment), tags={**everywhere, **tags}, run_name=name
-        )
+        run = self.client.create_run(self._known_id(experiment), tags={**everywhere, **tags}, run_name=name)
         return str(run.info.run_id)
 
 
