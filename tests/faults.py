@@ -13,8 +13,8 @@ import mlflow
 def contents(uri, experiment, unique=True):
     """All that a store holds of an experiment, but for times, ids and who did it when.
 
-    Of each run, by name: its status, reason, params, every metric point, every artifact's content (of a report,
-    which holds times and ids, that it is there). Or, where names are not unique, a list of these.
+    Of each run, by name: its status, reason, params, every metric point, every artifact's content (of a
+    report, which holds times and ids, that it is there). Or, where names are not unique, a list of these.
     """
     client = mlflow.MlflowClient(uri)
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=10_000)

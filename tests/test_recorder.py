@@ -31,7 +31,7 @@ def delivery(uri):
 def recorder(uri, delivery):
     jobs = [with_pictures(job(uri, f"seed={s}", epochs=6, model=LOGREG, seed=s), "none") for s in range(3)]
     sweep = Sweep("sweep of 3 runs", ["seed=0,1,2"], "digits", ["a key"])
-    recorder = Recorder(delivery._store, sweep, delivery, Progress(3))
+    recorder = Recorder(delivery._store, sweep, delivery, Progress(3, is_sweep=True))
     assert [recorder.add(job, name) for job, name in zip(jobs, run_names(jobs), strict=True)] == [0, 1, 2]
     assert recorder.take_up(recorder.waiting()) == [0, 1, 2]
     return recorder

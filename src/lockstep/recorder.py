@@ -98,6 +98,8 @@ class Recorder:
         self._folders.append(Folder(path))
         self._histories.append(History())
         self._same_as.append(self._of_folder.setdefault(path, k))
+        if self._same_as[k] == k:
+            self._progress.add(k, name, config)
         return k
 
     def adopt(self) -> None:
@@ -163,7 +165,7 @@ class Recorder:
             reason,
             stored=True,
         )
-        self._progress.skip(config.trainer.epochs)
+        self._progress.end(k, "stored", self._outcomes[k].objective)
         return True
 
     def _go_on(self, k: int) -> bool:
@@ -192,7 +194,7 @@ class Recorder:
         with folder.in_training():  # so that no other process's worker adds to it
             history, ended = folder.history()
         self._histories[k] = history
-        self._progress.skip(history.epochs)
+        self._progress.resume(k, history.epochs)
         if history.marks:
             self._delivery.news(folder.path.name, history)
         if ended is not None:
@@ -234,6 +236,7 @@ class Recorder:
 
     def task(self, jobs: Sequence[int], threads: int, exact: bool, pause_at: int | None = None) -> Task:
         """Runs that were taken up, as one array."""
+        self._progress.array(jobs)
         configs = tuple(self._jobs[k].config for k in jobs)
         return Task(
             tuple(jobs),
@@ -254,7 +257,7 @@ class Recorder:
     def know(self, job: int, outcome: Outcome) -> None:
         """What became of a run in an earlier command."""
         self._outcomes[job] = outcome
-        self._progress.skip(outcome.config.trainer.epochs)
+        self._progress.end(job, "stored", outcome.objective)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -283,7 +286,7 @@ class Recorder:
         ends = event.diverged or self._histories[job].epochs == self._jobs[job].config.trainer.epochs
         if not ends:  # at its end, what is left goes to the store
             self._delivery.news(self._folders[job].path.name, self._histories[job])
-        self._progress.epoch(self._names[job], self._jobs[job].config, self._histories[job])
+        self._progress.epoch(job, self._histories[job])
 
     @deferred()
     def prune(self, job: int) -> None:
@@ -295,7 +298,6 @@ class Recorder:
         ended = Ended(pruned_at=history.epochs)
         folder.journal.append(ended)
         self._end(job, ended)
-        self._progress.skip(config.trainer.epochs - history.epochs)
 
     def _end(self, job: int, ended: Ended) -> None:
         history, name = self._histories[job], self._names[job]
@@ -311,6 +313,8 @@ class Recorder:
             tags.get(REASON, ""),
             pruned_at=ended.pruned_at,
         )
+        state = status.lower() if ended.pruned_at is None else f"given up after epoch {ended.pruned_at}"
+        self._progress.end(job, state)
         self._delivery.news(self._folders[job].path.name, history, status, tags, ended.metrics)
 
     @property

@@ -125,7 +125,7 @@ def record(
         What became of the runs; the store's answer where it did not take all of it, else an empty text; the
         parent's MLflow run, where there is one.
     """
-    with Progress(epochs) as progress, Delivery(store) as delivery:
+    with Progress(epochs, sweep is not None) as progress, Delivery(store) as delivery:
         recorder = Recorder(store, sweep, delivery, progress)
         try:
             work(recorder)
