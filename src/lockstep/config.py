@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from omegaconf import Container, DictConfig, OmegaConf
@@ -211,6 +212,18 @@ class RunConfig(_Frozen):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise Refused([_problem(details, tree) for details in error.errors()]) from error
+
+    @classmethod
+    def from_yaml(cls, path: Path, uri: str) -> Self:
+        """What `to_yaml` wrote, for the store at `uri`.
+
+        Raises:
+            Refused: if it is no config that can be had today.
+        """
+        stored = OmegaConf.load(path)
+        assert isinstance(stored, DictConfig)
+        OmegaConf.update(stored, "tracking.uri", uri)
+        return cls.of(stored)
 
     def params(self) -> dict[str, Any]:
         """Every resolved value under the key the user would type; the store's address is left out."""

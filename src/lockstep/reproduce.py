@@ -3,11 +3,9 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 
 from lockstep import artifacts, data
 from lockstep.config import Refused, RunConfig
@@ -47,9 +45,7 @@ def reproduce(store: Store, run_id: str) -> Comparison:
         stored = Recorded(store.client, run_id).download(Path(folder))
         if not (stored / "history.parquet").exists():
             raise Refused([f"{run_id}: the store has no history.parquet of it"])
-        values: Any = OmegaConf.to_container(OmegaConf.load(stored / "config.yaml"))
-        values["tracking"]["uri"] = store.uri
-        config = RunConfig.of(OmegaConf.create(values))
+        config = RunConfig.from_yaml(stored / "config.yaml", store.uri)
         dataset = data.load(config.data)
         recorded = artifacts.read_history(stored)
         weights_file = stored / "model" / "state_dict.pt"

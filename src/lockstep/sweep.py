@@ -10,10 +10,11 @@ from hydra.core.hydra_config import HydraConfig
 from joblib import effective_n_jobs
 from omegaconf import DictConfig
 
-from lockstep import data, report, swept, workers
+from lockstep import data, pool, report, swept, workers
 from lockstep.config import Refused, RunConfig
 from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
+from lockstep.logged_model import log_model
 from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.recorder import Recorder, Sweep
 from lockstep.report import Outcome, Repeats
@@ -25,6 +26,9 @@ from lockstep.unfinished import unfinished
 log = logging.getLogger("lockstep")
 
 store_at = cache(Store)
+
+EXAMPLES = 5
+"""Rows of the input example of a model."""
 
 CLOSING_SECONDS = 2.0
 """How long an interrupted command waits for a store that doesn't answer."""
@@ -148,7 +152,7 @@ def record(
 def conclude(
     store: Store, config: RunConfig, trouble: str, run_id: str | None = None, folder: Path | None = None
 ) -> None:
-    """Describe a sweep in the store, make its report, and say where to look at it.
+    """Describe a sweep in the store, log its best run's model, make its report, and say where to look at it.
 
     Args:
         config: one of the runs'; where it wants no pictures, there is no report.
@@ -165,20 +169,32 @@ def conclude(
         )
     if run_id is not None and folder is not None:
         try:
-            _report(store, run_id, folder, with_page=config.tracking.pictures != "none")
+            _describe(store, swept.read(store, run_id), folder, config.tracking.pictures != "none")
         except Exception as error:  # all runs are there
             log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
     experiment_id = store.experiment_id(config.tracking.experiment)
     console.print(f"Compare the runs in MLflow: {store.ui(experiment_id)}", soft_wrap=True)
 
 
-def _report(store: Store, run_id: str, folder: Path, with_page: bool) -> None:
-    found = swept.read(store, run_id)
-    store.describe_sweep(run_id, swept.sentence(found), found.summary)
+def _describe(store: Store, sweep: swept.Sweep, folder: Path, with_page: bool) -> None:
+    model = None
+    if sweep.rows:
+        best = sweep.rows[0].runs[0]
+        config = swept.config_of(store, best)
+        dataset = data.load(config.data)
+        examples = dataset.x_test[:EXAMPLES].numpy()
+        # It takes seconds: a worker's, where there is one.
+        model = pool.submit(log_model, store.uri, best.run_id, config, examples, dataset.n_classes)
+    store.describe_sweep(sweep.run_id, swept.sentence(sweep), sweep.summary)
     if with_page:
         from lockstep import page  # here, as plotly takes a moment
 
-        console.print(f"Report: {page.write(store, found, folder)}", soft_wrap=True, markup=False)
+        console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True, markup=False)
+    if model is not None:
+        try:
+            console.print(f"The best run's model: {model.result()}", soft_wrap=True)
+        except Exception as error:
+            log.warning("the best run's model was not logged: %s", error)
 
 
 def train_all(recorder: Recorder, n_jobs: int, exact: bool) -> None:
