@@ -118,9 +118,9 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
         job = OmegaConf.load(sweep_dir / str(index) / ".hydra" / "config.yaml")
         assert (job.model.hidden_dim1, job.optim.lr) == (width, lr)
 
-    # What is printed: a line for each epoch of each run, then the table, best first, then the way to the UI.
+    # What is printed: a line for each epoch of each of two arrays, then the table, best first, then the way to the UI.
     lines = out.splitlines()
-    assert sum("epoch 3/3" in line for line in lines) == 4
+    assert sum("epoch 3/3" in line for line in lines) == 2
     start = next(i for i, line in enumerate(lines) if line.startswith("run "))
     table = [line.split() for line in lines[start + 1 : start + 5]]
     accuracies = [float(cells[2]) for cells in table]
