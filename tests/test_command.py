@@ -118,7 +118,7 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
         job = OmegaConf.load(sweep_dir / str(index) / ".hydra" / "config.yaml")
         assert (job.model.hidden_dim1, job.optim.lr) == (width, lr)
 
-    # What is printed: a line for each epoch of each of two arrays, then the table, best first, then the way to the UI.
+    # What is printed: a line for each epoch of each of two arrays, the table, best first, the way to the UI.
     lines = out.splitlines()
     assert sum("epoch 3/3" in line for line in lines) == 2
     start = next(i for i, line in enumerate(lines) if line.startswith("run "))
