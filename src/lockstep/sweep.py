@@ -27,9 +27,6 @@ log = logging.getLogger("lockstep")
 
 store_at = cache(Store)
 
-EXAMPLES = 5
-"""Rows of the input example of a model."""
-
 CLOSING_SECONDS = 2.0
 """How long an interrupted command waits for a store that doesn't answer."""
 
@@ -177,14 +174,8 @@ def conclude(
 
 
 def _describe(store: Store, sweep: swept.Sweep, folder: Path, with_page: bool) -> None:
-    model = None
-    if sweep.rows:
-        best = sweep.rows[0].runs[0]
-        config = swept.config_of(store, best)
-        dataset = data.load(config.data)
-        examples = dataset.x_test[:EXAMPLES].numpy()
-        # It takes seconds: a worker's, where there is one.
-        model = pool.submit(log_model, store.uri, best.run_id, config, examples, dataset.n_classes)
+    # It takes seconds: a worker's, where there is one.
+    model = pool.submit(log_model, store.uri, sweep.rows[0].runs[0].run_id) if sweep.rows else None
     store.describe_sweep(sweep.run_id, swept.sentence(sweep), sweep.summary)
     if with_page:
         from lockstep import page  # here, as plotly takes a moment

@@ -3,14 +3,12 @@
 import json
 import math
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import Run
 
-from lockstep.config import RunConfig
 from lockstep.tracking import ENVIRONMENT, OVERRIDES, PRUNED_AT, REASON, Store
 
 SEEDS = ("seed", "data.shuffle_seed")
@@ -169,17 +167,6 @@ def download(store: Store, run: SweptRun, artifact: str, folder: Path) -> Path |
         return None
     (folder / run.run_id).mkdir(exist_ok=True)
     return Path(store.client.download_artifacts(run.run_id, artifact, str(folder / run.run_id)))
-
-
-def config_of(store: Store, run: SweptRun) -> RunConfig:
-    """What was asked for.
-
-    Raises:
-        Refused: if it can't be had today.
-    """
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        path = store.client.download_artifacts(run.run_id, "config.yaml", folder)
-        return RunConfig.from_yaml(Path(path), store.uri)
 
 
 def sentence(sweep: Sweep) -> str:
