@@ -46,6 +46,13 @@ class Clone:
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
 
+    def verb(self, *arguments):
+        """`python -m lockstep`, in the clone: exit code, standard output, standard error."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        command = [sys.executable, "-m", "lockstep", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.root, env=environment)
+        return done.returncode, done.stdout, done.stderr
+
 
 @pytest.fixture
 def make_clone(tmp_path):

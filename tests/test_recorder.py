@@ -9,9 +9,9 @@ from lockstep import delivery as delivery_module
 from lockstep import pictures
 from lockstep.delivery import Delivery
 from lockstep.journal import Ended
+from lockstep.progress import Progress
 from lockstep.recorder import Recorder, Sweep
 from lockstep.sweep import carry_out, run_names
-from lockstep.terminal import Progress
 from lockstep.tracking import RecordedRun, Store
 from lockstep.train import Epoch, Evaluation
 

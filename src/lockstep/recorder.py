@@ -16,9 +16,9 @@ from lockstep.delivery import Delivery, Parcel, conclusion
 from lockstep.interrupts import deferred
 from lockstep.journal import Ended, Event
 from lockstep.plan import Job
+from lockstep.progress import Progress
 from lockstep.report import Outcome, Repeats
 from lockstep.task import Task
-from lockstep.terminal import Progress
 from lockstep.tracking import REASON, Recorded, Store
 from lockstep.train import History, Status, TrainedRun, generator
 from lockstep.unfinished import Description, Folder, folder_name, folders, unfinished

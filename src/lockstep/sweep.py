@@ -16,9 +16,10 @@ from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
 from lockstep.logged_model import log_model
 from lockstep.plan import DataShape, Job, Plan, plan
+from lockstep.progress import Progress
 from lockstep.recorder import Recorder, Sweep
 from lockstep.report import Outcome, Repeats
-from lockstep.terminal import Progress, console
+from lockstep.terminal import console
 from lockstep.tracking import STORED_RUNS, Store
 from lockstep.train import device_of, gemm_flops
 from lockstep.unfinished import unfinished
