@@ -10,9 +10,10 @@ from lockstep import pictures
 from lockstep.delivery import Delivery
 from lockstep.journal import Ended
 from lockstep.progress import Progress
+from lockstep.recorded import RecordedRun
 from lockstep.recorder import Recorder, Sweep
 from lockstep.sweep import carry_out, run_names
-from lockstep.tracking import RecordedRun, Store
+from lockstep.tracking import Store
 from lockstep.train import Epoch, Evaluation
 
 

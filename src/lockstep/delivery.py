@@ -25,7 +25,8 @@ from mlflow.protos.databricks_pb2 import (
 from lockstep import data
 from lockstep.config import Refused, without_password
 from lockstep.journal import Ended
-from lockstep.tracking import DIVERGED, PRUNED_AT, REASON, Recorded, RecordedRun, Store
+from lockstep.recorded import Recorded, RecordedRun
+from lockstep.tracking import DIVERGED, PRUNED_AT, REASON, Store
 from lockstep.train import History, Status
 from lockstep.unfinished import Description, Folder, folders
 

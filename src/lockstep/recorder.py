@@ -17,9 +17,10 @@ from lockstep.interrupts import deferred
 from lockstep.journal import Ended, Event
 from lockstep.plan import Job
 from lockstep.progress import Progress
+from lockstep.recorded import Recorded
 from lockstep.report import Outcome, Repeats
 from lockstep.task import Task
-from lockstep.tracking import REASON, Recorded, Store
+from lockstep.tracking import REASON, Store
 from lockstep.train import History, Status, TrainedRun, generator
 from lockstep.unfinished import Description, Folder, folder_name, folders, unfinished
 

@@ -9,7 +9,8 @@ import torch
 
 from lockstep import artifacts, data
 from lockstep.config import Refused, RunConfig
-from lockstep.tracking import OVERRIDES, PRUNED_AT, Recorded, Store
+from lockstep.recorded import Recorded
+from lockstep.tracking import OVERRIDES, PRUNED_AT, Store
 from lockstep.train import History, train
 
 

@@ -1,12 +1,9 @@
-"""Everything MLflow: opening a store, starting runs with explicit ids, recording and ending them."""
+"""An MLflow store: its experiments, starting runs with explicit ids, finding them again."""
 
-import bisect
 import getpass
 import json
-import logging
 import os
 import platform
-import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -15,31 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
-from urllib.parse import urlsplit
 
 import joblib
-import mlflow
-import numpy as np
-from filelock import FileLock
-from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, ViewType
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from lockstep import __version__
 from lockstep.config import LogRegConfig, Refused, RunConfig, without_password
 from lockstep.data import Dataset
-from lockstep.train import History, Status
-
-CONNECT_SECONDS = 10
-"""How long a tracking server may take to accept a connection. MLflow itself retries for minutes."""
-
-LOCK_SECONDS = 120
-"""How long another process may hold a store's lock; it does so while it makes the schema, for seconds."""
+from lockstep.opening import open_store, sqlite_path
+from lockstep.recorded import Recorded, RecordedRun
 
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
@@ -70,7 +54,7 @@ class Store:
         self.address = without_password(uri)
         self._experiment_ids: dict[str, str] = {}
         try:
-            self.client = _open(uri)
+            self.client = open_store(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
             reason = without_password(str(error).strip().splitlines()[0] if str(error) else repr(error))
             raise Refused(
@@ -81,7 +65,7 @@ class Store:
                 ]
             ) from error
         if uri.startswith("sqlite"):
-            self.address = f"sqlite:///{_sqlite_path(uri)}"
+            self.address = f"sqlite:///{sqlite_path(uri)}"
 
     def experiment_id(self, name: str) -> str:
         """The experiment of that name, made if it isn't there.
@@ -255,151 +239,9 @@ class Store:
         return str(run.info.run_id)
 
 
-class Recorded:
-    """An MLflow run that is RUNNING until `end`. Each call may be repeated: what is there stays as it is."""
-
-    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
-        self.client = client
-        self.run_id = run_id
-
-    def artifacts(self, folder: Path) -> None:
-        """Keep everything under `folder` as the run's artifacts."""
-        self.client.log_artifacts(self.run_id, str(folder))
-
-    def download(self, folder: Path) -> Path:
-        """A copy of all the run's artifacts below `folder`."""
-        return Path(self.client.download_artifacts(self.run_id, "", str(folder)))
-
-    def end(self, status: Status, tags: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Set the run's last status, and tags that say more of it."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
-        self.client.set_terminated(self.run_id, status)
-
-
-class RecordedRun(Recorded):
-    """A training run in the store. Metrics go in batches, their steps are training iterations done."""
-
-    def __init__(self, client: mlflow.MlflowClient, run_id: str, log_every: int) -> None:
-        super().__init__(client, run_id)
-        self._log_every = log_every
-        self._params: list[Param] = []  # not known to be in the store
-        self._iterations = 0  # of the history, known to be in the store
-        self._evaluations = 0  # likewise
-
-    def describe(self, config: RunConfig, dataset: Dataset) -> None:
-        """The data set with its digest; params, under the keys the user types, go with the first record."""
-        self._params = [Param(key, _as_typed(value)) for key, value in config.params().items()]
-        profile = {
-            part: {"instances": len(y), "features": list(dataset.feature_shape), "classes": dataset.n_classes}
-            for part, y in (("train", dataset.y_train), ("test", dataset.y_test))
-        }
-        logged = LoggedDataset(
-            name=dataset.name,
-            digest=dataset.digest,
-            source_type="code",
-            source=json.dumps({"source": dataset.source}),
-            profile=json.dumps(profile),
-        )
-        context = InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(self.run_id, [DatasetInput(logged, [context])])
-
-    def record(
-        self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
-    ) -> None:
-        """Send what the history holds beyond what was sent: whole windows of `log_every` iterations.
-
-        With `last`, also the window that the end of training cut short, the run's summary, and what else
-        was measured `at_end`. A point's
-        time is that of the epoch it fell in, so that what is sent again is equal to what was, and a store
-        keeps one point of those that are equal.
-        """
-        metrics: list[Metric] = []
-
-        def add(key: str, value: float, step: int) -> None:
-            mark = bisect.bisect_left(history.marks, (step, 0))
-            metrics.append(Metric(key, value, history.marks[mark][1], step))
-
-        done, iterations = len(history.loss_T), self._iterations
-        while done - iterations >= self._log_every or (last and done > iterations):
-            start, iterations = iterations, min(iterations + self._log_every, done)
-            add("train/loss", float(np.mean(history.loss_T[start:iterations])), iterations)
-            add("train/accuracy", float(np.mean(history.accuracy_T[start:iterations])), iterations)
-        for evaluation in history.evaluations[self._evaluations :]:
-            add(f"{evaluation.split}/loss", evaluation.loss, evaluation.iteration)
-            add(f"{evaluation.split}/accuracy", evaluation.accuracy, evaluation.iteration)
-        if last and done:
-            summary = history.summary()
-            for key in ("time/train_seconds", "test/accuracy_best"):
-                if key in summary:
-                    add(key, summary[key], done)
-            for key, value in at_end.items():
-                add(key, value, done)
-        # The client cuts it to what a store takes.
-        self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
-        self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)
-
-
-def _open(uri: str) -> mlflow.MlflowClient:
-    # Its first use of a store announces every migration of the schema.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are reported, without traces
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # they hold the password of a server's URI
-    # Who waits for a server that is gone is Delivery.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    scheme = urlsplit(uri).scheme
-    if scheme in ("http", "https"):
-        address = urlsplit(uri)
-        port = address.port or (443 if scheme == "https" else 80)
-        socket.create_connection((address.hostname or "", port), timeout=CONNECT_SECONDS).close()
-        return _answering(uri)
-    if not scheme.startswith("sqlite"):
-        return _answering(uri)
-    path = _sqlite_path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # MLflow's migrations don't stand two processes that open an empty store at once.
-    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
-        connection = sqlite3.connect(path, timeout=20)
-        try:
-            connection.execute("BEGIN IMMEDIATE")  # fails at once where MLflow would retry for minutes
-        finally:
-            connection.close()
-        if not path.stat().st_size:
-            _make(path)
-        return _answering(uri)
-
-
-def _make(path: Path) -> None:
-    """Make an SQLite store aside, then put it in place.
-
-    A kill in the midst of MLflow's migrations, which take a second, leaves what MLflow refuses for ever.
-    """
-    part = path.with_name(f"{path.name}.part")
-    for left in (part, Path(f"{part}-journal")):
-        left.unlink(missing_ok=True)
-    client = _answering(f"sqlite:///{part}")
-    client._tracking_client.store.engine.dispose()
-    part.rename(path)
-
-
-def _answering(uri: str) -> mlflow.MlflowClient:
-    client = mlflow.MlflowClient(uri)
-    client.search_experiments(view_type=ViewType.ALL, max_results=1)
-    return client
-
-
-def _sqlite_path(uri: str) -> Path:
-    database = make_url(uri).database
-    if not database or database == ":memory:":
-        raise ValueError("an in-memory SQLite store would be lost with the process; name a file")
-    return Path(database).absolute()
-
-
 def _artifact_location(uri: str) -> str | None:
     """Beside an SQLite store's file; a server or another database decides for itself."""
-    return (_sqlite_path(uri).parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
+    return (sqlite_path(uri).parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
 
 
 def _overrides_tag(overrides: Iterable[str]) -> str:
@@ -418,10 +260,6 @@ def _note(config: RunConfig, dataset: Dataset) -> str:
         f" ({dataset.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs,"
         f" {trainer.precision}, seed {config.seed}"
     )
-
-
-def _as_typed(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 @cache
