@@ -13,6 +13,7 @@ from test_train import run_config
 
 from lockstep import data
 from lockstep.logged_model import log_model
+from lockstep.tracking import Store
 
 SWEEP = ("-m", "data=digits", "trainer.epochs=2", "model.hidden_dim1=16", "optim.lr=0.1,0.001")
 
@@ -91,7 +92,7 @@ def test_a_model_that_a_kill_left_half_logged_is_made_whole(make_clone):
     client, run = mlflow.MlflowClient(clone.store), best_run(clone)
     begun = client.create_logged_model(run.info.experiment_id, "model", run.info.run_id)
     for _ in range(2):
-        assert log_model(clone.store, run.info.run_id) == f"models:/{begun.model_id}"
+        assert log_model(Store(clone.store), run.info.run_id) == f"models:/{begun.model_id}"
     [model] = client.search_logged_models([run.info.experiment_id])
     assert (model.model_id, model.status) == (begun.model_id, LoggedModelStatus.READY)
     mlflow.set_tracking_uri(clone.store)

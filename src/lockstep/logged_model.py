@@ -27,28 +27,27 @@ EXAMPLES = 5
 WEIGHTS = "model/state_dict.pt"
 
 
-def log_model(uri: str, run_id: str) -> str:
+def log_model(store: Store, run_id: str) -> str:
     """Log the network of a run that was trained to its end: logits of rows, N x F to N x C.
 
     It is an exported program (`torch.export`) on the CPU, in the dtype of its weights, with a signature and
     an input example. A run gets one, however often it is asked for.
 
-    Args:
-        uri: the store's, which has the run.
-
     Returns:
         Its address, `models:/…`.
 
     Raises:
-        Refused: if the store can't be used, or the run's data can't be had.
+        Refused: if the run's data can't be had.
         MlflowException: if the store doesn't take it.
     """
-    client = Store(uri).client
+    client = store.client
     run = client.get_run(run_id)
     if run.outputs is not None and run.outputs.model_outputs:
         return f"models:/{run.outputs.model_outputs[0].model_id}"
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        config = RunConfig.from_yaml(Path(client.download_artifacts(run_id, "config.yaml", folder)), uri)
+        config = RunConfig.from_yaml(
+            Path(client.download_artifacts(run_id, "config.yaml", folder)), store.uri
+        )
         weights = torch.load(client.download_artifacts(run_id, WEIGHTS, folder), weights_only=True)
         dtype = next(iter(weights.values())).dtype
         dataset = data.load(config.data)

@@ -4,17 +4,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
 from lockstep.collector import uncollected
-
-T = TypeVar("T")
 
 WATCH_SECONDS = 0.2
 """How often a worker looks whether the process that started it is still there."""
@@ -61,19 +57,6 @@ def wait() -> None:
     """Wait until workers that were started are there."""
     if _starting is not None:
         _starting.join()
-
-
-def submit(function: Callable[..., T], *arguments: Any) -> "Future[T]":
-    """Have a worker call it while this process goes on; where there are no workers, it is called here."""
-    if _used:
-        asked: Future[T] = get_reusable_executor(reuse=True).submit(function, *arguments)
-        return asked
-    done: Future[T] = Future()
-    try:
-        done.set_result(function(*arguments))
-    except Exception as error:
-        done.set_exception(error)
-    return done
 
 
 def kill() -> None:

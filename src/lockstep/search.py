@@ -20,7 +20,7 @@ from lockstep.report import Outcome, Repeats, RunFailed
 from lockstep.rungs import rungs
 from lockstep.space import Space
 from lockstep.study import Study, claimed
-from lockstep.sweep import conclude, record, store_at, train_all
+from lockstep.sweep import conclude, prepare, record, store_at, train_all
 from lockstep.terminal import console
 from lockstep.tracking import Store
 from lockstep.train import device_of
@@ -112,7 +112,7 @@ def carry_out(
                 n_workers,
                 recorder.hear,
                 done=trials.done,
-                idle=recorder.draw_ahead,
+                idle=lambda: prepare(recorder),
             )
             for best in ranked(recorder.outcomes)[: settings.confirm_best] if seeds else ():
                 [outcome] = best.outcomes

@@ -2,19 +2,20 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from joblib import effective_n_jobs
 from omegaconf import DictConfig
 
-from lockstep import data, pool, report, swept, workers
+from lockstep import data, logged_model, report, swept, workers
 from lockstep.config import Refused, RunConfig
 from lockstep.delivery import PATIENCE_SECONDS, Delivery
 from lockstep.interrupts import deferred
-from lockstep.logged_model import log_model
 from lockstep.plan import DataShape, Job, Plan, plan
 from lockstep.progress import Progress
 from lockstep.recorder import Recorder, Sweep
@@ -175,18 +176,24 @@ def conclude(
 
 
 def _describe(store: Store, sweep: swept.Sweep, folder: Path, with_page: bool) -> None:
-    # It takes seconds: a worker's, where there is one.
-    model = pool.submit(log_model, store.uri, sweep.rows[0].runs[0].run_id) if sweep.rows else None
     store.describe_sweep(sweep.run_id, swept.sentence(sweep), sweep.summary)
     if with_page:
         from lockstep import page  # here, as plotly takes a moment
 
         console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True, markup=False)
-    if model is not None:
+    if sweep.rows:
         try:
-            console.print(f"The best run's model: {model.result()}", soft_wrap=True)
+            logged = logged_model.log_model(store, sweep.rows[0].runs[0].run_id)
+            console.print(f"The best run's model: {logged}", soft_wrap=True)
         except Exception as error:
             log.warning("the best run's model was not logged: %s", error)
+
+
+def prepare(recorder: Recorder) -> None:
+    """Do what the end needs, as a worker has nothing left to do while others train on."""
+    # Exporting a model needs it, and it takes a second or two; in a thread, as others may soon ask for more.
+    threading.Thread(target=import_module, args=["torch._dynamo"], daemon=True).start()
+    recorder.draw_ahead()
 
 
 def train_all(recorder: Recorder, n_jobs: int, exact: bool) -> None:
@@ -216,7 +223,7 @@ def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -
         planned.n_workers,
         recorder.hear,
         threads=planned.threads,
-        idle=recorder.draw_ahead,
+        idle=lambda: prepare(recorder),
     )
 
 
