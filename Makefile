@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile   # many tests wait for processes: two at a time take 0.8 of the time
 
 faults: setup
 	$(BIN)/pytest tests/test_faults.py --faults --kills 50 -s
