@@ -1,5 +1,7 @@
 import io
 import logging
+import subprocess
+import sys
 
 from rich.console import Console
 
@@ -8,7 +10,7 @@ from lockstep import terminal
 
 def test_log_messages_are_printed_once_however_often_asked(monkeypatch):
     log = logging.getLogger("lockstep")
-    before, level = list(log.handlers), log.level
+    before, level, of_root = list(log.handlers), log.level, list(logging.getLogger().handlers)
     try:
 
         def use():
@@ -21,5 +23,17 @@ def test_log_messages_are_printed_once_however_often_asked(monkeypatch):
         use()
         assert out.getvalue() == "MNIST: fetching from [somewhere]\n"
     finally:
-        log.handlers[:] = before
+        log.handlers[:], logging.getLogger().handlers[:] = before, of_root
         log.setLevel(level)
+
+
+def test_nor_again_by_what_mlflow_does_to_the_root_logger():
+    script = """
+import logging
+from lockstep.terminal import show_log
+show_log()
+import lockstep.logged_model
+logging.getLogger("lockstep").info("once")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\n", "")

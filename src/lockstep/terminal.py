@@ -36,3 +36,5 @@ def show_log() -> None:
     log.setLevel(logging.INFO)
     if not any(isinstance(handler, _ToConsole) for handler in log.handlers):
         log.addHandler(_ToConsole())
+        # mlflow.pytorch calls logging.basicConfig, which prints all of it again unless root has a handler.
+        logging.getLogger().addHandler(logging.NullHandler())
