@@ -107,7 +107,9 @@ def learning_curves(
                 col=column,
             )
         figure.update_xaxes(title_text="training iterations", row=1, col=column)
-    figure.update_layout(height=420, margin={"l": 50, "r": 20, "t": 50, "b": 50}, hovermode="closest")
+    figure.update_layout(
+        height=420, margin={"l": 50, "r": 20, "t": 50, "b": 50}, hovermode="closest", hoverdistance=60
+    )
     n_runs = max(map(len, drawn.values()))
     text = (
         f"{' and '.join(drawn)} over the iterations of {n_runs} runs; the best one's line is the thick one."

@@ -67,6 +67,7 @@ def build(store: Store, sweep: Sweep) -> str:
         rows=[_cells(sweep, row) for row in rows],
         repeated=any(len(row.runs) > 1 for row in rows),
         link=lambda run: store.run_link(sweep.experiment_id, run.run_id),
+        all_runs=store.sweep_link(sweep.experiment_id, sweep.run_id, sweep.metric),
         charts=[(chart, chart.figure.to_json()) for chart in drawn if chart is not None],
         matters=max(shares, key=lambda key: shares[key]) if shares else "",
         spaces=_spaces(rows[0].runs[0]) if rows else [],

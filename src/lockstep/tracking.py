@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import joblib
 from mlflow.entities import Metric, Run
@@ -114,6 +115,16 @@ class Store:
     def run_link(self, experiment_id: str, run_id: str) -> str:
         """A run's address in MLflow's UI."""
         return f"{self._ui_address}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def sweep_link(self, experiment_id: str, run_id: str, metric: str) -> str:
+        """The address of a sweep's runs in MLflow's UI, the greatest of a metric first."""
+        wanted = {
+            "searchFilter": f"tags.mlflow.parentRunId = '{run_id}'",
+            "orderByKey": f"metrics.`{metric}`",
+            "orderByAsc": "false",
+        }
+        runs = f"#/experiments/{experiment_id}/runs"
+        return f"{self._ui_address}/{runs}?{urlencode(wanted, quote_via=quote)}"
 
     @property
     def _ui_address(self) -> str:
