@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.opening import open_store
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class Clone:
     """A working copy of its own: run.py as a real process, with its own outputs."""
 
-    def __init__(self, root):
+    def __init__(self, root, store=None):
         self.root = root
+        if store is not None:
+            (root / "outputs").mkdir()
+            shutil.copy(store, root / "outputs" / "mlflow.db")
         self.processes = []
         shutil.copy(REPOSITORY / "run.py", root)
         for folder in ("conf", "src"):
@@ -58,10 +63,10 @@ class Clone:
 def make_clone(tmp_path):
     made = []
 
-    def make():
+    def make(store=None):
         root = tmp_path / f"clone-{len(made)}"
         root.mkdir()
-        made.append(Clone(root))
+        made.append(Clone(root, store))
         return made[-1]
 
     yield make
@@ -73,8 +78,23 @@ def make_clone(tmp_path):
                 pipe.close()
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An SQLite store without runs, to be copied: MLflow takes a second or two to make one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_store(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def clone(make_clone):
+def clone(make_clone, empty_store):
+    """One that has a store, without runs."""
+    return make_clone(empty_store)
+
+
+@pytest.fixture
+def cold_clone(make_clone):
+    """One that has no outputs."""
     return make_clone()
 
 
@@ -96,7 +116,8 @@ def kills(request):
 
 
 @pytest.fixture
-def uri(tmp_path, monkeypatch):
+def uri(tmp_path, monkeypatch, empty_store):
     """Of a store in a root folder of its own."""
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"

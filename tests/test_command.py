@@ -259,18 +259,18 @@ def test_three_commands_at_once_on_an_empty_store_all_succeed(clone):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_a_refused_command_leaves_nothing_behind(clone):
-    code, out, err = clone.run("-m", "data=digits", "optim.lr=0.1,-1", "model.hiden_dim1=3")
+def test_a_refused_command_leaves_nothing_behind(cold_clone):
+    code, out, err = cold_clone.run("-m", "data=digits", "optim.lr=0.1,-1", "model.hiden_dim1=3")
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "model.hiden_dim1=3: not a setting of model=mlp; it has hidden_dim1, hidden_dim2, hidden_dims,"
         " dropout, input_dropout, activation, max_norm; did you mean hidden_dim1?",
         "optim.lr=-1: must be greater than 0",
     ]
-    assert not (clone.root / "outputs").exists()
+    assert not (cold_clone.root / "outputs").exists()
 
 
-def test_a_dry_run_lists_arrays_and_trains_nothing(clone):
+def test_a_dry_run_lists_arrays_and_trains_nothing(cold_clone):
     arguments = [
         "-m",
         "data=digits",
@@ -279,7 +279,7 @@ def test_a_dry_run_lists_arrays_and_trains_nothing(clone):
         "hydra.launcher.n_jobs=2",
         "dry_run=true",
     ]
-    code, out, err = clone.run(*arguments)
+    code, out, err = cold_clone.run(*arguments)
     assert (code, err) == (0, "")
     head, *rows = [line.split() for line in out.splitlines()]
     assert head == ["array", "runs", "training", "memory"]
@@ -287,8 +287,8 @@ def test_a_dry_run_lists_arrays_and_trains_nothing(clone):
         f"model={model} seed={seed}" for model in ("logreg", "mlp") for seed in (0, 1)
     ]
     assert "4 runs in 2 arrays on 2 workers: about 0 s of training, and " in out
-    assert not (clone.root / "outputs").exists()
-    assert clone.run(*arguments[:-1], "optim.lr=-1", "dry_run=true")[0] == 2
+    assert not (cold_clone.root / "outputs").exists()
+    assert cold_clone.run(*arguments[:-1], "optim.lr=-1", "dry_run=true")[0] == 2
 
 
 def test_jobs_folders_that_cannot_be_had_are_refused_before_anything_trains(clone):

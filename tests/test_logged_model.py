@@ -19,10 +19,10 @@ SWEEP = ("-m", "data=digits", "trainer.epochs=2", "model.hidden_dim1=16", "optim
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, empty_store):
     from conftest import Clone
 
-    clone = Clone(tmp_path_factory.mktemp("clone"))
+    clone = Clone(tmp_path_factory.mktemp("clone"), empty_store)
     code, out, err = clone.run(*SWEEP)
     assert (code, err) == (0, "")
     return clone, out
@@ -86,8 +86,7 @@ def test_a_sweep_whose_best_run_has_a_model_logs_no_second_one(swept):
     assert len(client.search_logged_models([experiment])) == 1
 
 
-def test_a_model_that_a_kill_left_half_logged_is_made_whole(make_clone):
-    clone = make_clone()
+def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone):
     assert clone.run("data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")[0] == 0
     client, run = mlflow.MlflowClient(clone.store), best_run(clone)
     begun = client.create_logged_model(run.info.experiment_id, "model", run.info.run_id)
@@ -102,8 +101,7 @@ def test_a_model_that_a_kill_left_half_logged_is_made_whole(make_clone):
     assert accuracy == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-12)
 
 
-def test_the_model_of_a_float64_logistic_regression_keeps_its_dtype(make_clone):
-    clone = make_clone()
+def test_the_model_of_a_float64_logistic_regression_keeps_its_dtype(clone):
     code, out, err = clone.run(*SWEEP[:2], "model=logreg", "trainer.epochs=1", "trainer.precision=float64")
     assert (code, err) == (0, "")
     mlflow.set_tracking_uri(clone.store)

@@ -16,9 +16,9 @@ MEGABYTES = 6
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(tmp_path_factory, empty_store):
     """A sweep of a grid, each of its runs with two seeds, and what it printed."""
-    clone = Clone(tmp_path_factory.mktemp("swept"))
+    clone = Clone(tmp_path_factory.mktemp("swept"), empty_store)
     grid = ("optim.lr=0.1,0.01", "model.hidden_dim1=16,32", "seed=0,1")
     code, out, err = clone.run("-m", "data=digits", "data.batch_size=128", "trainer.epochs=2", *grid)
     assert (code, err) == (0, "")

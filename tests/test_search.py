@@ -47,9 +47,9 @@ def runs_of(clone):
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+def searched(tmp_path_factory, empty_store):
     """A search by one worker, undisturbed, and what it printed."""
-    clone = Clone(tmp_path_factory.mktemp("searched"))
+    clone = Clone(tmp_path_factory.mktemp("searched"), empty_store)
     code, out, err = clone.run(*TWELVE)
     assert (code, err) == (0, "")
     return clone, out
@@ -132,14 +132,14 @@ def test_a_sweep_that_asks_for_a_pruned_config_in_full_trains_it(searched):
         assert ("epoch 10/10" not in out) == stored
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(clone):
-    code, out, err = clone.run(*TWELVE, "dry_run=true")
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(cold_clone):
+    code, out, err = cold_clone.run(*TWELVE, "dry_run=true")
     assert (code, err) == (0, "")
     assert " ".join(out.split()) == (
         "A search over optim.lr, model.hidden_dim1, model.dropout: 12 trials, 4 to an array, on 1 worker,"
         " judged after epoch 1 and 4 of 10."
     )
-    assert not (clone.root / "outputs").exists()
+    assert not (cold_clone.root / "outputs").exists()
 
 
 def test_the_best_are_confirmed_over_seeds(clone):
@@ -183,9 +183,9 @@ def test_the_best_are_confirmed_over_seeds(clone):
         (("hydra/launcher=basic",), "hydra/sweeper=search: needs hydra/launcher=lockstep"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_and_nothing_is_written(clone, arguments, message):
-    code, out, err = clone.run(*DIGITS, "optim.lr=interval(0.1,0.2)", *arguments)
+def test_what_cannot_be_searched_is_refused_and_nothing_is_written(cold_clone, arguments, message):
+    code, out, err = cold_clone.run(*DIGITS, "optim.lr=interval(0.1,0.2)", *arguments)
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
-    assert not (clone.root / "outputs").exists()
+    assert not (cold_clone.root / "outputs").exists()

@@ -46,7 +46,8 @@ def test_runs_are_named_by_what_tells_them_apart(uri, overrides, names):
     assert run_names([job(uri, *own) for own in overrides]) == names
 
 
-def test_check_lists_every_problem_and_leaves_the_store_alone(uri, tmp_path):
+def test_check_lists_every_problem_and_leaves_the_store_alone(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
     jobs = [job(uri, batch_size=5000), job(uri, val_size=1437), job("sqlite:///elsewhere.db")]
     with pytest.raises(Refused) as caught:
         check_runs([job.config for job in jobs])
