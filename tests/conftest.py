@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.__main__ import main
 from lockstep.opening import open_store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -96,6 +97,23 @@ def clone(make_clone, empty_store):
 def cold_clone(make_clone):
     """One that has no outputs."""
     return make_clone()
+
+
+@pytest.fixture
+def refused_verb(monkeypatch, capsys):
+    """What `python -m lockstep` says in a clone to what it refuses, without a process of its own."""
+
+    def call(clone, *arguments):
+        monkeypatch.chdir(clone.root)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", ["python -m lockstep", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out) == (2, "")
+        return err
+
+    return call
 
 
 def pytest_addoption(parser):
