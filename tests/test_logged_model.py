@@ -23,7 +23,7 @@ def swept(tmp_path_factory, empty_store):
     from conftest import Clone
 
     clone = Clone(tmp_path_factory.mktemp("clone"), empty_store)
-    code, out, err = clone.run(*SWEEP)
+    code, out, err = clone.quick(*SWEEP)
     assert (code, err) == (0, "")
     return clone, out
 
@@ -78,7 +78,7 @@ def test_the_model_is_the_runs_by_signature_example_and_weights(swept):
 
 def test_a_sweep_whose_best_run_has_a_model_logs_no_second_one(swept):
     clone, out = swept
-    code, again, err = clone.run(*SWEEP[:-1], "optim.lr=0.1,0.0001")
+    code, again, err = clone.quick(*SWEEP[:-1], "optim.lr=0.1,0.0001")
     assert (code, err) == (0, "")
     assert address(again) == address(out)
     client = mlflow.MlflowClient(clone.store)
@@ -87,7 +87,7 @@ def test_a_sweep_whose_best_run_has_a_model_logs_no_second_one(swept):
 
 
 def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone):
-    assert clone.run("data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")[0] == 0
+    assert clone.quick("data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")[0] == 0
     client, run = mlflow.MlflowClient(clone.store), best_run(clone)
     begun = client.create_logged_model(run.info.experiment_id, "model", run.info.run_id)
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone):
 
 
 def test_the_model_of_a_float64_logistic_regression_keeps_its_dtype(clone):
-    code, out, err = clone.run(*SWEEP[:2], "model=logreg", "trainer.epochs=1", "trainer.precision=float64")
+    code, out, err = clone.quick(*SWEEP[:2], "model=logreg", "trainer.epochs=1", "trainer.precision=float64")
     assert (code, err) == (0, "")
     mlflow.set_tracking_uri(clone.store)
     model = mlflow.pyfunc.load_model(address(out))

@@ -50,7 +50,7 @@ def runs_of(clone):
 def searched(tmp_path_factory, empty_store):
     """A search by one worker, undisturbed, and what it printed."""
     clone = Clone(tmp_path_factory.mktemp("searched"), empty_store)
-    code, out, err = clone.run(*TWELVE)
+    code, out, err = clone.quick(*TWELVE)
     assert (code, err) == (0, "")
     return clone, out
 
@@ -106,14 +106,14 @@ def test_a_promoted_run_has_the_bits_of_one_that_never_paused(searched):
 def test_the_same_command_again_trains_nothing_and_more_trials_add_to_it(searched):
     clone, first = searched
     before = memory_of(clone)
-    code, out, err = clone.run(*TWELVE)
+    code, out, err = clone.quick(*TWELVE)
     assert (code, err) == (0, "")
     assert "epoch " not in out.partition("run  ")[0]
     assert [line.split()[:4] for line in out.splitlines() if "FINISHED" in line] == [
         line.split()[:4] for line in first.splitlines() if "FINISHED" in line
     ]
     assert memory_of(clone) == before
-    code, _, err = clone.run(*TWELVE, "hydra.sweeper.n_trials=14")
+    code, _, err = clone.quick(*TWELVE, "hydra.sweeper.n_trials=14")
     assert (code, err) == (0, "")
     after = memory_of(clone)
     assert after[:12] == before
@@ -127,13 +127,13 @@ def test_a_sweep_that_asks_for_a_pruned_config_in_full_trains_it(searched):
     whole = next(run for run in runs_of(clone) if "lockstep.pruned_at" not in run.data.tags)
     for run, stored in ((pruned, False), (whole, True)):
         own = [f"{key}={run.data.params[key]}" for key in ("optim.lr", "model.hidden_dim1", "model.dropout")]
-        code, out, err = clone.run("-m", *DIGITS[2:], *own)
+        code, out, err = clone.quick("-m", *DIGITS[2:], *own)
         assert (code, err) == (0, "")
         assert ("epoch 10/10" not in out) == stored
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(cold_clone):
-    code, out, err = cold_clone.run(*TWELVE, "dry_run=true")
+    code, out, err = cold_clone.quick(*TWELVE, "dry_run=true")
     assert (code, err) == (0, "")
     assert " ".join(out.split()) == (
         "A search over optim.lr, model.hidden_dim1, model.dropout: 12 trials, 4 to an array, on 1 worker,"
@@ -143,7 +143,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(cold_clone):
 
 
 def test_the_best_are_confirmed_over_seeds(clone):
-    code, out, err = clone.run(
+    code, out, err = clone.quick(
         *DIGITS,
         *SPACE[:2],
         *("hydra.sweeper.n_trials=8", "hydra.sweeper.confirm_seeds=3", "hydra.sweeper.confirm_best=2"),
@@ -184,7 +184,7 @@ def test_the_best_are_confirmed_over_seeds(clone):
     ],
 )
 def test_what_cannot_be_searched_is_refused_and_nothing_is_written(cold_clone, arguments, message):
-    code, out, err = cold_clone.run(*DIGITS, "optim.lr=interval(0.1,0.2)", *arguments)
+    code, out, err = cold_clone.quick(*DIGITS, "optim.lr=interval(0.1,0.2)", *arguments)
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
