@@ -132,9 +132,9 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
 
 def test_a_run_alone_gives_the_numbers_it_has_in_a_sweep(clone):
     common = ("data=digits", "trainer.epochs=2", "optim.lr=0.1")
-    assert clone.run(*common, "seed=1")[0] == 0
-    assert clone.run("-m", *common, "seed=0,1", "hydra/launcher=basic")[0] == 0
-    assert clone.run("-m", *common, "seed=0,1", "rerun=true")[0] == 0
+    assert clone.quick(*common, "seed=1")[0] == 0
+    assert clone.quick("-m", *common, "seed=0,1", "hydra/launcher=basic")[0] == 0
+    assert clone.quick("-m", *common, "seed=0,1", "rerun=true")[0] == 0
     _, parents, runs = runs_of(clone.store, "digits")
     assert len(parents) == 1  # stock launchers know no sweep: their runs stand alone
     tables = [
@@ -151,7 +151,7 @@ def test_a_run_alone_gives_the_numbers_it_has_in_a_sweep(clone):
 
 
 def test_a_diverged_run_fails_with_its_reason_and_the_others_finish(clone):
-    code, out, err = clone.run("-m", "data=digits", "trainer.epochs=2", "optim.lr=0.1,1e20,0.01")
+    code, out, err = clone.quick("-m", "data=digits", "trainer.epochs=2", "optim.lr=0.1,1e20,0.01")
     assert code == 1
     assert "Traceback" not in err + out
     assert "lr=1e+20: diverged: the loss was not finite at iteration" in err
@@ -260,7 +260,7 @@ def test_three_commands_at_once_on_an_empty_store_all_succeed(clone):
 
 
 def test_a_refused_command_leaves_nothing_behind(cold_clone):
-    code, out, err = cold_clone.run("-m", "data=digits", "optim.lr=0.1,-1", "model.hiden_dim1=3")
+    code, out, err = cold_clone.quick("-m", "data=digits", "optim.lr=0.1,-1", "model.hiden_dim1=3")
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "model.hiden_dim1=3: not a setting of model=mlp; it has hidden_dim1, hidden_dim2, hidden_dims,"
@@ -279,7 +279,7 @@ def test_a_dry_run_lists_arrays_and_trains_nothing(cold_clone):
         "hydra.launcher.n_jobs=2",
         "dry_run=true",
     ]
-    code, out, err = cold_clone.run(*arguments)
+    code, out, err = cold_clone.quick(*arguments)
     assert (code, err) == (0, "")
     head, *rows = [line.split() for line in out.splitlines()]
     assert head == ["array", "runs", "training", "memory"]
@@ -288,11 +288,11 @@ def test_a_dry_run_lists_arrays_and_trains_nothing(cold_clone):
     ]
     assert "4 runs in 2 arrays on 2 workers: about 0 s of training, and " in out
     assert not (cold_clone.root / "outputs").exists()
-    assert cold_clone.run(*arguments[:-1], "optim.lr=-1", "dry_run=true")[0] == 2
+    assert cold_clone.quick(*arguments[:-1], "optim.lr=-1", "dry_run=true")[0] == 2
 
 
 def test_jobs_folders_that_cannot_be_had_are_refused_before_anything_trains(clone):
-    code, _, err = clone.run("-m", "data=digits", "seed=0,1", "hydra.sweep.subdir='${nope}'")
+    code, _, err = clone.quick("-m", "data=digits", "seed=0,1", "hydra.sweep.subdir='${nope}'")
     assert code == 2
     assert err.startswith("hydra.sweep.dir, hydra.sweep.subdir: Interpolation key 'nope' not found")
     client = mlflow.MlflowClient(clone.store)

@@ -16,7 +16,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills):
 
 
 def test_trials_that_fail_do_not_end_the_search_and_options_lack_keys(clone):
-    code, out, err = clone.run(
+    code, out, err = clone.quick(
         *DIGITS,
         "hydra.sweeper.n_trials=10",
         "hydra.sweeper.sampler=random",
