@@ -229,7 +229,7 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
 def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_never_do(
     alone, tmp_path, n_workers
 ):
-    heard, done, idle = Heard(len(MIXED)), [], []
+    heard, done = Heard(len(MIXED)), []
     whole = tasks_of(MIXED, [ALL[::2], ALL[1::2]], tmp_path)
 
     def carried_on(tasks):
@@ -240,7 +240,6 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
             n_workers,
             heard.tell,
             done=lambda task: done.append(set(task.jobs)),
-            idle=lambda: idle.append(len(done)),
         )
 
     carried_on([replace(task, pause_at=1) for task in whole])
@@ -248,7 +247,6 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
     carried_on([task.of([k for k, job in enumerate(task.jobs) if job not in heard.ends]) for task in whole])
     assert heard.ends == {k: Ended() for k in ALL}
     assert sorted(map(len, done)) == [4, 5, 6, 6]
-    assert len(idle) == (2 if n_workers == 2 else 0)
     for k, history in enumerate(heard.histories):
         expected = alone[0][k]
         assert np.array_equal(history.loss_T, expected.loss_T, equal_nan=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from lockstep import artifacts, data, models
+from lockstep.config import RunConfig
 from lockstep.delivery import Delivery, Parcel, conclusion
 from lockstep.interrupts import deferred
 from lockstep.journal import Ended, Event
@@ -333,14 +334,13 @@ class Recorder:
         if self._parent is not None:
             self._delivery.news(self._parent.path.name, status=status)
 
-    def draw_ahead(self) -> None:
+    def draw_ahead(self, config: RunConfig) -> None:
         """Draw what doesn't depend on which run is the best, where only that one's pictures are wanted."""
-        wanted = [job.config for job in self._jobs if job.config.tracking.pictures == "best"]
-        if wanted and self._parent is not None:
+        if config.tracking.pictures == "best" and self._parent is not None:
             from lockstep import pictures  # see lockstep.task
 
             self._drawn_ahead = self.shared
-            pictures.draw_data(data.load(wanted[0].data), self._drawn_ahead)
+            pictures.draw_data(data.load(config.data), self._drawn_ahead)
 
     @deferred()
     def draw_best(self, rank: Callable[[Sequence[Outcome]], list[Repeats]]) -> None:

@@ -21,6 +21,7 @@ from lockstep.rungs import rungs
 from lockstep.space import Space
 from lockstep.study import Study, claimed
 from lockstep.sweep import conclude, prepare, record, store_at, train_all
+from lockstep.task import Task
 from lockstep.terminal import console
 from lockstep.tracking import Store
 from lockstep.train import device_of
@@ -106,13 +107,20 @@ def carry_out(
             trials = Trials(settings, space, config_of, study, recorder, n_workers, exact)
             trials.resume()
             recorder.adopt()
+            prepared = cache(lambda: prepare(recorder, first))
+
+            def next_task() -> Task | None:
+                task = trials.next()
+                if task is not None and n_workers > 1:
+                    prepared()
+                return task
+
             workers.carry_out(
-                trials.next,
+                next_task,
                 list(datasets.values()),
                 n_workers,
                 recorder.hear,
                 done=trials.done,
-                idle=lambda: prepare(recorder),
             )
             for best in ranked(recorder.outcomes)[: settings.confirm_best] if seeds else ():
                 [outcome] = best.outcomes

@@ -189,11 +189,14 @@ def _describe(store: Store, sweep: swept.Sweep, folder: Path, with_page: bool) -
             log.warning("the best run's model was not logged: %s", error)
 
 
-def prepare(recorder: Recorder) -> None:
-    """Do what the end needs, as a worker has nothing left to do while others train on."""
-    # Exporting a model needs it, and it takes a second or two; in a thread, as others may soon ask for more.
-    threading.Thread(target=import_module, args=["torch._dynamo"], daemon=True).start()
-    recorder.draw_ahead()
+def prepare(recorder: Recorder, config: RunConfig) -> None:
+    """Do beside the training of workers what a command's end needs: in a thread, as here is little to do."""
+
+    def work() -> None:
+        recorder.draw_ahead(config)
+        import_module("torch._dynamo")  # exporting a model needs it, and it takes a second or two
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def train_all(recorder: Recorder, n_jobs: int, exact: bool) -> None:
@@ -217,13 +220,14 @@ def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -
         recorder.task([taken[position] for position in array.jobs], planned.threads, exact)
         for array in planned.arrays
     )
+    if planned.n_workers > 1:
+        prepare(recorder, configs[0])
     workers.carry_out(
         lambda: next(tasks, None),
         list(datasets.values()),
         planned.n_workers,
         recorder.hear,
         threads=planned.threads,
-        idle=lambda: prepare(recorder),
     )
 
 

@@ -112,13 +112,14 @@ class Trials:
         return self._recorder.task([of.k for of in group[:size]], 1, self._exact, pause_at=key[1])
 
     def _ready(self) -> tuple[Any, ...] | None:
-        """Whose turn it is: those of an array that is full, else new ones, else, when no more come, any;
-        always those that are furthest."""
+        """Whose turn it is: those of an array that is full, the furthest first; else new ones; else, when no
+        more come, any, the furthest last: who joins them at their rung trains beside them."""
         full = [key for key, group in self._waiting.items() if len(group) >= self._array_size]
+        if full:
+            return max(full, key=lambda key: (key[0], len(self._waiting[key])))
         new = [key for key in self._waiting if key[0] == 0]
         left = [] if self._may_ask else list(self._waiting)
-        ready = full or new or left
-        return max(ready, key=lambda key: (key[0], len(self._waiting[key])), default=None)
+        return min(new or left, key=lambda key: (key[0], -len(self._waiting[key])), default=None)
 
     @deferred()
     def done(self, task: Task) -> None:

@@ -45,7 +45,6 @@ def carry_out(
     tell: Tell,
     done: Callable[[Task], object] = lambda task: None,
     threads: int = 1,
-    idle: Callable[[], object] = lambda: None,
 ) -> None:
     """Train arrays, and write each run's artifacts as soon as it leaves its array.
 
@@ -61,14 +60,13 @@ def carry_out(
             yet, then its end. No error of a run or of a worker gets out otherwise.
         done: called when all was told of a task.
         threads: intra-op threads of each worker.
-        idle: called once, here, when the first worker has nothing left to do.
 
     Raises:
         OSError: where there is no room left to write to (see NO_ROOM).
     """
     of_digest = {dataset.digest: dataset for dataset in datasets}
     if n_workers > 1:
-        _Workers(of_digest, n_workers, threads, tell, done, idle).carry_out(next_task)
+        _Workers(of_digest, n_workers, threads, tell, done).carry_out(next_task)
         return
     while task := next_task():
         train_task(task, of_digest[task.digest], tell)
@@ -85,12 +83,10 @@ class _Workers:
         threads: int,
         tell: Tell,
         done: Callable[[Task], object],
-        idle: Callable[[], object],
     ) -> None:
         self._shared = {digest: _Shared(dataset) for digest, dataset in datasets.items()}
         self._n_workers, self._threads = n_workers, threads
         self._tell, self._done = tell, done
-        self._idle: Callable[[], object] | None = idle
         self._runs: dict[int, _Followed] = {}  # of tasks in hand, those that are not done
         self._in_hand: list[Task] = []
 
@@ -129,9 +125,6 @@ class _Workers:
                 if not self._in_hand and lanes.free:
                     lanes.end()
                     return True
-                if lanes.free and self._idle is not None:
-                    idle, self._idle = self._idle, None
-                    idle()
                 finished = lanes.finished(POLL_SECONDS)
                 self._read()
                 for task, trouble in finished:
