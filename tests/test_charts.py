@@ -1,5 +1,7 @@
 """Interactive figures: the values they hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,24 @@ def test_curves_lie_over_each_other_the_best_on_top():
     ]
     assert figure.data[1].line.width > figure.data[0].line.width
     assert charts.learning_curves(sweep, {"train/loss": {"0": []}}, {}) is None
+
+
+def test_runs_that_a_search_gave_up_are_shown_with_what_they_had_come_to():
+    whole = sweep_of([("0.25", "32", 0.9), ("0.1", "64", 0.8), ("0.5", "16", 0.5), ("0.01", "8", 0.7)])
+    runs = [replace(run, pruned_at=1) if k >= 2 else run for k, run in enumerate(whole.runs)]
+    sweep = replace(whole, runs=tuple(runs))
+    assert [run.name for run in sweep.compared] == ["run 0", "run 1", "run 3", "run 2"]
+    parallel = charts.parallel_coordinates(sweep)
+    assert list(parallel.figure.data[0].dimensions[-1]["values"]) == [0.9, 0.8, 0.7, 0.5]
+    assert "given up" in parallel.text
+    assert "given up" not in charts.parallel_coordinates(whole).text
+    importance, shares = charts.importances(sweep)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert "of 4 runs" in importance.text
+
+
+def test_a_curve_of_one_point_can_be_seen():
+    sweep = sweep_of(GRID[:2])
+    curves = {"test/accuracy": {"0": [(10, 0.5), (20, 0.8)], "1": [(10, 0.9)]}}
+    chart = charts.learning_curves(sweep, curves, {"0": "run 0", "1": "run 1"})
+    assert {trace.name: trace.mode for trace in chart.figure.data} == {"run 0": "lines", "run 1": "markers"}

@@ -393,3 +393,10 @@ def test_save_writes_the_same_bytes_each_time(tmp_path: Path) -> None:
         assert image.format == "PNG"
         assert image.size == (7.6 * plots.DPI, 6 * plots.DPI)
         assert image.info.keys() == {"dpi"}
+
+
+def test_a_long_title_is_broken_into_lines():
+    figure = plots.curves("loss", np.ones(3), {}, title="Loss: " + "lr=0.2519 " * 20)
+    lines = figure.axes[0].get_title().splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= plots.TITLE_WIDTH

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from lockstep.swept import Sweep, SweptRun, number, ordered, short
+from lockstep.swept import Sweep, SweptRun, number, ordered, short, shown
 
 SCALE = "Viridis"
 """Readable in greyscale, and by the colour-blind."""
@@ -48,8 +48,8 @@ class Chart:
 
 
 def parallel_coordinates(sweep: Sweep) -> Chart | None:
-    """Every run that was trained to its end as a line through its swept values to its accuracy."""
-    runs = [run for row in sweep.rows for run in row.runs]
+    """Every run as a line through its swept values to its accuracy."""
+    runs = sweep.compared
     if len(runs) < 2 or not sweep.swept:
         return None
     scores = [run.metrics[sweep.metric] for run in runs]
@@ -60,7 +60,12 @@ def parallel_coordinates(sweep: Sweep) -> Chart | None:
     figure.update_layout(height=420, margin={"l": 80, "r": 60, "t": 60, "b": 30})
     keys = ", ".join(map(short, sweep.swept))
     text = f"Parallel coordinates of {len(runs)} runs over {keys}; the last axis is {sweep.metric}."
+    text += _of_given_up(sweep)
     return Chart("parallel", "All runs at once", text, figure)
+
+
+def _of_given_up(sweep: Sweep) -> str:
+    return " A run that was given up counts with what it had come to." if sweep.pruned else ""
 
 
 def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
@@ -73,7 +78,7 @@ def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
         "label": short(key),
         "values": [place[value] for value in values],
         "tickvals": list(place.values()),
-        "ticktext": [value or "–" for value in distinct],
+        "ticktext": [shown(value) or "–" for value in distinct],
         "range": [-0.1, len(distinct) - 0.9],
     }
 
@@ -98,7 +103,7 @@ def learning_curves(
                 x=[step for step, _ in points],
                 y=[value for _, value in points],
                 name=labels[run_id],
-                mode="lines",
+                mode="lines" if len(points) > 1 else "markers",
                 line={"width": 3 if best else 1.2, "color": "#d55e00" if best else None},
                 opacity=1.0 if best else 0.6,
                 hovertemplate="%{y:.4f} after %{x} iterations<extra>" + labels[run_id] + "</extra>",
@@ -120,7 +125,7 @@ def learning_curves(
 def importances(sweep: Sweep) -> tuple[Chart | None, dict[str, float]]:
     """How much of the accuracy's variance each swept key takes away in a random forest, by Optuna's
     evaluator of mean decrease in impurity (its fANOVA takes minutes from some 50 runs on)."""
-    runs = [run for row in sweep.rows for run in row.runs]
+    runs = sweep.compared
     keys = [key for key in sweep.swept if len({run.params.get(key) for run in runs}) > 1]
     if len(runs) < FEWEST_FOR_IMPORTANCE or not keys:
         return None, {}
@@ -140,6 +145,7 @@ def importances(sweep: Sweep) -> tuple[Chart | None, dict[str, float]]:
     figure.update_xaxes(tickformat=".0%", range=[0, 1.1 * max(found.values(), default=1)])
     said = ", ".join(f"{short(key)} {share:.0%}" for key, share in reversed(by_share))
     text = f"Importance for {sweep.metric} (mean decrease in impurity, of {len(runs)} runs): {said}."
+    text += _of_given_up(sweep)
     return Chart("importance", "Which choice mattered", text, figure), found
 
 
@@ -177,10 +183,10 @@ def _shares(runs: Sequence[SweptRun], keys: Sequence[str], metric: str) -> dict[
 
 def effects(sweep: Sweep) -> Chart | None:
     """Accuracy against each swept key: a point for each run; as a map where two were swept on a grid."""
-    runs = [run for row in sweep.rows for run in row.runs]
+    runs = sweep.compared
     if len(runs) < 2 or not sweep.swept:
         return None
-    if (grid := _heatmap(sweep, runs)) is not None:
+    if not sweep.pruned and (grid := _heatmap(sweep, runs)) is not None:
         return grid
     figure = make_subplots(
         rows=1,
@@ -213,6 +219,7 @@ def effects(sweep: Sweep) -> Chart | None:
     figure.update_layout(height=360, margin={"l": 60, "r": 20, "t": 50, "b": 40})
     keys = ", ".join(map(short, sweep.swept))
     text = f"{sweep.metric} of {len(runs)} runs against {keys}, a point for each run."
+    text += _of_given_up(sweep)
     return Chart("effects", "The effect of each choice", text, figure)
 
 

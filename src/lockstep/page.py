@@ -123,7 +123,7 @@ def _title(name: str) -> str:
 
 
 def _curves(store: Store, sweep: Sweep) -> Chart | None:
-    best = [run for row in sweep.rows for run in row.runs][:CURVES_SHOWN]
+    best = sweep.compared[:CURVES_SHOWN]
     curves = {
         metric: {run.run_id: swept.curve(store, run, metric) for run in best}
         for metric in ("train/loss", sweep.metric)

@@ -4,6 +4,7 @@ Suffixes name the axes of an array: N instances, F features, T training iteratio
 Figures are built without pyplot: no global state, so several can be drawn at once, in threads.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 DPI = 150
+TITLE_WIDTH = 70  # characters, which is as wide as a figure
 TURNS = 6  # of the classes, when instances are drawn
 SAMPLES_PER_CLASS = CLASSES_SHOWN = 10
 # Okabe and Ito's palette (jfly.uni-koeln.de/color), made to be told apart by the colour-blind.
@@ -78,7 +80,7 @@ def curves(
         label = f"{split}: {_last(values)}"
         axes.plot(steps, values, color, marker=marker, lw=1, mec="white", mew=0.6, label=label)
     axes.set(xlabel="iteration", ylabel="cross-entropy loss" if metric == "loss" else metric)
-    axes.set_title(_plain(title))
+    axes.set_title(_heading(title))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(-0.02 * len(train), 1.02 * len(train))
     axes.grid(color="0.9", lw=0.6)
@@ -121,7 +123,7 @@ def plane(
     left_out = len(points_Nx2) - len(shown)
     note = f"\n{left_out} of {len(points_Nx2)} instances are not finite, so not shown" if left_out else ""
     percent_1, percent_2 = (f"{100 * ratio:.1f} % of variance" for ratio in explained_variance_ratio_2)
-    axes.set(xlabel=f"PC 1 ({percent_1})", ylabel=f"PC 2 ({percent_2})", title=_plain(title) + note)
+    axes.set(xlabel=f"PC 1 ({percent_1})", ylabel=f"PC 2 ({percent_2})", title=_heading(title) + note)
     names = [_plain(name) for name in class_names]
     if len(names) > 20:
         axes.scatter(points[:, 0], points[:, 1], c=colors[labels], s=area, alpha=0.6, linewidths=0)
@@ -158,6 +160,10 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:  # inches
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.07)
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
+
+
+def _heading(text: str) -> str:
+    return textwrap.fill(_plain(text), TITLE_WIDTH)  # the names of a search's runs are long
 
 
 def _plain(text: str) -> str:

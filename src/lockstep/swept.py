@@ -102,6 +102,14 @@ class Sweep:
         return sorted(rows, key=lambda row: -(row.mean(self.metric) or -math.inf))
 
     @property
+    def compared(self) -> list[SweptRun]:
+        """Runs with a figure: those that were trained to their end, then those that a search gave up, with
+        what they had come to; of each the best first."""
+        ended = [run for row in self.rows for run in row.runs]
+        pruned = [run for run in self.pruned if self.metric in run.metrics]
+        return ended + sorted(pruned, key=lambda run: -run.metrics[self.metric])
+
+    @property
     def summary(self) -> dict[str, float]:
         """The sweep's own metrics: how many runs, and the best one's figures."""
         counts = {"runs": len(self.runs), "runs_failed": len(self.failed), "runs_pruned": len(self.pruned)}
