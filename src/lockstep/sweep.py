@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -193,7 +194,8 @@ def prepare(recorder: Recorder, config: RunConfig) -> None:
     """Do beside the training of workers what a command's end needs: in a thread, as here is little to do."""
 
     def work() -> None:
-        recorder.draw_ahead(config)
+        with suppress(Exception):  # then it is tried again at the end, which says so if it fails there too
+            recorder.draw_ahead(config)
         import_module("torch._dynamo")  # exporting a model needs it, and it takes a second or two
 
     threading.Thread(target=work, daemon=True).start()
