@@ -248,13 +248,14 @@ def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
     assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 6
 
 
-def test_three_commands_at_once_on_an_empty_store_all_succeed(clone):
+def test_three_commands_at_once_on_an_empty_store_all_succeed(cold_clone):
     processes = [
-        clone.start("data=digits", "trainer.epochs=1", "model=logreg", f"seed={seed}") for seed in range(3)
+        cold_clone.start("data=digits", "trainer.epochs=1", "model=logreg", f"seed={seed}")
+        for seed in range(3)
     ]
     ended = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0] * 3, [err for _, err in ended]
-    _, _, runs = runs_of(clone.store, "digits")
+    _, _, runs = runs_of(cold_clone.store, "digits")
     assert sorted(run.data.params["seed"] for run in runs) == [str(seed) for seed in range(3)]
     assert {run.info.status for run in runs} == {"FINISHED"}
 
