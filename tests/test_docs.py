@@ -39,25 +39,25 @@ SMALL = {
 
 
 def shown():
-    """What the docs show, each once: its page, a line or a script, and what comes of it there."""
+    """What the docs show, each once: a line or a script, and what is said to come of it."""
     found = {}
     for page in PAGES:
         text = page.read_text()
         for language, block in BLOCK.findall(text):
             block = block.replace("\\\n", "")
             if language == "python":
-                found.setdefault(block, (page.name, None))
+                found.setdefault(block, None)
             elif language == "sh":
                 for line in block.splitlines():
-                    found.setdefault(line.partition(" #")[0].strip(), (page.name, None))
+                    found.setdefault(line.partition(" #")[0].strip(), None)
             elif block.startswith("$ "):
                 for entry in re.split(r"^\$ ", block, flags=re.M)[1:]:
                     line, _, output = entry.partition("\n")
-                    found.setdefault(line, (page.name, output))
+                    found.setdefault(line, output)
         for line in INLINE.findall(BLOCK.sub("", text)):
-            found.setdefault(" ".join(line.split()), (page.name, None))
+            found.setdefault(" ".join(line.split()), None)
     del found["python -m lockstep doctor"]  # takes long; test_doctor.py runs it
-    return [(page, what, output) for what, (page, output) in found.items()]
+    return list(found.items())
 
 
 def name(what):
@@ -110,8 +110,8 @@ def alike(text):
     return {line for line in lines if line not in ("", "...")}
 
 
-@pytest.mark.parametrize(("page", "what", "output"), shown(), ids=map(name, (what for _, what, _ in shown())))
-def test_what_the_docs_show_does_what_they_say(page, what, output, clone):
+@pytest.mark.parametrize(("what", "output"), shown(), ids=[name(what) for what, _ in shown()])
+def test_what_the_docs_show_does_what_they_say(what, output, clone):
     setting, refused = {}, output is not None and "must be" in output
     text = filled_in(what, clone)
     if "\n" in text:
