@@ -25,7 +25,7 @@ test: setup
 	$(BIN)/pytest -n 2 --dist loadfile   # many tests wait for processes: two at a time take 0.8 of the time
 
 faults: setup
-	$(BIN)/pytest tests/test_faults.py --faults --kills 50 -s
+	$(BIN)/pytest tests/test_faults.py tests/test_trials.py --faults --kills 50 -s
 
 ui: setup
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1

@@ -87,20 +87,71 @@ def test_trials_are_pruned_at_rungs_and_their_runs_say_so(searched):
     assert f"{trained} of 120 epochs were trained" in out
 
 
+def has_the_bits_of_one_alone(clone, run):
+    """Whether all that was measured of a run, to where it was given up, is what training it alone, without a
+    pause, gives."""
+    client = mlflow.MlflowClient(clone.store)
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    config = Description("run", "", [], "", "", tree).run_config("unused")
+    [alone] = train([config], load(config.data))
+    epochs = int(run.data.tags.get("lockstep.pruned_at", config.trainer.epochs))
+    for split in ("val", "test"):
+        points = client.get_metric_history(run.info.run_id, f"{split}/loss")
+        assert [p.value for p in points] == [e.loss for e in alone.history.of(split)[:epochs]]
+    kept = pd.read_parquet(folder / "history.parquet")
+    iterations = alone.history.of("val")[epochs - 1].iteration
+    return np.array_equal(kept.loss[kept.split == "train"], alone.history.loss_T[:iterations])
+
+
 def test_a_promoted_run_has_the_bits_of_one_that_never_paused(searched):
     clone, _ = searched
-    client = mlflow.MlflowClient(clone.store)
     whole = [run for run in runs_of(clone) if "lockstep.pruned_at" not in run.data.tags]
-    for run in whole[:2]:
-        folder = Path(run.info.artifact_uri.removeprefix("file://"))
-        tree = yaml.safe_load((folder / "config.yaml").read_text())
-        config = Description("run", "", [], "", "", tree).run_config("unused")
-        [alone] = train([config], load(config.data))
-        for split in ("val", "test"):
-            points = client.get_metric_history(run.info.run_id, f"{split}/loss")
-            assert [p.value for p in points] == [e.loss for e in alone.history.of(split)]
-        kept = pd.read_parquet(folder / "history.parquet")
-        assert np.array_equal(kept.loss[kept.split == "train"], alone.history.loss_T)
+    assert all(has_the_bits_of_one_alone(clone, run) for run in whole[:2])
+
+
+def what_was_told_is_what_was_recorded(clone):
+    """Whether the study and the store say the same of every trial."""
+    client, trials, runs = mlflow.MlflowClient(clone.store), study_of(clone).trials, runs_of(clone)
+    by_number = {int(run.info.run_name.partition(":")[0]): run for run in runs}
+    assert sorted(by_number) == [trial.number for trial in trials]
+    for trial in trials:
+        run, told = by_number[trial.number], trial.intermediate_values
+        recorded = client.get_metric_history(run.info.run_id, "val/accuracy")
+        assert [point.value for point in recorded] == [told[epoch] for epoch in sorted(told)]
+        gone = str(max(told)) if trial.state == TrialState.PRUNED else None
+        assert run.data.tags.get("lockstep.pruned_at") == gone
+        assert run.info.status == "FINISHED"
+    return True
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "pruned_at"),
+    [("gp", "median", {2, 3, 4}), ("cmaes", "hyperband", {2, 4}), ("random", "none", set())],
+)
+def test_optunas_samplers_and_pruners(clone, sampler, pruner, pruned_at):
+    code, out, err = clone.quick(
+        *(*DIGITS, *ONE, "hydra.sweeper.n_trials=16", "hydra.sweeper.array_size=4", "trainer.epochs=5"),
+        *("optim.lr=tag(log,interval(0.001,0.5))", "model.dropout=interval(0,0.5)"),
+        *(f"hydra.sweeper.sampler={sampler}", f"hydra.sweeper.pruner={pruner}"),
+        *("hydra.sweeper.min_epochs=2", "hydra.sweeper.reduction_factor=2"),
+    )
+    assert (code, err) == (0, "")
+    assert what_was_told_is_what_was_recorded(clone)
+    trials = study_of(clone).trials
+    gone = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert bool(gone) == bool(pruned_at)
+    assert {max(trial.intermediate_values) for trial in gone} <= pruned_at
+    whole = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert {max(trial.intermediate_values) for trial in whole} == {5}
+    best = max(whole, key=lambda trial: trial.value)
+    assert f"Best by val/accuracy: optim.lr={best.params['optim.lr']!r} " in out
+    if pruner == "median":  # each was behind the median of those that had come to their end before it
+        for trial in gone:
+            epoch = max(trial.intermediate_values)
+            others = [t.intermediate_values[epoch] for t in whole if t.number // 4 < trial.number // 4]
+            assert len(others) >= 5
+            assert max(trial.intermediate_values.values()) < np.median(others)
 
 
 def test_the_same_command_again_trains_nothing_and_more_trials_add_to_it(searched):

@@ -1,7 +1,17 @@
 """What becomes of trials when a search is killed, and of those that fail; of all else, test_search.py."""
 
+import pytest
 from faults import contents, survive
-from test_search import DIGITS, TWELVE, memory_of, runs_of, study_of
+from test_search import (
+    DIGITS,
+    SPACE,
+    TWELVE,
+    has_the_bits_of_one_alone,
+    memory_of,
+    runs_of,
+    study_of,
+    what_was_told_is_what_was_recorded,
+)
 
 
 def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills):
@@ -12,6 +22,24 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills):
     assert hit > 0
     assert memory_of(clone) == memory_of(want)
     assert contents(clone.store, "digits") == contents(want.store, "digits")
+    assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+@pytest.mark.faults
+def test_a_killed_search_with_two_workers_loses_nothing(make_clone, kills):
+    """Which trials share an array, and so which go on, is the workers' luck; what they come to is not."""
+    clone = make_clone()
+    arguments = (*DIGITS, *SPACE, "hydra.launcher.n_jobs=2", "hydra.sweeper.n_trials=16")
+    arguments += ("hydra.sweeper.array_size=4", "trainer.epochs=400", "trainer.checkpoint_seconds=0.1")
+    hit = survive(clone, arguments, max(3, kills // 5), seed=4, longest=8.0)
+    print(f"\n{hit} of {max(3, kills // 5)} kills found a search under way")
+    assert hit > 0
+    assert len(study_of(clone).trials) == 16
+    assert what_was_told_is_what_was_recorded(clone)
+    runs = runs_of(clone)
+    assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) == 16
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    assert all(has_the_bits_of_one_alone(clone, run) for run in runs)
     assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
 
 

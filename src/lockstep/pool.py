@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -80,11 +81,10 @@ def _serve(parent: int) -> None:
 
 
 def _load(draw: bool) -> None:
+    names = ["lockstep.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"]
     with uncollected():
-        import lockstep.workers
-
-        if draw:
-            import lockstep.pictures  # noqa: F401
+        for name in [*names, "lockstep.pictures"] if draw else names:
+            import_module(name)
 
 
 @contextmanager

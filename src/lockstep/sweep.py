@@ -12,6 +12,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from joblib import effective_n_jobs
 from omegaconf import DictConfig
+from threadpoolctl import threadpool_limits
 
 from lockstep import data, logged_model, report, swept, workers
 from lockstep.config import Refused, RunConfig
@@ -194,7 +195,9 @@ def prepare(recorder: Recorder, config: RunConfig) -> None:
     """Do beside the training of workers what a command's end needs: in a thread, as here is little to do."""
 
     def work() -> None:
-        with suppress(Exception):  # then it is tried again at the end, which says so if it fails there too
+        # What fails is tried again at the end, which says so if it fails there too. One thread, as several
+        # would wait for each other, busily: no core is free.
+        with suppress(Exception), threadpool_limits(1):
             recorder.draw_ahead(config)
         import_module("torch._dynamo")  # exporting a model needs it, and it takes a second or two
 
