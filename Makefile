@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile   # many tests wait for processes: two at a time take 0.8 of the time
+	$(BIN)/pytest -n 3 --dist loadfile   # many tests wait for processes: so more than one a core
 
 faults: setup
 	$(BIN)/pytest tests/test_faults.py tests/test_trials.py --faults --kills 50 -s
