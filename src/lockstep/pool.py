@@ -81,6 +81,7 @@ def _serve(parent: int) -> None:
 
 
 def _load(draw: bool) -> None:
+    # scikit-learn measures runs that end; it takes a second to load, and a worker has nothing to do yet.
     names = ["lockstep.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"]
     with uncollected():
         for name in [*names, "lockstep.pictures"] if draw else names:
