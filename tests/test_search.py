@@ -110,8 +110,8 @@ def test_a_promoted_run_has_the_bits_of_one_that_never_paused(searched):
     assert all(has_the_bits_of_one_alone(clone, run) for run in whole[:2])
 
 
-def what_was_told_is_what_was_recorded(clone):
-    """Whether the study and the store say the same of every trial."""
+def compare_study_with_store(clone):
+    """Fails unless both say the same of every trial."""
     client, trials, runs = mlflow.MlflowClient(clone.store), study_of(clone).trials, runs_of(clone)
     by_number = {int(run.info.run_name.partition(":")[0]): run for run in runs}
     assert sorted(by_number) == [trial.number for trial in trials]
@@ -122,7 +122,6 @@ def what_was_told_is_what_was_recorded(clone):
         gone = str(max(told)) if trial.state == TrialState.PRUNED else None
         assert run.data.tags.get("lockstep.pruned_at") == gone
         assert run.info.status == "FINISHED"
-    return True
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_optunas_samplers_and_pruners(clone, sampler, pruner, pruned_at):
         *("hydra.sweeper.min_epochs=2", "hydra.sweeper.reduction_factor=2"),
     )
     assert (code, err) == (0, "")
-    assert what_was_told_is_what_was_recorded(clone)
+    compare_study_with_store(clone)
     trials = study_of(clone).trials
     gone = [trial for trial in trials if trial.state == TrialState.PRUNED]
     assert bool(gone) == bool(pruned_at)

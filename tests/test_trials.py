@@ -6,11 +6,11 @@ from test_search import (
     DIGITS,
     SPACE,
     TWELVE,
+    compare_study_with_store,
     has_the_bits_of_one_alone,
     memory_of,
     runs_of,
     study_of,
-    what_was_told_is_what_was_recorded,
 )
 
 
@@ -35,7 +35,7 @@ def test_a_killed_search_with_two_workers_loses_nothing(make_clone, kills):
     print(f"\n{hit} of {max(3, kills // 5)} kills found a search under way")
     assert hit > 0
     assert len(study_of(clone).trials) == 16
-    assert what_was_told_is_what_was_recorded(clone)
+    compare_study_with_store(clone)
     runs = runs_of(clone)
     assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) == 16
     assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
