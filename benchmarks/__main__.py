@@ -242,45 +242,40 @@ def whole_commands() -> None:
     )
 
 
-def winner(*arguments: str) -> tuple[float, float]:
-    """Validation and test accuracy of the best run, by validation, of `experiment=explore`."""
+def explore(*arguments: str) -> tuple[float, float, float]:
+    """Seconds of `experiment=explore`; validation and test accuracy of its best run, by validation."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        command("experiment=explore", "tracking.pictures=none", *arguments, uri=uri)
+        took = seconds(lambda: command("experiment=explore", *arguments, uri=uri))
         found = mlflow.MlflowClient(uri).search_runs(["1"], "metrics.`val/accuracy` > 0", max_results=1000)
     whole = [run.data.metrics for run in found if "lockstep.pruned_at" not in run.data.tags]
     best = max(whole, key=lambda metrics: metrics["val/accuracy"])
-    return best["val/accuracy"], best["test/accuracy"]
+    return took, best["val/accuracy"], best["test/accuracy"]
 
 
 def searches() -> None:
     """Exploring against one workshop run, and against its own budget spent on random full-length runs."""
-    times = rounds(
-        {
-            "workshop": lambda: [peers.workshop_loop("mlp") for _ in range(EPOCHS)],
-            "explore": lambda: command("experiment=explore"),
-        },
-        n=3,
-    )
-    rows = [
-        [f"workshop's loop, one MLP, {EPOCHS} epochs", f"{statistics.median(times['workshop']):.1f}"],
-        ["experiment=explore, 64 trials, cold", f"{statistics.median(times['explore']):.1f}"],
-    ]
-    table(["", "s"], rows)
     # 64 + 16 x 3 + 4 x 6 epochs at most, as 13 whole runs.
     random = ("hydra.sweeper.pruner=none", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=13")
-    rows, tests = [], dict[str, list[float]](explore=[], random=[])
+    rows, columns = [], dict[str, list[float]](loop=[], took=[], test=[], random=[])
+    explore("hydra.sweeper.n_trials=8")  # so that the first one finds the files of all libraries in memory
     for seed in range(5):
-        row = [str(seed)]
+        loop = seconds(lambda: [peers.workshop_loop("mlp") for _ in range(EPOCHS)])
+        took, val, test = explore(f"hydra.sweeper.seed={seed}")
         # TPE's first trials are random: of the same seed, both would train the same networks.
-        for name, own_seed, arguments in (("explore", seed, ()), ("random", seed + 100, random)):
-            val, test = winner(f"hydra.sweeper.seed={own_seed}", *arguments)
-            tests[name].append(test)
-            row += [f"{val:.4f}", f"{test:.4f}"]
-        rows.append(row)
-    means = [f"**{statistics.fmean(tests[name]):.4f}**" for name in ("explore", "random")]
-    rows.append(["mean", "", means[0], "", means[1]])
-    table(["search seed", "explore: val", "test", "13 random runs: val", "test"], rows)
+        random_seed = f"hydra.sweeper.seed={seed + 100}"
+        _, random_val, random_test = explore("tracking.pictures=none", random_seed, *random)
+        for name, value in zip(columns, (loop, took, test, random_test), strict=True):
+            columns[name].append(value)
+        seconds_of = (f"{loop:.1f}", f"{took:.1f}")
+        accuracies = (f"{value:.4f}" for value in (val, test, random_val, random_test))
+        rows.append([str(seed), *seconds_of, *accuracies])
+    loop, took, test, random_test = map(statistics.fmean, columns.values())
+    rows.append(
+        ["mean", f"**{loop:.1f}**", f"**{took:.1f}**", "", f"**{test:.4f}**", "", f"**{random_test:.4f}**"]
+    )
+    heading = ["search seed", f"workshop's loop, {EPOCHS} epochs: s", "explore, cold: s", "val", "test"]
+    table([*heading, "13 random runs: val", "test"], rows)
 
 
 def processor() -> str:
