@@ -214,6 +214,17 @@ def test_its_leaderboard_is_sorted_by_mouse_and_by_keyboard(browser, card):
     assert outlined == "solid"  # where the keyboard is can be seen
 
 
+def test_long_names_of_runs_do_not_push_the_metrics_out_of_sight(browser, card):
+    _, report = card
+    browser.open(report.as_uri())
+    browser.resize(1000, 800)
+    name = "34: lr=0.3148 momentum=0.8595 hidden_dims=[200,100] dropout=0.0322"  # as a search names its runs
+    link = browser.find_element(By.CSS_SELECTOR, "#runs td a")
+    browser.execute_script("arguments[0].textContent = arguments[1]", link, name)
+    overflow = "const box = document.querySelector('.scroll'); return box.scrollWidth - box.clientWidth"
+    assert browser.execute_script(overflow) == 0
+
+
 def test_its_curves_tell_their_values_under_the_mouse(browser, card):
     browser.open(card[1].as_uri())
     line = browser.find_elements(By.CSS_SELECTOR, "#curves path.js-line")[
