@@ -328,7 +328,8 @@ def main() -> None:
         f" {platform.python_version()}, {versions}. MNIST, batch 64, SGD with momentum; an epoch includes its"
         f" evaluation on the test set. Medians of {ROUNDS} rounds (K runs: 2; whole commands, searches: 1) in"
         " which the sides alternate, after one that isn't counted; in brackets the least and greatest ratio."
-        f" Lockstep's runs have the workshop's {EPOCHS} epochs (K runs: fewer as K grows), start to written artifacts."
+        f" Lockstep's runs have the workshop's {EPOCHS} epochs (K runs: fewer as K grows), start to"
+        " written artifacts."
     )
     say()
     say(
