@@ -19,7 +19,7 @@ sweep: setup
 	$(BIN)/python run.py -m model.hidden_dim1=128,256 optim.lr=1e-2,1e-3
 
 # Many tests wait for processes: so more than one a core. In the order of their names, as those that take
-# longest come early then; by the number of tests in a file, tests/test_faults.py would be the last.
+# longest come early then; by the number of tests in a file, tests/recovery/test_faults.py would be the last.
 test: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -27,7 +27,7 @@ test: setup
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: setup
-	$(BIN)/pytest tests/test_faults.py tests/test_trials.py --faults --kills 50 -s
+	$(BIN)/pytest tests/recovery/test_faults.py tests/search/test_trials.py --faults --kills 50 -s
 
 ui: setup
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1

@@ -23,10 +23,19 @@ from rich.console import Console
 
 from benchmarks import peers
 from benchmarks.peers import STREAM, Model
-from lockstep import data, sweep, workers
-from lockstep.config import LogRegConfig, MLPConfig, RunConfig, SGDConfig, TrackingConfig, TrainerConfig
-from lockstep.journal import Ended
-from lockstep.task import Task
+from lockstep.config.schema import (
+    LogRegConfig,
+    MLPConfig,
+    RunConfig,
+    SGDConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+from lockstep.data import datasets
+from lockstep.execution import workers
+from lockstep.execution.task import Task
+from lockstep.recovery.journal import Ended
+from lockstep.sweep import session
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -72,8 +81,8 @@ def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs:
 
 def lockstep(configs: Sequence[RunConfig]) -> None:
     """The runs, each epoch with its evaluation, on the workers that a sweep would have."""
-    planned = sweep.plan_of(configs, n_jobs=-1)
-    dataset, ended = data.load(STREAM), list[Ended]()
+    planned = session.plan_of(configs, n_jobs=-1)
+    dataset, ended = datasets.load(STREAM), list[Ended]()
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / str(k) for k in range(len(configs))]
         for of_run in folders:
@@ -320,7 +329,7 @@ def main() -> None:
             *(["jax"] if peers.jax_is_there() else []),
         )
     )
-    data.load(STREAM)
+    datasets.load(STREAM)
     say("# Benchmarks")
     say()
     say(

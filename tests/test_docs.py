@@ -9,16 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import forked
 import mlflow
 import pytest
 import torch
-from conftest import REPOSITORY, Clone
-from test_acceptance import STREAM
+from helpers import forked
+from helpers.clone import REPOSITORY, Clone
+from helpers.configs import STREAM
 
-from lockstep.config import Refused
-from lockstep.data import load
-from lockstep.models import MultilayerPerceptron
+from lockstep.config.errors import Refused
+from lockstep.data.datasets import load
+from lockstep.training.networks import MultilayerPerceptron
 
 PAGES = sorted(
     [*REPOSITORY.glob("docs/*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"],

@@ -1,3 +1,5 @@
 """Lockstep: train the runs of a sweep together, record every one in MLflow."""
 
-__version__ = "0.1.0"
+from lockstep._version import __version__
+
+__all__ = ["__version__"]

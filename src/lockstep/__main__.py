@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lockstep.tracking import Store  # which loads mlflow
+    from lockstep.tracking.store import Store  # which loads mlflow
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     reproduce.add_argument("run", help="an MLflow run id")
     arguments = parser.parse_args()
     if arguments.verb == "doctor":
-        from lockstep import doctor
+        from lockstep.cli import doctor
 
         return 0 if doctor.examine() else 1
     if arguments.verb == "report":
@@ -33,8 +33,8 @@ def main() -> int:
         return _reproduce(parser, arguments.run)
     if not arguments.folder.is_dir():
         parser.error(f"{arguments.folder}: not a folder")
-    from lockstep.delivery import deliver as bring
-    from lockstep.terminal import show_log
+    from lockstep.terminal.console import show_log
+    from lockstep.tracking.uploader import deliver as bring
 
     show_log()
     left = bring(arguments.folder.absolute())
@@ -53,8 +53,8 @@ def _store_uri() -> str:
 
 def _opened(parser: argparse.ArgumentParser, uri: str) -> "Store":
     """The store at `uri`, which is not made if it isn't there."""
-    from lockstep.config import Refused
-    from lockstep.tracking import Store
+    from lockstep.config.errors import Refused
+    from lockstep.tracking.store import Store
 
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not path.exists():
@@ -68,8 +68,9 @@ def _opened(parser: argparse.ArgumentParser, uri: str) -> "Store":
 def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
     from mlflow.exceptions import MlflowException
 
-    from lockstep import page, swept
-    from lockstep.config import without_password
+    from lockstep.config.errors import without_password
+    from lockstep.report import page
+    from lockstep.tracking import sweeps
 
     uri, run_id, folder = _store_uri(), sweep, _outputs() / "reports" / sweep
     if Path(sweep).is_dir():
@@ -82,7 +83,7 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
             uri = kept["uri"]
     try:
         store = _opened(parser, uri)
-        print(page.write(store, swept.read(store, run_id), folder))
+        print(page.write(store, sweeps.read(store, run_id), folder))
     except (MlflowException, ValueError) as error:
         parser.error(str(error))
     return 0
@@ -91,8 +92,8 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
 def _reproduce(parser: argparse.ArgumentParser, run_id: str) -> int:
     from mlflow.exceptions import MlflowException
 
-    from lockstep.config import Refused
-    from lockstep.reproduce import reproduce
+    from lockstep.cli.reproduce import reproduce
+    from lockstep.config.errors import Refused
 
     try:
         comparison = reproduce(_opened(parser, _store_uri()), run_id)

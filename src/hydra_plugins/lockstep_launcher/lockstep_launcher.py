@@ -41,7 +41,7 @@ ConfigStore.instance().store(
 class LockstepLauncher(Launcher):
     """Composes and validates all jobs, trains them, then gives Hydra each job's folder and result.
 
-    Jobs of a task function that isn't `lockstep.command.in_lockstep` run one after the other.
+    Jobs of a task function that isn't `lockstep.cli.command.in_lockstep` run one after the other.
     """
 
     def __init__(self, n_jobs: int = -1, exact: bool = False) -> None:
@@ -52,8 +52,8 @@ class LockstepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train one job for each list of overrides; results in the same order."""
-        from lockstep.collector import uncollected
-        from lockstep.compose import SweepComposer
+        from lockstep.config.compose import SweepComposer
+        from lockstep.execution.collector import uncollected
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -68,9 +68,9 @@ class LockstepLauncher(Launcher):
         if not getattr(self.task_function, "in_lockstep", False):
             return [self._job_return(config, self.task_function) for config in composed]
 
-        from lockstep.config import RunConfig
-        from lockstep.plan import Job
-        from lockstep.sweep import carry_out
+        from lockstep.config.job import Job
+        from lockstep.config.schema import RunConfig
+        from lockstep.sweep.session import carry_out
 
         jobs = [
             Job(RunConfig.of(config), tuple(filter_overrides(overrides)))
@@ -86,7 +86,7 @@ class LockstepLauncher(Launcher):
     def _prepared(self, composed: DictConfig, index: int) -> DictConfig:
         """A job's config with its number, its folder made: a folder that can't be had must not cost a
         finished sweep its end."""
-        from lockstep.config import Refused
+        from lockstep.config.errors import Refused
 
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = index

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass
 class LockstepSearchConf:
-    """The search's settings; lockstep.config.SearchConfig says what they mean.
+    """The search's settings; lockstep.config.schema.SearchConfig says what they mean.
 
     Attributes:
         params: what is searched, as key: values; what is typed on the command line comes on top.
@@ -64,9 +64,9 @@ class LockstepSearch(Sweeper):
         Raises:
             RunFailed: if a trial failed; the others count.
         """
-        from lockstep.compose import SweepComposer
-        from lockstep.config import SearchConfig
-        from lockstep.search import carry_out
+        from lockstep.config.compose import SweepComposer
+        from lockstep.config.schema import SearchConfig
+        from lockstep.search.session import carry_out
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)

@@ -1,0 +1,54 @@
+"""Bad input as messages: the key, the value, what is allowed, the nearest right name."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class Refused(Exception):
+    """A command that can't be carried out as given; `problems` holds one message per error."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
+
+
+def without_password(text: str) -> str:
+    """`text` with the user and password of any URI in it replaced by ***."""
+    return re.sub(r"(\w://)[^/\s'\"][^\s'\"]*@", r"\1***@", text)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean …?` with the name most like `name`, or an empty string where none is."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+def problem(details: Mapping[str, Any], tree: Any) -> str:
+    """One pydantic error as a sentence: key, value, what is allowed, the nearest right name."""
+    message = details["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    if details["type"] == "value_error":  # our own, with its key
+        return str(message)
+    group, *rest = (str(part) for part in details["loc"])
+    if group in ("model", "optim", "data") and len(rest) > 1:
+        rest = rest[1:]  # pydantic names the union's branch after the group
+    key = re.sub(r"\.(\d+)", r"[\1]", ".".join([group, *rest]))
+    if details["type"] == "missing":
+        return f"{key} is missing"
+    given = details["input"]
+    if details["type"].startswith("union_tag"):
+        key, given = f"{group}.name", tree[group].get("name") if isinstance(tree[group], dict) else given
+    if details["type"] == "extra_forbidden":
+        owner = tree[group].get("name") if rest else None
+        message = f"not a setting of {group}={owner}" if owner else "not a setting"
+    expected = details.get("ctx", {}).get("expected", "")
+    choices = [choice.strip("' ") for choice in expected.replace(" or ", ",").split(",")] if expected else []
+    return f"{key}={_shown(given)}: {message}{nearest(str(given), choices)}"
+
+
+def _shown(value: Any) -> str:
+    """As it is typed, cut to fit a line."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

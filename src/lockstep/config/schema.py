@@ -1,0 +1,310 @@
+"""A run's configuration: validated once, frozen, and the only thing the rest of the code sees.
+
+This module alone knows OmegaConf. `RunConfig.of` takes what Hydra composed and either returns frozen
+objects or raises `Refused` with every error found.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from omegaconf import Container, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lockstep.config.errors import Refused, problem
+
+NUMERICS_VERSION = 2
+"""Goes into every run key. Raise it when a change makes the same config train to other numbers."""
+
+RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
+"""Where things lie and how a command goes about it, not what is trained. The data enters the run key by the
+digest of its content."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LogRegConfig(_Frozen):
+    """Multiclass logistic regression."""
+
+    name: Literal["logreg"]
+
+
+class MLPConfig(_Frozen):
+    """Multilayer perceptron. `hidden_dims` is what counts; the other two repeat its first entries."""
+
+    name: Literal["mlp"]
+    hidden_dim1: int | None = Field(ge=1, default=None)
+    hidden_dim2: int | None = Field(ge=1, default=None)
+    hidden_dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    dropout: float = Field(ge=0, lt=1)
+    input_dropout: float = Field(ge=0, lt=1, default=0.0)
+    activation: Literal["relu", "gelu", "tanh", "sigmoid"]
+    max_norm: float | None = Field(gt=0, default=None)
+
+    # A network has one description, whichever way its widths were typed: each is validated where it was
+    # typed, then the other is filled in from it.
+    @model_validator(mode="before")
+    @classmethod
+    def _as_typed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        first_two = [values.get("hidden_dim1"), values.get("hidden_dim2")]
+        derived = (
+            {"hidden_dims"} if values.get("hidden_dims") == first_two else {"hidden_dim1", "hidden_dim2"}
+        )
+        return {key: value for key, value in values.items() if key not in derived}
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        dims = self.hidden_dims
+        if "hidden_dims" not in self.model_fields_set:
+            if self.hidden_dim1 is None or self.hidden_dim2 is None:
+                name = "hidden_dim1" if self.hidden_dim1 is None else "hidden_dim2"
+                raise ValueError(f"model.{name}=null: must be a valid integer; any depth: model.hidden_dims")
+            dims = (self.hidden_dim1, self.hidden_dim2)
+        if not dims:
+            raise ValueError(
+                "model.hidden_dims=[]: needs at least one width; model=logreg has no hidden layer"
+            )
+        object.__setattr__(self, "hidden_dims", dims)  # frozen from here on
+        object.__setattr__(self, "hidden_dim1", dims[0])
+        object.__setattr__(self, "hidden_dim2", dims[1] if len(dims) > 1 else None)
+        return self
+
+
+class _OptimConfig(_Frozen):
+    """What all optimizers have: a learning rate, the greatest of its schedule."""
+
+    lr: float = Field(gt=0)
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    warmup_epochs: float | None = Field(ge=0, default=None)
+
+
+class SGDConfig(_OptimConfig):
+    """Hyperparameters of torch.optim.SGD."""
+
+    name: Literal["sgd"]
+    momentum: float = Field(ge=0, lt=1)
+    nesterov: bool
+    weight_decay: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optim.nesterov=true: needs optim.momentum > 0")
+        return self
+
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdamConfig(_OptimConfig):
+    """Hyperparameters of torch.optim.Adam and torch.optim.AdamW."""
+
+    name: Literal["adam", "adamw"]
+    betas: Annotated[tuple[_Beta, _Beta], Field(strict=False)]
+    eps: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class _Stream(_Frozen):
+    batch_size: int = Field(ge=1)
+    drop_last: bool
+    val_size: int = Field(ge=0)
+    shuffle_seed: int = Field(ge=0, lt=2**63)
+
+
+class DownloadedConfig(_Stream):
+    """MNIST or Fashion-MNIST; `root` is the folder of the files, None the user's cache folder."""
+
+    name: Literal["mnist", "fashion_mnist"]
+    root: str | None
+
+
+class DigitsConfig(_Stream):
+    """scikit-learn's digits."""
+
+    name: Literal["digits"]
+
+
+class ArraysConfig(_Stream):
+    """The user's own .npz at `path`."""
+
+    name: Literal["arrays"]
+    path: str
+
+
+DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
+
+
+class TrainerConfig(_Frozen):
+    """How long, where and in which precision a run trains."""
+
+    epochs: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["float32", "bfloat16", "float64"]
+    log_every: int = Field(ge=1)
+    checkpoint_seconds: float = Field(ge=0, default=10.0)
+
+
+class TrackingConfig(_Frozen):
+    """Where runs are recorded, an MLflow tracking URI and the name of an experiment; whose pictures are."""
+
+    uri: str = Field(min_length=1)
+    experiment: str = Field(min_length=1)
+    pictures: Literal["all", "best", "none"]
+
+
+class RunConfig(_Frozen):
+    """One run, resolved."""
+
+    model: Annotated[LogRegConfig | MLPConfig, Field(discriminator="name")]
+    optim: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
+    data: Annotated[DataConfig, Field(discriminator="name")]
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    seed: int = Field(ge=0, lt=2**63)
+    dry_run: bool = False
+    rerun: bool = False
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        warmup, epochs = self.optim.warmup_epochs, self.trainer.epochs
+        if warmup is not None and warmup >= epochs:
+            raise ValueError(f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}")
+        return self
+
+    @classmethod
+    def of(cls, composed: DictConfig) -> Self:
+        """Validate what Hydra composed; its own `hydra` node is left aside.
+
+        Raises:
+            Refused: with a message for each value that is missing, unknown, mistyped or out of range.
+        """
+        try:
+            missing: list[str] = []
+            tree: dict[str, Any] = {}
+            for key in map(str, composed):
+                if key != "hydra" and not OmegaConf.is_missing(composed, key):
+                    node = composed[key]
+                    if isinstance(node, Container):
+                        missing += OmegaConf.missing_keys(node)
+                        node = OmegaConf.to_container(node, resolve=True)
+                    tree[key] = node
+                elif key != "hydra":
+                    missing.append(key)
+        except OmegaConfBaseException as error:
+            raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
+        if missing:
+            raise Refused([f"{key}: required; give it as {key}=<value>" for key in sorted(missing)])
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise Refused([problem(details, tree) for details in error.errors()]) from error
+
+    @classmethod
+    def from_yaml(cls, path: Path, uri: str) -> Self:
+        """What `to_yaml` wrote, for the store at `uri`.
+
+        Raises:
+            Refused: if it is no config that can be had today.
+        """
+        stored = OmegaConf.load(path)
+        assert isinstance(stored, DictConfig)
+        OmegaConf.update(stored, "tracking.uri", uri)
+        return cls.of(stored)
+
+    def params(self) -> dict[str, Any]:
+        """Every resolved value under the key the user would type; the store's address is left out."""
+        commands: Any = {"tracking": {"uri"}, "dry_run": True, "rerun": True}
+        flat = dict(_flatten(self.model_dump(mode="json", exclude=commands)))
+        for group in ("model", "optim", "data"):
+            flat[group] = flat.pop(f"{group}.name")
+        return dict(sorted(flat.items()))
+
+    def run_key(self, data_digest: str) -> str:
+        """32 hex digits that identify what is trained: equal for runs whose numbers must be equal.
+
+        SHA-256 over the resolved config without `RUN_KEY_EXCLUDE`, the data's digest and `NUMERICS_VERSION`.
+        """
+        kept = {
+            key: value
+            for key, value in _flatten(self.model_dump(mode="json"))
+            if not any(key == path or key.startswith(f"{path}.") for path in RUN_KEY_EXCLUDE)
+        }
+        identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML, without the store's address."""
+        return str(
+            OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
+        )
+
+
+class SearchConfig(_Frozen):
+    """How a search goes about it: the settings of `hydra/sweeper=search`.
+
+    Attributes:
+        n_trials: in all, those of earlier commands that searched the same counted.
+        timeout: seconds after which no trial is started any more.
+        metric, direction: what trials are ranked by.
+        array_size: trials that are asked for, and start, together.
+        pruner, min_epochs, reduction_factor: see lockstep.search.halving.
+        confirm_best, confirm_seeds: how many of the best are trained with how many seeds each, before the
+            winner is named; 0 seeds for none.
+    """
+
+    n_trials: int = Field(ge=1)
+    timeout: float | None = Field(gt=0)
+    sampler: Literal["tpe", "gp", "cmaes", "random"]
+    metric: Literal["val/accuracy", "val/loss"]
+    direction: Literal["maximize", "minimize"] | None
+    seed: int = Field(ge=0, lt=2**32)
+    array_size: int = Field(ge=1)
+    pruner: Literal["halving", "hyperband", "median", "none"]
+    min_epochs: int = Field(ge=1)
+    reduction_factor: int = Field(ge=2)
+    confirm_seeds: int = Field(ge=0)
+    confirm_best: int = Field(ge=1)
+
+    @classmethod
+    def of(cls, node: DictConfig) -> Self:
+        """Validate the sweeper's node of Hydra's config.
+
+        Raises:
+            Refused: with a message for each setting that is mistyped or out of range.
+        """
+        tree = {key: node[key] for key in cls.model_fields}
+        try:
+            config = cls.model_validate(tree)
+        except ValidationError as error:
+            raise Refused(
+                [
+                    problem({**details, "loc": ("hydra.sweeper", *details["loc"])}, {"hydra.sweeper": tree})
+                    + ("; test figures decide nothing in a search" if _asks_for_test(details) else "")
+                    for details in error.errors()
+                ]
+            ) from error
+        return config
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether more is better: unless it is said otherwise, of accuracy."""
+        direction = self.direction or ("maximize" if self.metric == "val/accuracy" else "minimize")
+        return direction == "maximize"
+
+
+def _asks_for_test(details: Mapping[str, Any]) -> bool:
+    return details["loc"] == ("metric",) and str(details["input"]).startswith("test")
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

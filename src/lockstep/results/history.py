@@ -1,0 +1,90 @@
+"""What was measured of a run, epoch by epoch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+HeldOut = Literal["test", "val"]
+
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy and accuracy over the whole test or validation set, after `iteration` iterations."""
+
+    iteration: int
+    split: HeldOut
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch adds to a run's history.
+
+    Attributes:
+        loss_T, accuracy_T: each minibatch's; those of a run that diverged end with its last iteration.
+        seconds: wall time of the array's training steps divided by its size, without evaluation.
+        diverged: whether a loss was not finite.
+        at: when it ended, in milliseconds of Unix time.
+    """
+
+    loss_T: FloatArray
+    accuracy_T: FloatArray
+    evaluations: tuple[Evaluation, ...]
+    seconds: float
+    diverged: bool
+    at: int
+
+
+@dataclass
+class History:
+    """All that was measured of one run. Entry i of the two vectors is iteration i + 1's minibatch.
+
+    Attributes:
+        epochs: finished ones.
+        seconds: of training, see Epoch.
+        diverged_at: the iteration whose loss was not finite, or None.
+        marks: for each epoch added, the iterations done by its end, and when that was, see Epoch.
+    """
+
+    loss_T: FloatArray = field(default_factory=lambda: np.empty(0))
+    accuracy_T: FloatArray = field(default_factory=lambda: np.empty(0))
+    evaluations: list[Evaluation] = field(default_factory=list)
+    epochs: int = 0
+    seconds: float = 0.0
+    diverged_at: int | None = None
+    marks: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, epoch: Epoch) -> None:
+        """Add the next epoch."""
+        self.loss_T = np.concatenate([self.loss_T, epoch.loss_T])
+        self.accuracy_T = np.concatenate([self.accuracy_T, epoch.accuracy_T])
+        self.evaluations += epoch.evaluations
+        self.seconds += epoch.seconds
+        if epoch.diverged:
+            self.diverged_at = len(self.loss_T)
+        else:
+            self.epochs += 1
+        self.marks.append((len(self.loss_T), epoch.at))
+
+    def summary(self) -> dict[str, float]:
+        """The run's last and best figures, by their names as metrics."""
+        figures = {}
+        for evaluation in self.evaluations:
+            figures[f"{evaluation.split}/loss"] = evaluation.loss
+            figures[f"{evaluation.split}/accuracy"] = evaluation.accuracy
+        if tests := self.of("test"):
+            figures["test/accuracy_best"] = max(evaluation.accuracy for evaluation in tests)
+        return {**figures, "time/train_seconds": self.seconds}
+
+    def of(self, split: HeldOut) -> list[Evaluation]:
+        """The evaluations on one split, in order."""
+        return [evaluation for evaluation in self.evaluations if evaluation.split == split]

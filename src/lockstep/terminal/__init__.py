@@ -1,0 +1,6 @@
+"""What a person at the terminal sees.
+
+- `console`: the console that everything is printed on, and the log.
+- `progress`: runs while they train.
+- `tables`: runs that have ended, and the plan of a dry run.
+"""

@@ -1,0 +1,272 @@
+"""How far a command's runs are, as people see it: a table and a bar in a terminal, elsewhere lines."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from lockstep.config.schema import RunConfig
+from lockstep.terminal import console as terminal
+
+if TYPE_CHECKING:
+    from lockstep.results.history import History  # which loads torch
+
+REFRESHES_PER_SECOND = 2
+"""Of what stands below the lines. Runs may be training in this process, and each takes some milliseconds."""
+
+SPARE_LINES = 5
+"""Of the terminal's height: the table's header and what it doesn't show, the bar, and room for the prompt."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A run after one more epoch.
+
+    Attributes:
+        epochs: trained so far.
+        loss, accuracy: means over the last epoch's minibatches.
+        held_out: split → loss and accuracy after it; the first is what runs are compared by.
+        seconds: of training so far.
+    """
+
+    epochs: int
+    loss: float
+    accuracy: float
+    held_out: dict[str, tuple[float, float]]
+    seconds: float
+
+    @property
+    def objective(self) -> float:
+        return next((accuracy for _, accuracy in self.held_out.values()), self.accuracy)
+
+
+@dataclass
+class _Row:
+    """A run of the command.
+
+    Attributes:
+        state: what people read; `training` while it is in an array.
+        measured: after each epoch that this command has trained.
+        stored: its last accuracy where an earlier command trained it.
+    """
+
+    name: str
+    config: RunConfig
+    state: str = "waiting"
+    epochs: int = 0
+    measured: list[_Measured] = field(default_factory=list)
+    stored: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ("waiting", "training")
+
+    @property
+    def objective(self) -> float | None:
+        return self.measured[-1].objective if self.measured else self.stored
+
+
+class _Array:
+    """Runs that train together.
+
+    Attributes:
+        told: epochs of theirs that a line was printed of.
+    """
+
+    def __init__(self, number: int, rows: Sequence[_Row]) -> None:
+        self.number, self.rows, self.told = number, rows, 0
+        self._before = [len(row.measured) for row in rows]
+
+    def next(self) -> list[tuple[_Row, _Measured]] | None:
+        """The epoch that is to be told next, of the runs that have it; None unless all that will, have."""
+        found = []
+        for row, before in zip(self.rows, self._before, strict=True):
+            if len(row.measured) > before + self.told:
+                found.append((row, row.measured[before + self.told]))
+            elif not row.is_over and row.epochs < row.config.trainer.epochs:
+                return None
+        return found or None
+
+
+class Progress:
+    """Progress of a command's runs, in epochs.
+
+    In a terminal, a bar, and above it a table of the runs if there are several, at most a screen high.
+    Elsewhere, and of a single run, a line for each epoch of each array.
+
+    Args:
+        epochs: of all runs, as far as that is known.
+        is_sweep: whether there may be several.
+    """
+
+    def __init__(self, epochs: int, is_sweep: bool) -> None:
+        self._rows: dict[int, _Row] = {}
+        self._array_of: dict[int, _Array] = {}
+        self._n_arrays = 0
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._bar.add_task("training", total=epochs)
+        self._with_table = is_sweep and terminal.console.is_terminal
+        self._live = Live(
+            get_renderable=self._below,
+            console=terminal.console,
+            transient=True,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        if terminal.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def add(self, job: int, name: str, config: RunConfig) -> None:
+        """One more run."""
+        self._rows[job] = _Row(name, config)
+
+    def array(self, jobs: Sequence[int]) -> None:
+        """From now on these train together."""
+        self._n_arrays += 1
+        array = _Array(self._n_arrays, [self._rows[job] for job in jobs])
+        for job, row in zip(jobs, array.rows, strict=True):
+            self._array_of[job] = array
+            row.state = "training"
+
+    def resume(self, job: int, epochs: int) -> None:
+        """So many epochs of a run were trained by an earlier command."""
+        self._rows[job].epochs = epochs
+
+    def epoch(self, job: int, history: "History") -> None:
+        """An epoch of the run is over."""
+        row = self._rows[job]
+        if history.diverged_at is not None:
+            row.state = "diverged"
+            terminal.console.print(
+                f"{row.name}  diverged at iteration {history.diverged_at}", soft_wrap=True, markup=False
+            )
+        else:
+            row.epochs = history.epochs
+            iterations = len(history.loss_T) // history.epochs
+            row.measured.append(
+                _Measured(
+                    history.epochs,
+                    history.loss_T[-iterations:].mean(),
+                    history.accuracy_T[-iterations:].mean(),
+                    {
+                        split: (of_split[-1].loss, of_split[-1].accuracy)
+                        for split in ("val", "test")
+                        if (of_split := history.of(split))
+                    },
+                    history.seconds,
+                )
+            )
+        self._tell(job)
+
+    def end(self, job: int, state: str, accuracy: float | None = None) -> None:
+        """A run trains no more.
+
+        Args:
+            state: why, in a word or a few.
+            accuracy: its last, where another command trained it.
+        """
+        self._rows[job].state, self._rows[job].stored = state, accuracy
+        self._tell(job)
+
+    def _tell(self, job: int) -> None:
+        """Print a line for each epoch that all runs of an array have come through by now."""
+        array = self._array_of.get(job)
+        while array is not None and not self._with_table and (epoch := array.next()):
+            terminal.console.print(_line(array, epoch), soft_wrap=True, markup=False)
+            array.told += 1
+
+    def _below(self) -> Group:
+        rows = list(self._rows.values())
+        done = sum(row.config.trainer.epochs if row.is_over else row.epochs for row in rows)
+        self._bar.update(self._task, completed=done)
+        return Group(self._table(rows), self._bar) if self._with_table else Group(self._bar)
+
+    def _table(self, rows: Sequence[_Row]) -> Table:
+        """Runs, the best first, then those in training, those that have ended, those that wait."""
+        order = {"training": 1, "waiting": 3}
+
+        def accuracy(row: _Row) -> float:
+            return -math.inf if row.objective is None else row.objective
+
+        best = max((row for row in rows if row.objective is not None), key=accuracy, default=None)
+        by_interest = sorted(rows, key=lambda row: (row is not best, order.get(row.state, 2), -accuracy(row)))
+        shown = by_interest[: max(1, terminal.console.height - SPARE_LINES)]
+        left = Counter(row.state for row in by_interest[len(shown) :])
+        split = next((split for row in rows for of in row.measured for split in of.held_out), "test")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+            caption_justify="left",
+            caption=(
+                f"and {sum(left.values())} more: {', '.join(f'{n} {state}' for state, n in left.items())}"
+                if left
+                else None
+            ),
+        )
+        table.add_column("run", no_wrap=True, overflow="ellipsis", min_width=20)
+        for heading in ("epoch", "train loss", f"{split} accuracy"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("state", no_wrap=True, overflow="ellipsis")
+        for row in shown:
+            now = row.measured[-1] if row.measured else None
+            table.add_row(
+                row.name.replace("[", r"\["),
+                f"{row.epochs}/{row.config.trainer.epochs}",
+                f"{now.loss:.4f}" if now else "",
+                "" if row.objective is None else f"{row.objective:.4f}",
+                row.state + (" (best)" if row is best else ""),
+                style="bold green" if row is best else None,
+            )
+        return table
+
+
+def _line(array: _Array, epoch: Sequence[tuple[_Row, _Measured]]) -> str:
+    """What an array's epoch came to: of one run its figures, of several their range."""
+    rows, measured = zip(*epoch, strict=True)
+    best, _ = max(epoch, key=lambda pair: pair[1].objective)
+    epochs, total = max(of.epochs for of in measured), max(row.config.trainer.epochs for row in rows)
+    is_one = len(array.rows) == 1
+    parts = [
+        best.name if is_one else f"array {array.number} of {len(array.rows)} runs",
+        f"epoch {epochs:>{len(str(total))}}/{total}",
+        f"train loss {_range([of.loss for of in measured])} acc {_range([of.accuracy for of in measured])}",
+    ]
+    for split in measured[0].held_out:
+        losses, accuracies = zip(*(of.held_out[split] for of in measured), strict=True)
+        parts.append(f"{split} loss {_range(losses)} acc {_range(accuracies)}")
+    if not is_one:
+        parts.append(f"best {best.name}")
+    # An array's time is divided among its runs.
+    return "  ".join([*parts, f"{sum(of.seconds for of in measured):.1f} s"])
+
+
+def _range(values: Sequence[float]) -> str:
+    least, most = f"{min(values):.4f}", f"{max(values):.4f}"
+    return least if least == most else f"{least} to {most}"

@@ -1,0 +1,84 @@
+"""What is printed of runs: the table of those that have ended, best first, and the plan of a dry run."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from lockstep.execution.plan import Plan
+from lockstep.results.run_result import Outcome
+from lockstep.results.winner import Repeats, ranked
+
+COLUMNS = {
+    "val accuracy": ("val/accuracy", ".4f"),
+    "test accuracy": ("test/accuracy", ".4f"),
+    "best": ("test/accuracy_best", ".4f"),
+    "test loss": ("test/loss", ".4f"),
+    "training": ("time/train_seconds", ".1f"),
+}
+
+
+def leaderboard(outcomes: Sequence[Outcome], rows: Sequence[Repeats] | None = None) -> Table:
+    """Failures first, then runs best first; of those that differ in their seed alone, mean ± std.
+
+    Args:
+        rows: the latter, as `ranked` puts them by default.
+    """
+    rows = ranked(outcomes) if rows is None else rows
+    failed = [Repeats((outcome,)) for outcome in outcomes if outcome.status != "FINISHED"]
+    repeated = any(len(row.outcomes) > 1 for row in rows)
+    with_val = any("val/accuracy" in outcome.metrics for outcome in outcomes)
+    columns = {
+        heading: column
+        for heading, column in COLUMNS.items()
+        # The best epoch's test accuracy is no measure where there is a validation set to choose by.
+        if heading != ("best" if with_val or repeated else "val accuracy")
+        if with_val or heading != "val accuracy"
+    }
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", overflow="fold", min_width=20)
+    for heading in ["n", *columns] if repeated else columns:
+        table.add_column(heading, justify="right")
+    table.add_column("status")
+    for row in (*failed, *rows):
+        cells = [_cell(row, *column) for column in columns.values()]
+        stored = all(outcome.stored for outcome in row.outcomes)
+        cells[-1] = "stored" if stored else f"{cells[-1]} s"
+        first = row.outcomes[0]
+        status = first.status + (f": {first.reason}" if first.reason else "")
+        table.add_row(row.name, *([str(len(row.outcomes))] if repeated else []), *cells, status)
+    return table
+
+
+def _cell(row: Repeats, metric: str, form: str) -> str:
+    mean, std = row.mean(metric), row.std(metric)
+    if mean is None:
+        return ""
+    return f"{mean:{form}}" if std is None or metric.startswith("time/") else f"{mean:{form}} ± {std:{form}}"
+
+
+def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:
+    """What a dry run shows: each array's runs, the time they take and the bytes of their state.
+
+    Args:
+        flops: FLOP/s of a large GEMM on one thread of this machine.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("array")
+    table.add_column("runs", overflow="fold")
+    for heading in ("training", "memory"):
+        table.add_column(heading, justify="right")
+    for index, array in enumerate(planned.arrays, start=1):
+        runs = "\n".join(names[k] for k in array.jobs)
+        table.add_row(str(index), runs, f"{array.cost / flops:.1f} s", f"{array.bytes / 2**20:.1f} MiB")
+    return table
+
+
+def plan_summary(planned: Plan, flops: float) -> str:
+    """The plan's whole in a sentence; `flops` as for `plan_table`."""
+    n_runs = sum(len(array.jobs) for array in planned.arrays)
+    numbers = ((n_runs, "run"), (len(planned.arrays), "array"), (planned.n_workers, "worker"))
+    runs, arrays, workers = (f"{n:,} {what}{'s' * (n != 1)}" for n, what in numbers)
+    return (
+        f"{runs} in {arrays} on {workers}: about {planned.cost / flops:.0f} s of training, and"
+        f" {planned.bytes / 2**20:.1f} MiB at once for weights, gradients and optimizers, beside the data."
+    )

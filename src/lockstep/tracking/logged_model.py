@@ -1,0 +1,102 @@
+"""A run's network as a logged model of MLflow, which needs no code of ours to be loaded or to be served."""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
+
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
+from lockstep.tracking.store import Store
+from lockstep.training import networks
+from lockstep.training.random_streams import generator
+
+NAME = "model"
+"""So that it is found as `runs:/<run id>/model` too."""
+
+EXAMPLES = 5
+"""Rows of the input example."""
+
+WEIGHTS = "model/state_dict.pt"
+
+
+def log_model(store: Store, run_id: str) -> str:
+    """Log the network of a run that was trained to its end: logits of rows, N x F to N x C.
+
+    It is an exported program (`torch.export`) on the CPU, in the dtype of its weights, with a signature and
+    an input example. A run gets one, however often it is asked for.
+
+    Returns:
+        Its address, `models:/…`.
+
+    Raises:
+        Refused: if the run's data can't be had.
+        MlflowException: if the store doesn't take it.
+    """
+    client = store.client
+    run = client.get_run(run_id)
+    if run.outputs is not None and run.outputs.model_outputs:
+        return f"models:/{run.outputs.model_outputs[0].model_id}"
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+        config = RunConfig.from_yaml(
+            Path(client.download_artifacts(run_id, "config.yaml", folder)), store.uri
+        )
+        weights = torch.load(client.download_artifacts(run_id, WEIGHTS, folder), weights_only=True)
+        dtype = next(iter(weights.values())).dtype
+        dataset = datasets.load(config.data)
+        network = networks.build(
+            config.model, dataset.n_features, dataset.n_classes, generator(config.seed, "init")
+        )
+        network.to(dtype).load_state_dict(weights)
+        # A kill may have left one that is not whole.
+        begun = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+        logged = (
+            begun[0]
+            if begun
+            else client.create_logged_model(
+                run.info.experiment_id, NAME, run_id, params=run.data.params, model_type=config.model.name
+            )
+        )
+        saved = Path(folder) / "saved"
+        described = Model(run_id=run_id, model_id=logged.model_id)
+        _save(
+            network.eval(), dataset.x_test[:EXAMPLES].to(dtype).numpy(), dataset.n_classes, saved, described
+        )
+        client.log_model_artifacts(logged.model_id, str(saved))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+    return f"models:/{logged.model_id}"
+
+
+def _save(
+    network: torch.nn.Module, example_NxF: NDArray[Any], n_classes: int, path: Path, described: Model
+) -> None:
+    signature = ModelSignature(
+        Schema([TensorSpec(example_NxF.dtype, (-1, example_NxF.shape[1]))]),
+        Schema([TensorSpec(example_NxF.dtype, (-1, n_classes))]),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export's and MLflow's own, of each other
+        mlflow.pytorch.save_model(
+            network,
+            str(path),
+            mlflow_model=described,
+            signature=signature,
+            input_example=example_NxF,
+            # A build's suffix (2.9.0+cpu) is not on PyPI.
+            pip_requirements=[
+                f"mlflow=={mlflow.__version__}",
+                f"torch=={torch.__version__.partition('+')[0]}",
+                f"numpy=={np.__version__}",
+            ],
+            serialization_format="pt2",
+        )

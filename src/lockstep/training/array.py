@@ -1,0 +1,183 @@
+"""The training array: K runs that advance together, on the same minibatches, each as if it were alone.
+
+The array gathers a stretch of minibatches once; each stack of runs in turn takes its steps on them, so that
+the weights of a large network stay in a core's cache meanwhile.
+
+Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.training.layers import OnThreads
+from lockstep.training.schedule import Schedule, constant
+from lockstep.training.stack import Network, Run, Stack, Stretch, steps_at_once, widest
+
+EVALUATION_ROWS = 1024
+"""Rows per forward pass in evaluation: even shares for threads, and little memory where layers are wide."""
+
+
+class TrainingArray:
+    """K runs stepped together. The networks' parameters are views of the array's storage: always current.
+
+    Args:
+        networks: K networks on one device, of one dtype; widths, depth and family may differ.
+        optim_configs: K optimizers' hyperparameters.
+        dropout_generators: K generators on the CPU, one run's dropout masks each.
+        exact: stack no runs, so that every kernel is called as it is for a run alone.
+        matmul_dtype: what GEMMs compute in, by default the networks' dtype.
+        threads: intra-op threads that may share a large network's steps, where that is quicker. All else is
+            done on one, which `torch.get_num_threads()` should therefore be.
+        states: what each run goes on from, see `state`; None for a run that starts.
+        schedules: each run's learning rate; by default its config's, throughout.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        optim_configs: Sequence[SGDConfig | AdamConfig],
+        dropout_generators: Sequence[torch.Generator],
+        exact: bool = False,
+        matmul_dtype: torch.dtype | None = None,
+        threads: int = 1,
+        states: Sequence[Mapping[str, Tensor] | None] | None = None,
+        schedules: Sequence[Schedule] | None = None,
+    ) -> None:
+        self._exact, self._threads = exact, threads
+        self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
+        schedules = schedules or [constant(config.lr) for config in optim_configs]
+        self._runs = [
+            Run(*of_run)
+            for of_run in zip(networks, optim_configs, dropout_generators, schedules, strict=True)
+        ]
+        for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
+            if state is not None:
+                run.load(state)
+        self._stacks = self._stacked(self._runs)
+        self._stretches: dict[int, Stretch] = {}
+
+    def _stacked(self, runs: Sequence[Run]) -> list[Stack]:
+        alike: dict[object, list[Run]] = {}
+        for run in runs:
+            alike.setdefault(run.kernels, []).append(run)
+        stacks = []
+        for group in alike.values():
+            size = 1 if self._exact else group[0].per_stack
+            stacks += [
+                Stack(group[start : start + size], self._matmul_dtype) for start in range(0, len(group), size)
+            ]
+        return stacks
+
+    @torch.no_grad()
+    def train(self, x_NxF: Tensor, y_N: Tensor, minibatches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """A step of every run on each minibatch in turn: forward, backward, update.
+
+        Args:
+            x_NxF, y_N: the data set, on the runs' device, of matmul_dtype; the same in every call.
+            minibatches: T index tensors into it, int64, on that device.
+
+        Returns:
+            loss_KxT: mean cross-entropy of each minibatch before its update, dropout active; `widest`.
+            accuracy_KxT: likewise.
+        """
+        n_classes = self._runs[0].shapes[-1][0]
+        measured: dict[Run, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
+        sharing = _Sharing(self._stacks, self._threads)
+        for indices_TxB in _equal_stretches(minibatches):
+            n_rows = indices_TxB.shape[1]
+            stretch = self._stretches.get(n_rows)
+            if stretch is None:
+                stretch = self._stretches[n_rows] = Stretch(n_rows, n_classes, x_NxF)
+            with sharing.next_stretch():
+                stretch.gather(x_NxF, y_N, indices_TxB)
+            for stack in self._stacks:
+                loss_RxT, accuracy_RxT = stack.train(stretch)
+                for run, loss_T, accuracy_T in zip(stack.runs, loss_RxT, accuracy_RxT, strict=True):
+                    measured[run].append((loss_T, accuracy_T))
+        loss_KxT, accuracy_KxT = (
+            torch.stack([torch.cat([pair[which] for pair in measured[run]]) for run in self._runs])
+            for which in (0, 1)
+        )
+        return loss_KxT, accuracy_KxT
+
+    @torch.no_grad()
+    def evaluate(self, x_NxF: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy and accuracy of every run over N instances, in evaluation mode.
+
+        Returns:
+            loss_K and accuracy_K, `widest`.
+        """
+        losses, accuracies, dtype = [], [], widest(x_NxF.device)
+        for run in self._runs:
+            logits_NxC = torch.cat(self._logits(run.network.eval(), torch.split(x_NxF, EVALUATION_ROWS)))
+            losses.append(nn.functional.cross_entropy(logits_NxC, y_N).to(dtype))
+            accuracies.append((logits_NxC.argmax(dim=1) == y_N).to(dtype).mean())
+        return torch.stack(losses), torch.stack(accuracies)
+
+    def _logits(self, network: Network, parts: Sequence[Tensor]) -> list[Tensor]:
+        if self._threads == 1:
+            return [network(x_NxF) for x_NxF in parts]
+
+        # Whole parts to threads of ours: torch's would split a GEMM's sums (see OnThreads).
+        def logits_of(x_NxF: Tensor) -> Tensor:
+            with torch.no_grad():  # which is each thread's own affair, like denormals
+                logits_NxC: Tensor = network(x_NxF)
+                return logits_NxC
+
+        with ThreadPoolExecutor(
+            self._threads, initializer=torch.set_flush_denormal, initargs=(True,)
+        ) as pool:
+            return list(pool.map(logits_of, parts))
+
+    def state(self, k: int) -> dict[str, Tensor]:
+        """What run k needs to go on as if it had never paused: tensors on the CPU, in the array's layout."""
+        return self._runs[k].state()
+
+    def remove(self, k: int) -> None:
+        """Take run k out; the runs after it move up by one. Its network keeps its parameters."""
+        run = self._runs.pop(k)
+        stack = next(stack for stack in self._stacks if run in stack.runs)
+        self._stacks.remove(stack)
+        if others := [other for other in stack.runs if other is not run]:
+            self._stacks.append(Stack(others, self._matmul_dtype))
+
+
+class _Sharing:
+    """Finds out, in the first stretches of an epoch, whether threads make it quicker.
+
+    Two threads that wait for each other at every kernel do, but not where another process wants a core: then
+    they take several times as long as one. The numbers are the same either way.
+    """
+
+    def __init__(self, stacks: Sequence[Stack], threads: int) -> None:
+        self._stacks, self._threads = stacks, threads
+        self._on_threads = OnThreads(1)
+        self._started: list[float] = []
+
+    def next_stretch(self) -> OnThreads:
+        """What to use for the next stretch; called before it is gathered."""
+        if self._threads == 1 or len(self._started) == 4:
+            return self._on_threads
+        self._started.append(time.perf_counter())
+        shared = len(self._started) < 3  # the first stretch may take longer, as it allocates
+        if len(self._started) == 4:
+            _, second, third, fourth = self._started
+            shared = third - second < fourth - third
+        self._on_threads = OnThreads(self._threads if shared else 1)
+        for stack in self._stacks:
+            stack.share(self._on_threads.n)
+        return self._on_threads
+
+
+def _equal_stretches(minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Consecutive minibatches of one size, as many as make a stretch, stacked, T x B."""
+    for n_rows, equal in groupby(minibatches, key=len):
+        alike, n_steps = list(equal), steps_at_once(n_rows)
+        for start in range(0, len(alike), n_steps):
+            yield torch.stack(alike[start : start + n_steps])

@@ -1,0 +1,67 @@
+"""Where a run computes, and how."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lockstep.config.errors import Refused
+from lockstep.config.schema import TrainerConfig
+
+
+def device_of(trainer: TrainerConfig) -> torch.device:
+    """The device a run trains on; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        Refused: naming the devices that are there.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available() and trainer.precision != "float64":  # MPS has no float64
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if trainer.device == "auto":
+        return torch.device(available[0])
+    if trainer.device not in available:
+        allowed = ", ".join(["auto", *available])
+        raise Refused(
+            [
+                f"trainer.device={trainer.device}: not to be had on this machine"
+                f" with trainer.precision={trainer.precision}; allowed here: {allowed}"
+            ]
+        )
+    return torch.device(trainer.device)
+
+
+@contextmanager
+def cpu_settings(device: torch.device) -> Iterator[None]:
+    """How runs compute on the CPU: on one intra-op thread, with denormals flushed to zero.
+
+    The momentum of weights whose pixel is always blank decays into denormals; an epoch would then take a
+    third longer.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
+
+
+def gemm_flops() -> float:
+    """FLOP/s of a GEMM of 1024 cubed in float32 on one thread, the better of a few."""
+    with cpu_settings(torch.device("cpu")):
+        a = torch.ones(1024, 1024)
+        product, seconds = torch.mm(a, a), math.inf
+        for _ in range(5):
+            started = time.perf_counter()
+            torch.mm(a, a, out=product)
+            seconds = min(seconds, time.perf_counter() - started)
+    return 2 * 1024**3 / seconds

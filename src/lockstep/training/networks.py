@@ -1,0 +1,114 @@
+"""The workshop's two networks, as a reader of the workshop would write them.
+
+`generator` seeds the initial weights; without one torch's global generator does, as in any nn.Module.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.config.schema import LogRegConfig, MLPConfig
+
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class LogisticRegression(nn.Module):
+    """Multiclass logistic regression: logits xW + b, W Xavier-uniform, b zeros."""
+
+    def __init__(self, n_features: int, n_classes: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(n_features, n_classes))
+        self.b = nn.Parameter(torch.zeros(n_classes))
+        nn.init.xavier_uniform_(self.W, generator=generator)
+
+    def forward(self, x_BxF: Tensor) -> Tensor:
+        """Logits, B x C."""
+        return x_BxF @ self.W + self.b
+
+
+class MultilayerPerceptron(nn.Module):
+    """Linear, activation, dropout for each hidden layer, then a linear layer to the logits.
+
+    The input may have a dropout of its own.
+
+    Where there is a `max_norm`, call `constrain()` after each update of the weights.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_classes: int,
+        hidden_dims: Sequence[int] = (256, 100),
+        dropout: float = 0.25,
+        activation: str = "relu",
+        generator: torch.Generator | None = None,
+        max_norm: float | None = None,
+        input_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.max_norm = max_norm
+        self.input_dropout = nn.Dropout(input_dropout)
+        widths = [n_features, *hidden_dims]
+        self.hidden = nn.ModuleList(_linear(n_in, n_out, generator) for n_in, n_out in pairwise(widths))
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = nn.Dropout(dropout)
+        self.output = _linear(widths[-1], n_classes, generator)
+
+    def forward(self, x_BxF: Tensor) -> Tensor:
+        """Logits, B x C."""
+        h = self.input_dropout(x_BxF)
+        for layer in self.hidden:
+            h = self.dropout(self.activation(layer(h)))
+        logits: Tensor = self.output(h)
+        return logits
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Shrink weights into a hidden unit to a norm of `max_norm` or less (Srivastava et al., 2014)."""
+        if self.max_norm is not None:
+            for weight in self.hidden.parameters():
+                if weight.ndim == 2:  # a bias is left as it is
+                    weight.renorm_(p=2, dim=0, maxnorm=self.max_norm)
+
+    @torch.no_grad()
+    def representations(self, x_NxF: Tensor) -> Iterator[Tensor]:
+        """The activations after each hidden layer in turn, N x H, without dropout."""
+        h = x_NxF
+        for layer in self.hidden:
+            h = self.activation(layer(h))
+            yield h
+
+
+def build(
+    config: LogRegConfig | MLPConfig, n_features: int, n_classes: int, generator: torch.Generator
+) -> LogisticRegression | MultilayerPerceptron:
+    """The module that `config` describes, initialised from `generator`."""
+    if isinstance(config, LogRegConfig):
+        return LogisticRegression(n_features, n_classes, generator)
+    return MultilayerPerceptron(
+        n_features,
+        n_classes,
+        config.hidden_dims,
+        config.dropout,
+        config.activation,
+        generator,
+        config.max_norm,
+        config.input_dropout,
+    )
+
+
+def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
+    """nn.Linear with its default initialisation, drawn from `generator`.
+
+    The same draws as `nn.Linear.reset_parameters`: U(-1/sqrt(n_in), 1/sqrt(n_in)) for weights and biases.
+    """
+    # As nn.utils.skip_init, which loads SymPy, in 0.4 s.
+    layer = nn.Linear(n_in, n_out, device="meta")
+    layer.weight, layer.bias = nn.Parameter(torch.empty(n_out, n_in)), nn.Parameter(torch.empty(n_out))
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    bound = 1 / math.sqrt(n_in)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer

@@ -1,0 +1,64 @@
+"""How a run's learning rate goes over its iterations, as torch.optim.lr_scheduler has it."""
+
+import math
+from collections.abc import Callable
+
+from lockstep.config.schema import AdamConfig, SGDConfig
+
+Schedule = Callable[[int], float]
+"""The learning rate of the update after so many, the first being 0."""
+
+WARMUP_SHARE = 0.3
+"""Of all iterations, in which onecycle's learning rate rises where nothing else is said: OneCycleLR's
+pct_start."""
+
+DIV_FACTOR, FINAL_DIV_FACTOR = 25, 1e4
+"""OneCycleLR's defaults: by what its first learning rate is smaller than its greatest, and its last than its
+first."""
+
+
+def build(config: SGDConfig | AdamConfig, epochs: int, steps_per_epoch: int) -> Schedule:
+    """The schedule of a run of so many epochs.
+
+    With S iterations in all and W of warm-up, t done and the greatest rate `config.lr`:
+    - constant, cosine: lr (t + 1) / W while t < W (LinearLR from 1 / W); then lr, or CosineAnnealingLR's
+      lr (1 + cos(pi (t - W) / (S - W))) / 2.
+    - onecycle: OneCycleLR with cycle_momentum=False, whose pct_start is W / S.
+    """
+    lr, total = config.lr, epochs * steps_per_epoch
+    warmup = (config.warmup_epochs or 0) * steps_per_epoch
+    if config.schedule == "onecycle":
+        return _onecycle(lr, WARMUP_SHARE * total if config.warmup_epochs is None else warmup, total)
+    steps = round(warmup)
+    after = constant(lr) if config.schedule == "constant" else _cosine(lr, total - steps)
+
+    def rate(step: int) -> float:
+        return lr * (step + 1) / steps if step < steps else after(step - steps)
+
+    return rate if steps else after
+
+
+def constant(lr: float) -> Schedule:
+    """The same learning rate throughout."""
+    return lambda step: lr
+
+
+def _cosine(lr: float, total: int) -> Schedule:
+    return lambda step: _between(lr, 0, step / total)
+
+
+def _onecycle(lr: float, warmup: float, total: int) -> Schedule:
+    first, last = lr / DIV_FACTOR, lr / DIV_FACTOR / FINAL_DIV_FACTOR
+    peak = warmup - 1  # where OneCycleLR has it
+
+    def rate(step: int) -> float:
+        if step <= peak and peak > 0:
+            return _between(first, lr, step / peak)
+        return _between(lr, last, (step - peak) / max(1, total - 1 - peak))
+
+    return rate
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """From `start` to `end` along half a cosine."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

@@ -1,0 +1,316 @@
+"""Runs whose networks have the same shapes, stepped by the same kernels.
+
+What makes a step quick, measured on the workshop's networks (benchmarks/RESULTS.md):
+- small networks are stacked: one batched GEMM, one activation, one softmax for all of them;
+- a large network's wide layers are cut into blocks of units, which caches like and idle cores can share;
+- gradients accumulate by GEMM right into the momentum, dropout's scale is left to GEMM's alpha;
+- minibatches are gathered, masks drawn, losses and accuracies worked out, for a stretch of steps at once;
+- nothing is allocated, and views are made once.
+
+Each GEMM of a batch has the shape it would have were its run alone, and so has all else that a kernel is
+told: scalars, alignment. So a run's numbers don't depend on those it is stacked with.
+
+Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R runs of a stack, O and I a
+layer's outputs and inputs, P a run's parameters.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.training import optim
+from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks
+from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
+from lockstep.training.schedule import Schedule
+
+INSTANCES_AT_ONCE = 1024
+"""Instances of a stretch: 16 of the workshop's minibatches. More gains nothing and takes memory."""
+
+STACK_BYTES = 2**20
+"""Parameters and gradients of a stack on the CPU: half the level-2 cache of a core, as that is in 2026."""
+
+DEVICE_STACK_BYTES = 2**30
+"""Likewise on a GPU, where every stack costs its own kernel launches."""
+
+ALIGNMENT = 16
+"""Every row of weights starts at a multiple of so many elements: 64 bytes in float32, which is a cache line
+and an AVX-512 vector. So kernels meet the same alignment in every run of a stack."""
+
+Network = LogisticRegression | MultilayerPerceptron
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """What means are taken in: float64, which MPS doesn't have."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def steps_at_once(n_rows: int) -> int:
+    """How many steps on minibatches of `n_rows` instances make a stretch."""
+    return max(1, INSTANCES_AT_ONCE // n_rows)
+
+
+def _aligned(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+class Stretch:
+    """The next minibatches of one size, gathered once for all runs.
+
+    Attributes:
+        n_steps: T, up to `steps_at_once`; of the buffers, which are always that long, the first T count.
+        x_TxBxJ, x_TxJxB: the instances, both ways round: F features, one that is always 1, and zeros up to an
+            aligned width.
+        y_TxB: their classes.
+        target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
+    """
+
+    def __init__(self, n_rows: int, n_classes: int, x_NxF: Tensor) -> None:
+        self.n_rows, self.n_steps = n_rows, 0
+        n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
+        self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, _aligned(n_features + 1))
+        self.x_TxBxJ[:, :, n_features] = 1
+        self.x_TxJxB = self.x_TxBxJ.transpose(1, 2).contiguous()
+        self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
+        dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # 1 / B is no number of bfloat16
+        self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
+
+    def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
+        """Take the instances at `indices_TxB`."""
+        self.n_steps = n_steps = len(indices_TxB)
+        x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
+        torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
+        self.x_TxJxB[:n_steps, : x_NxF.shape[1]].copy_(x_TxBxF.transpose(1, 2))
+        self.y_TxB[:n_steps] = y_N[indices_TxB]
+        target_TxCxB = self.target_TxCxB[:n_steps].zero_()
+        target_TxCxB.scatter_(1, self.y_TxB[:n_steps, None], -1 / self.n_rows)
+
+
+class Run:
+    """One run of the array: its network, whose parameters lie flat in a stack, its optimizer, its masks.
+
+    Attributes:
+        kernels: runs that agree in it can be stacked: shapes, and the scalars that their kernels share.
+        per_stack: how many runs like this one may be stacked.
+        params_P: all parameters, layer by layer: O x J, a row the weights of an output, its bias, padding.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optim_config: SGDConfig | AdamConfig,
+        dropout_generator: torch.Generator,
+        schedule: Schedule,
+    ) -> None:
+        self.network, self.dropout_generator = network, dropout_generator
+        if isinstance(network, LogisticRegression):
+            self._stored = [(network.W, network.W.data.t(), network.b)]
+            self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # of no hidden layer
+        else:
+            linear = [*network.hidden, network.output]
+            self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
+            self.rate, self.input_rate = network.dropout.p, network.input_dropout.p
+            self.activation = type(network.activation)
+        self.shapes = [(w_OxI.shape[0], w_OxI.shape[1]) for _, w_OxI, _ in self._stored]
+        self.params_P = torch.cat(
+            [
+                nn.functional.pad(
+                    torch.column_stack([w_OxI, bias.data]), (0, _aligned(n_in + 1) - n_in - 1)
+                ).flatten()
+                for (_, w_OxI, bias), (_, n_in) in zip(self._stored, self.shapes, strict=True)
+            ]
+        )
+        self.optimizer = optim.build(optim_config, self.params_P, schedule)
+        rates = (self.rate, self.input_rate)
+        self.kernels: Hashable = (tuple(self.shapes), self.activation, rates, self.optimizer.keep)
+        limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
+        self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
+
+    def update(self) -> None:
+        """Take the step that the gradients ask for."""
+        self.optimizer.step()
+        if isinstance(self.network, MultilayerPerceptron):
+            self.network.constrain()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the run needs to go on as if it had never paused, copied to the CPU."""
+        tensors = {"params": self.params_P, **self.optimizer.state()}
+        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return {**copies, "dropout": self.dropout_generator.get_state()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.params_P.copy_(state["params"])
+        self.optimizer.load(state)
+        self.dropout_generator.set_state(state["dropout"])
+
+    def matrices(self, flat_XxP: Tensor) -> list[Tensor]:
+        """Each layer's part of flat parameters, or of anything laid out like them, as X x O x J."""
+        sizes = [n_out * _aligned(n_in + 1) for n_out, n_in in self.shapes]
+        return [
+            part.view(*part.shape[:-1], n_out, -1)
+            for part, (n_out, _) in zip(torch.split(flat_XxP, sizes, dim=-1), self.shapes, strict=True)
+        ]
+
+    def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
+        """Let parameters and gradients live in a stack's row; the network's parameters are views of it."""
+        self.params_P = params_P.copy_(self.params_P)
+        self.optimizer.move_to(params_P, grad_P)
+        for (weight, _, bias), (_, n_in), w_OxJ in zip(
+            self._stored, self.shapes, self.matrices(params_P), strict=True
+        ):
+            data = w_OxJ[:, :n_in]
+            weight.data = data.t() if isinstance(self.network, LogisticRegression) else data
+            bias.data = w_OxJ[:, n_in]
+
+
+class Stack:
+    """R runs that agree in `Run.kernels`, up to `Run.per_stack` of them.
+
+    Args:
+        dtype: what GEMMs compute in.
+    """
+
+    def __init__(self, runs: Sequence[Run], dtype: torch.dtype) -> None:
+        self.runs = list(runs)
+        first = runs[0]
+        params_RxP = first.params_P.new_zeros(len(runs), len(first.params_P))
+        grads_RxP = torch.zeros_like(params_RxP)
+        for run, params_P, grad_P in zip(runs, params_RxP, grads_RxP, strict=True):
+            run.move_to(params_P, grad_P)
+        self._keep = first.optimizer.keep
+        self._activation = ACTIVATIONS[first.activation]
+        self._layers = [
+            Layer(
+                w_RxOxJ,
+                grad_RxOxJ,
+                dtype,
+                n_in,
+                alpha=1 / (1 - (first.rate if index else first.input_rate)),
+                # The same whoever is beside it. In bfloat16 oneDNN would copy the inputs for each block.
+                blocks=n_blocks(n_out) if first.per_stack == 1 and dtype != torch.bfloat16 else 1,
+            )
+            for index, (w_RxOxJ, grad_RxOxJ, (n_out, n_in)) in enumerate(
+                zip(first.matrices(params_RxP), first.matrices(grads_RxP), first.shapes, strict=True)
+            )
+        ]
+        self._on_threads = OnThreads(1)
+        self._stretch: Stretch | None = None
+
+    def share(self, threads: int) -> None:
+        """Let intra-op threads share a large network's updates, and the blocks of its layers."""
+        for layer in self._layers:
+            layer.on_threads.n = min(threads, layer.blocks)
+        self._on_threads.n = threads if self.runs[0].per_stack == 1 else 1
+
+    def train(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
+        """A step of every run on each minibatch of the stretch: forward, backward, update.
+
+        Returns:
+            Mean cross-entropy and accuracy of each minibatch before its update, R x T each, `widest`.
+        """
+        if stretch is not self._stretch:
+            self._allocate(stretch)
+        self._draw(stretch.n_steps)
+        for step in range(stretch.n_steps):
+            self._step(step)
+        return self._measured(stretch)
+
+    def _allocate(self, stretch: Stretch) -> None:
+        """Buffers for minibatches of the stretch's size, and what every step needs of them as views."""
+        self._stretch = stretch
+        n_runs, n_rows, n_steps = len(self.runs), stretch.n_rows, len(stretch.y_TxB)
+        for below, layer in zip([None, *self._layers], self._layers, strict=False):
+            layer.allocate(n_rows, below, self._activation.keeps_z)
+        first, last = self._layers[0], self._layers[-1]
+        # Losses are worked out in the parameters' own precision, whatever GEMMs compute in.
+        params_P = self.runs[0].params_P
+        self._logits_TxRxCxB = params_P.new_empty(n_steps, n_runs, last.n_out, n_rows)
+        self._softmax_RxCxB = params_P.new_empty(n_runs, last.n_out, n_rows)
+        logits_TxRxCxB = self._logits_TxRxCxB.to(last.w_RxOxI.dtype)  # itself, or what is to be copied to it
+        self._copies_logits = logits_TxRxCxB is not self._logits_TxRxCxB
+        # What a step on minibatch t reads and writes.
+        self._x_TxGxJxB = [x_JxB.expand(first.n_gemms, -1, -1) for x_JxB in stretch.x_TxJxB]
+        self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
+        self._target_TxCxB = list(stretch.target_TxCxB)
+        self._step_logits_RxCxB = list(self._logits_TxRxCxB)
+        self._step_logits_GxCxB = [
+            logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
+        ]
+        self._kept_TxL: list[list[Tensor | None]] = [[None] * len(self._layers) for _ in range(n_steps)]
+        # A step's draws: the units of each hidden layer in turn; the inputs before them.
+        shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]] if self.runs[0].rate else []
+        n_inputs = _aligned(first.n_in * n_rows) if self.runs[0].input_rate else 0
+        sizes = [_aligned(units * rows) for units, rows in shapes]
+        self._kept_RxTxU = first.w_RxOxI.new_empty(n_runs, n_steps, sum(sizes))
+        self._kept_RxTxF = first.w_RxOxI.new_empty(n_runs, n_steps, n_inputs)
+        self._bits = torch.empty(max(n_steps * sum(sizes), n_inputs) // 4, dtype=torch.int64)
+        for step in range(n_steps):
+            for index, flat_RxU in enumerate(torch.split(self._kept_RxTxU[:, step], sizes, dim=1)):
+                units, rows = shapes[index]
+                self._kept_TxL[step][index] = flat_RxU[:, : units * rows].view(n_runs, units, rows)
+        if n_inputs:
+            self._x_TxFxB = list(stretch.x_TxJxB[:, : first.n_in])
+            self._kept_TxRxFxB = [
+                self._kept_RxTxF[:, step, : first.n_in * n_rows].view(n_runs, first.n_in, n_rows)
+                for step in range(n_steps)
+            ]
+
+    def _draw(self, n_steps: int) -> None:
+        """Draw the masks of the next `n_steps` minibatches, each run's from its own generator."""
+        if not (self.runs[0].rate or self.runs[0].input_rate):
+            return
+        for run, kept_TxU, kept_TxF in zip(self.runs, self._kept_RxTxU, self._kept_RxTxF, strict=True):
+            generator = run.dropout_generator
+            if not run.input_rate:
+                draw_kept(run.rate, generator, self._bits, out=kept_TxU[:n_steps].view(-1))
+                continue
+            for kept_U, kept_F in zip(kept_TxU[:n_steps], kept_TxF, strict=False):
+                draw_kept(run.input_rate, generator, self._bits, out=kept_F)
+                if run.rate:
+                    draw_kept(run.rate, generator, self._bits, out=kept_U)
+
+    def _step(self, step: int) -> None:
+        layers, kept_L, keep = self._layers, self._kept_TxL[step], self._keep
+        last = layers[-1]
+        first_in_GxJxB, first_in_GxBxJ = self._x_TxGxJxB[step], self._x_TxGxBxJ[step]
+        if self.runs[0].input_rate:
+            torch.mul(self._x_TxFxB[step], self._kept_TxRxFxB[step], out=layers[0].in_RxIxB)
+            first_in_GxJxB, first_in_GxBxJ = layers[0].in_GxJxB, layers[0].in_GxBxJ
+        in_GxJxB = first_in_GxJxB
+        for index, layer in enumerate(layers[:-1]):
+            layer.forward(in_GxJxB, layer.z_GxOxB)
+            self._activation.forward(layer.z_RxOxB, layer.out_RxOxB)
+            if (kept := kept_L[index]) is not None:
+                layer.out_RxOxB.mul_(kept)
+            in_GxJxB = layers[index + 1].in_GxJxB
+        logits_RxCxB = self._step_logits_RxCxB[step]
+        last.forward(in_GxJxB, self._step_logits_GxCxB[step])
+        if self._copies_logits:
+            logits_RxCxB.copy_(self._step_logits_GxCxB[step].view(logits_RxCxB.shape))
+
+        # d loss/d logits = (softmax - one-hot) / B.
+        target_CxB = self._target_TxCxB[step]
+        torch.softmax(logits_RxCxB, 1, out=self._softmax_RxCxB)
+        torch.add(target_CxB, self._softmax_RxCxB, alpha=1 / target_CxB.shape[1], out=last.grad_RxOxB)
+        for index in range(len(layers) - 1, 0, -1):
+            layer, below = layers[index], layers[index - 1]
+            layer.accumulate(layer.in_GxBxJ, keep)
+            layer.backward()
+            self._activation.backward(below.grad_RxOxB, below.out_RxOxB, below.z_RxOxB, kept_L[index - 1])
+        layers[0].accumulate(first_in_GxBxJ, keep)
+        with self._on_threads:
+            for run in self.runs:
+                run.update()
+        for layer in layers:
+            layer.refresh()
+
+    def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
+        logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
+        y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
+        loss_TxRxB = nn.functional.cross_entropy(logits_TxRxCxB.transpose(1, 2), y_TxRxB, reduction="none")
+        correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes ten times as long
+        dtype = widest(loss_TxRxB.device)
+        loss_TxR, accuracy_TxR = (of_TxRxB.to(dtype).mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))
+        return loss_TxR.t(), accuracy_TxR.t()

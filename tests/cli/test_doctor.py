@@ -1,0 +1,38 @@
+"""What the doctor looks at, and what it says of a machine that does not keep bits."""
+
+import subprocess
+import sys
+
+import torch
+
+from lockstep.cli import doctor
+from lockstep.training.array import TrainingArray
+
+
+def test_this_machine_keeps_bits_in_float32_and_says_so():
+    done = subprocess.run([sys.executable, "-m", "lockstep", "doctor"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MLP 784-256-100-10   yes" in done.stdout
+    assert done.stdout.endswith("Sweeps in float32 keep every bit here.\n")
+
+
+def noisy_when_stacked(monkeypatch):
+    """Let a run's numbers depend on its neighbours, as another machine's kernels might."""
+    train = TrainingArray.train
+
+    def noisy(array, *args):
+        loss_KxT, accuracy_KxT = train(array, *args)
+        stacked = max(len(stack.runs) for stack in array._stacks) > 1
+        return torch.nextafter(loss_KxT, torch.tensor(9.0).double()) if stacked else loss_KxT, accuracy_KxT
+
+    monkeypatch.setattr(TrainingArray, "train", noisy)
+
+
+def test_a_machine_whose_batched_kernels_round_otherwise_is_told_to_be_exact(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "N_STEPS", 2)
+    monkeypatch.setattr(doctor.console, "_file", None)
+    noisy_when_stacked(monkeypatch)
+    assert not doctor.examine()
+    printed = capsys.readouterr().out
+    assert "logistic regression  no" in printed
+    assert "give hydra.launcher.exact=true, which keeps every bit" in printed

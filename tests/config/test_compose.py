@@ -1,0 +1,378 @@
+"""What a command may say and what it is told when it says something else."""
+
+import pytest
+from helpers.clone import REPOSITORY
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from lockstep.config.compose import SweepComposer, compose_jobs
+from lockstep.config.errors import Refused
+
+CONF = REPOSITORY / "conf"
+
+
+@pytest.fixture(autouse=True)
+def root(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def configs_of(arguments, multirun=False):
+    return [job.config for job in compose_jobs(CONF, arguments, multirun).jobs]
+
+
+def refusal(*arguments, multirun=False):
+    with pytest.raises(Refused) as caught:
+        compose_jobs(CONF, arguments, multirun)
+    return list(caught.value.problems)
+
+
+def test_defaults_are_the_workshops(root):
+    [config] = configs_of([], multirun=False)
+    assert config.params() == {
+        "data": "mnist",
+        "data.batch_size": 64,
+        "data.drop_last": True,
+        "data.root": None,
+        "data.shuffle_seed": 0,
+        "data.val_size": 0,
+        "model": "mlp",
+        "model.activation": "relu",
+        "model.dropout": 0.25,
+        "model.hidden_dim1": 256,
+        "model.hidden_dim2": 100,
+        "model.hidden_dims": [256, 100],
+        "model.input_dropout": 0.0,
+        "model.max_norm": None,
+        "optim": "sgd",
+        "optim.lr": 0.01,
+        "optim.momentum": 0.9,
+        "optim.nesterov": False,
+        "optim.schedule": "constant",
+        "optim.warmup_epochs": None,
+        "optim.weight_decay": 0.0,
+        "seed": 0,
+        "tracking.experiment": "mnist",
+        "tracking.pictures": "all",
+        "trainer.device": "cpu",
+        "trainer.epochs": 10,
+        "trainer.checkpoint_seconds": 10.0,
+        "trainer.log_every": 50,
+        "trainer.precision": "float32",
+    }
+    assert config.tracking.uri == f"sqlite:///{root}/outputs/mlflow.db"
+
+
+def test_tracking_uri_of_the_environment_is_honoured_and_the_command_line_beats_it(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5555")
+    [config] = configs_of([], multirun=False)
+    assert config.tracking.uri == "http://127.0.0.1:5555"
+    [config] = configs_of(["tracking.uri=sqlite:///mine.db"], multirun=False)
+    assert config.tracking.uri == "sqlite:///mine.db"
+
+
+def test_a_sweep_is_the_product_of_its_values_in_hydras_order():
+    arguments = ["model.hidden_dim1=128,256", "optim.lr=1e-2,1e-3"]
+    configs = configs_of(arguments, multirun=True)
+    assert [(c.model.hidden_dim1, c.optim.lr) for c in configs] == [
+        (128, 0.01),
+        (128, 0.001),
+        (256, 0.01),
+        (256, 0.001),
+    ]
+    assert [c.model.hidden_dims for c in configs] == [(128, 100)] * 2 + [(256, 100)] * 2
+
+
+def test_hydra_mode_multirun_is_a_sweep_too():
+    assert len(configs_of(["hydra.mode=MULTIRUN", "seed=range(0,3)"], multirun=False)) == 3
+
+
+def test_hidden_dims_can_be_given_outright_at_any_depth():
+    [config] = configs_of(["model.hidden_dims=[512,256,128]"], multirun=False)
+    assert (config.model.hidden_dims, config.model.hidden_dim1, config.model.hidden_dim2) == (
+        (512, 256, 128),
+        512,
+        256,
+    )
+    [config] = configs_of(["model.hidden_dims=[512]"], multirun=False)
+    assert (config.model.hidden_dim1, config.model.hidden_dim2) == (512, None)
+
+
+@pytest.mark.parametrize(("preset", "model"), [("workshop_logreg", "logreg"), ("workshop_mlp", "mlp")])
+def test_presets(preset, model):
+    [config] = configs_of([f"experiment={preset}"], multirun=False)
+    assert (config.model.name, config.optim.name, config.data.name) == (model, "sgd", "mnist")
+
+
+@pytest.mark.parametrize("option", ["mnist", "fashion_mnist", "digits", "arrays"])
+@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("model", ["logreg", "mlp"])
+def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model):
+    path = ["data.path=my.npz"] if option == "arrays" else []
+    [config] = configs_of([f"data={option}", f"optim={optim}", f"model={model}", *path])
+    assert (config.data.name, config.optim.name, config.model.name) == (option, optim, model)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("optim.lr=-1", "optim.lr=-1: must be greater than 0"),
+        ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
+        ("optim.lr=inf", "optim.lr=inf: must be a finite number"),
+        ("optim.lr=fast", "optim.lr=fast: must be a valid number"),
+        ("optim.lr=", "optim.lr=: must be a valid number"),
+        ("optim.momentum=1", "optim.momentum=1: must be less than 1"),
+        ("optim.momentum=-0.1", "optim.momentum=-0.1: must be greater than or equal to 0"),
+        ("optim.weight_decay=-1", "optim.weight_decay=-1: must be greater than or equal to 0"),
+        ("optim.nesterov=maybe", "optim.nesterov=maybe: must be a valid boolean"),
+        ("model.dropout=1", "model.dropout=1: must be less than 1"),
+        ("model.dropout=-0.5", "model.dropout=-0.5: must be greater than or equal to 0"),
+        ("model.hidden_dim1=0", "model.hidden_dim1=0: must be greater than or equal to 1"),
+        ("model.hidden_dim1=-5", "model.hidden_dim1=-5: must be greater than or equal to 1"),
+        ("model.hidden_dim2=12.5", "model.hidden_dim2=12.5: must be a valid integer"),
+        ("model.hidden_dims=[12.5]", "model.hidden_dims[0]=12.5: must be a valid integer"),
+        (
+            "model.hidden_dims=[]",
+            "model.hidden_dims=[]: needs at least one width; model=logreg has no hidden layer",
+        ),
+        ("data.batch_size=0", "data.batch_size=0: must be greater than or equal to 1"),
+        ("data.val_size=-1", "data.val_size=-1: must be greater than or equal to 0"),
+        ("trainer.epochs=0", "trainer.epochs=0: must be greater than or equal to 1"),
+        ("trainer.epochs=true", "trainer.epochs=true: must be a valid integer"),
+        (
+            "trainer.precision=float16",
+            "trainer.precision=float16: must be 'float32', 'bfloat16' or 'float64'; did you mean bfloat16?",
+        ),
+        (
+            "trainer.device=cupu",
+            "trainer.device=cupu: must be 'auto', 'cpu', 'cuda' or 'mps'; did you mean cpu?",
+        ),
+        (
+            "model.activation=rleu",
+            "model.activation=rleu: must be 'relu', 'gelu', 'tanh' or 'sigmoid'; did you mean relu?",
+        ),
+        ("seed=-1", "seed=-1: must be greater than or equal to 0"),
+        ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
+        ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
+        ("model=null", "model=null: not one of logreg, mlp"),
+        ("experiment=null", "experiment=null: not one of bonus, explore, workshop_logreg"),
+        ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
+        (
+            "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
+            "tracking.uri=http://me:s3c/r@et@127.0.0.1:5000: holds a password",
+        ),
+        ("optimm=sgd", "optimm=sgd: no such key or group; did you mean optim?"),
+        ("lr=1", "lr=1: no such key or group; did you mean optim.lr?"),
+        ("trainer.epoch=3", "trainer.epoch=3: not a setting of trainer; it has epochs, device, precision,"),
+        (
+            "optim.momentun=0.9",
+            "optim.momentun=0.9: not a setting of optim=sgd;"
+            " it has lr, schedule, warmup_epochs, momentum, nesterov, weight_decay; did you mean momentum?",
+        ),
+        ("+model.width=3", "model.width=3: not a setting of model=mlp"),
+        ("+width=3", "width=3: not a setting"),
+        ("~model.dropout", "model.dropout is missing"),
+        ("data=arrays", "data.path: required; give it as data.path=<value>"),
+        ("optim.lr=1,2", "optim.lr=1,2: several values make a sweep; add -m (--multirun)"),
+        ("tracking.uri=", "tracking.uri=: String should have at least 1 character"),
+        ("tracking.uri=${oc.env:NO_SUCH_VARIABLE}", "tracking.uri: "),
+        ("optim.lr", "Error parsing override 'optim.lr'"),
+        ("hydra.launcher.nobs=2", "Could not override 'hydra.launcher.nobs'."),
+        ("hydra/launcher=lockstpe", "In 'hydra/config': Could not find 'hydra/launcher/lockstpe'"),
+    ],
+)
+def test_bad_input_is_answered_in_one_message(argument, message):
+    [problem] = refusal(argument)
+    assert problem.startswith(message)
+
+
+def test_settings_of_another_option_are_refused():
+    [problem] = refusal("model=logreg", "model.hidden_dim1=128")
+    assert problem == "model.hidden_dim1=128: not a setting of model=logreg; it has no settings"
+    [problem] = refusal("optim=adam", "optim.momentum=0.9")
+    assert problem.startswith("optim.momentum=0.9: not a setting of optim=adam; it has ")
+
+
+def test_nesterov_needs_momentum():
+    [problem] = refusal("optim.nesterov=true", "optim.momentum=0")
+    assert problem == "optim.nesterov=true: needs optim.momentum > 0"
+
+
+def test_widths_given_twice_are_refused():
+    [problem] = refusal("model.hidden_dims=[512]", "model.hidden_dim1=128")
+    assert problem.startswith("model.hidden_dim1=128: no effect beside model.hidden_dims=[512]")
+
+
+def test_all_errors_of_a_command_are_listed_together():
+    problems = refusal("optim.lr=-1", "model=mpl", "optim.momentun=0", "model.dropout=2", "trainer.epochs=0")
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "model=mpl",
+        "optim.momentun=0",
+        "model.dropout=2",
+        "optim.lr=-1",
+        "trainer.epochs=0",
+    ]
+
+
+def test_all_bad_jobs_of_a_sweep_are_listed_together_each_error_once():
+    problems = refusal("optim.lr=0.1,-1,nan", "model=mlp,logreg,mpl", "data.batch_size=64,0", multirun=True)
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "model=mpl",
+        "data.batch_size=0",
+        "optim.lr=-1",
+        "optim.lr=nan",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("seed=range(3,3)", "seed=range(3,3): no value at all, so there is nothing to run"),
+        ("model=glob(x*)", "model=glob(x*): no value at all, so there is nothing to run"),
+        ("seed=range(0,3,0)", "seed=range(0,3,0): "),
+        ("seed=range(0,nan)", "seed=range(0,nan): "),
+        ("optim.lr=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
+    ],
+)
+def test_bad_sweeps_are_answered_in_one_message(argument, message):
+    [problem] = refusal(argument, multirun=True)
+    assert problem.startswith(message)
+
+
+def test_a_configs_own_sweep_is_seen(tmp_path):
+    (tmp_path / "hydra" / "sweeper").mkdir(parents=True)
+    own = "defaults: [basic]\nparams: {seed: 'range(0,3)', optim.momentum: 2}\n"
+    (tmp_path / "hydra" / "sweeper" / "mine.yaml").write_text(own)
+    arguments = ["hydra/sweeper=mine", "optim.lr=0.1,0.2", "optim.momentum=0.5"]
+    jobs = compose_jobs(CONF, arguments, multirun=True, config_dir=tmp_path).jobs
+    configs = [job.config for job in jobs]
+    assert [(c.seed, c.optim.lr) for c in configs] == [(s, lr) for s in range(3) for lr in (0.1, 0.2)]
+    with pytest.raises(Refused, match=r"optim.momentum=2: must be less than 1"):
+        compose_jobs(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("multirun", "mode"), [(False, "run"), (True, "sweep")])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, multirun, mode):
+    (tmp_path / "file").write_text("")
+    [problem] = refusal(f"hydra.{mode}.dir={tmp_path}/file/x", multirun=multirun)
+    assert problem == (
+        f"hydra.{mode}.dir={tmp_path}/file/x: {tmp_path}/file is not a folder that can be written to"
+    )
+
+
+def test_composed_alike_by_hydra_itself():
+    from hydra import compose, initialize_config_dir
+
+    from lockstep.config.schema import RunConfig
+
+    arguments = ["optim=adamw", "data=digits", "optim.lr=0.003", "model.hidden_dim2=50", "seed=4"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = RunConfig.of(compose("config", arguments))
+    assert configs_of(arguments) == [expected]
+
+
+def test_overrides_of_each_job_and_the_number_of_workers_are_kept():
+    asked = compose_jobs(CONF, ["seed=0,1", "optim.lr=1e-2", "hydra.launcher.n_jobs=3"], multirun=True)
+    assert [job.overrides for job in asked.jobs] == [
+        ("seed=0", "optim.lr=0.01"),
+        ("seed=1", "optim.lr=0.01"),
+    ]
+    assert asked.n_jobs == 3
+    assert compose_jobs(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
+    assert compose_jobs(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).n_jobs == 1
+    assert refusal("hydra.launcher.n_jobs=0", multirun=True) == [
+        "hydra.launcher.n_jobs=0: needs a worker or more; -1 for one a core"
+    ]
+
+
+def of_hydra(loader, master, overrides):
+    try:
+        return loader.load_sweep_config(master, overrides)
+    except HydraException as error:
+        return str(error)
+
+
+def of_ours(composer, overrides):
+    try:
+        return composer.compose(overrides)
+    except HydraException as error:
+        return str(error)
+
+
+OVERRIDES = st.one_of(
+    st.sampled_from(
+        [
+            *("model=logreg", "model=mlp", "optim=adam", "data=digits", "experiment=workshop_mlp"),
+            *("optim.momentum=0.5", "optim.betas=[0.8,0.9]", "model.hidden_dims=[3,4]", "model.dropout=0"),
+            *("+note=x", "++seed=3", "~trainer.log_every", "+model.extra=1", "optim@second=adam", "nope=1"),
+            *(
+                "trainer.device='cpu'",
+                "tracking.experiment=${data.name}-${seed}",
+                "data.shuffle_seed=${seed}",
+            ),
+            *(
+                "tracking.experiment='a b'",
+                "model.hidden_dim1=null",
+                "data.drop_last=false",
+                "optim={lr:0.5}",
+            ),
+            *("hydra.job.name=other", "trainer={epochs:2}", "seed=1e3", "model.activation=tanh"),
+        ]
+    ),
+    st.builds("optim.lr={}".format, st.floats(1e-9, 1e9)),
+    st.builds("seed={}".format, st.integers(0, 10**20)),
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(OVERRIDES, max_size=4), min_size=1, max_size=3))
+@example([["optim.lr=1.0", "optim={lr:0.5}"]])
+@example([["optim=adam", "optim.lr=0.1"], ["optim.lr=0.2", "optim=sgd"]])
+def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
+    setup_globals()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", ["hydra.launcher.n_jobs=2"], RunMode.MULTIRUN)
+        composer, folder = SweepComposer(loader, master), master.hydra.sweep.dir
+        bare = SweepComposer(loader, master, with_hydra=False)
+        for overrides in sweep:
+            ours, hydras = of_ours(composer, overrides), of_hydra(loader, master, overrides)
+            if isinstance(hydras, str):
+                assert ours == hydras
+                continue
+            assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
+            assert ours.hydra.sweep.dir == hydras.hydra.sweep.dir == folder  # the same ${now:}
+            of_us, of_bare = map(OmegaConf.to_container, (ours, of_ours(bare, overrides)))
+            of_us.pop("hydra"), of_bare.pop("hydra", None)
+            assert of_bare == of_us
+
+
+def test_each_choice_of_groups_is_composed_once():
+    class Counting:
+        def __init__(self, loader):
+            self.loader, self.composed = loader, 0
+
+        def __getattr__(self, name):
+            return getattr(self.loader, name)
+
+        def load_sweep_config(self, *args):
+            self.composed += 1
+            return self.loader.load_sweep_config(*args)
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = Counting(GlobalHydra.instance().config_loader())
+        composer = SweepComposer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
+        for seed in range(20):
+            composed = composer.compose([f"optim={'adam' if seed % 2 else 'sgd'}", f"seed={seed}"])
+            assert (composed.seed, composed.hydra.job.override_dirname) == (
+                seed,
+                f"optim={'adam' if seed % 2 else 'sgd'},seed={seed}",
+            )
+    assert loader.composed == 2

@@ -1,0 +1,110 @@
+import pytest
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from lockstep.config.errors import Refused, without_password
+from lockstep.config.schema import RunConfig
+
+TREE = {
+    "model": {"name": "mlp", "hidden_dim1": 8, "hidden_dim2": 4, "hidden_dims": [8, 4], "dropout": 0.1}
+    | {"activation": "relu"},
+    "optim": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
+    "data": {
+        "name": "mnist",
+        "batch_size": 64,
+        "drop_last": True,
+        "val_size": 0,
+        "shuffle_seed": 0,
+        "root": None,
+    },
+    "trainer": {"epochs": 1, "device": "cpu", "precision": "float32", "log_every": 50},
+    "tracking": {"uri": "postgresql://me:secret@host/db", "experiment": "mnist", "pictures": "all"},
+    "seed": 0,
+}
+
+
+def config(**changes):
+    composed = OmegaConf.create(TREE)
+    for key, value in changes.items():
+        OmegaConf.update(composed, key.replace("__", "."), value)
+    return RunConfig.of(composed)
+
+
+def test_config_is_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        config().seed = 3
+
+
+def test_equal_configs_have_equal_run_keys():
+    assert config().run_key("d") == config().run_key("d")
+    assert len(config().run_key("d")) == 32
+
+
+@pytest.mark.parametrize("change", [{"data__root": "/elsewhere"}, {"tracking__experiment": "other"}])
+def test_run_key_does_not_see_where_things_lie(change):
+    assert config(**change).run_key("d") == config().run_key("d")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"optim__lr": 0.2},
+        {"model__hidden_dim1": 9, "model__hidden_dims": [9, 4]},
+        {"data__shuffle_seed": 1},
+        {"trainer__epochs": 2},
+        {"trainer__precision": "float64"},
+        {"optim__schedule": "cosine"},
+    ],
+)
+def test_run_key_sees_all_that_is_trained(change):
+    assert config(**change).run_key("d") != config().run_key("d")
+
+
+def test_run_key_sees_the_data_and_the_numerics(monkeypatch):
+    key = config().run_key("d")
+    assert config().run_key("e") != key
+    monkeypatch.setattr("lockstep.config.schema.NUMERICS_VERSION", -1)
+    assert config().run_key("d") != key
+
+
+def test_run_key_does_not_depend_on_how_widths_were_typed():
+    outright = config(model__hidden_dim1=256, model__hidden_dim2=100)  # hidden_dims still says [8, 4]
+    assert outright == config()
+    assert outright.run_key("d") == config().run_key("d")
+
+
+def test_the_stores_address_is_in_neither_params_nor_yaml():
+    assert "secret" not in str(config().params())
+    assert "secret" not in config().to_yaml()
+
+
+def test_yaml_describes_the_run_again():
+    tree = OmegaConf.create(config().to_yaml())
+    tree.tracking.uri = TREE["tracking"]["uri"]
+    assert RunConfig.of(tree) == config()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:p4ss@host:5000/x", "http://***@host:5000/x"),
+        ("see 'http://me:p@ss/w@host' and sqlite:///a@b.db", "see 'http://***@host' and sqlite:///a@b.db"),
+        ("http://host:5000", "http://host:5000"),
+    ],
+)
+def test_without_password(text, shown):
+    assert without_password(text) == shown
+
+
+@pytest.mark.parametrize(("warmup", "epochs", "refused"), [(1.5, 2, False), (2.0, 2, True), (5.0, 2, True)])
+def test_a_warmup_ends_before_training_does(warmup, epochs, refused):
+    changes = {"optim__warmup_epochs": warmup, "trainer__epochs": epochs, "optim__schedule": "cosine"}
+    if not refused:
+        assert config(**changes).optim.warmup_epochs == warmup
+        return
+    with pytest.raises(Refused) as caught:
+        config(**changes)
+    assert caught.value.problems == (
+        f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}",
+    )

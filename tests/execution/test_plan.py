@@ -1,0 +1,98 @@
+"""Plans are pure: each job in one array, no array with two streams, workers that finish together."""
+
+import pytest
+from helpers.configs import LOGREG, MLP, run_config, sgd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockstep.config.schema import AdamConfig, MLPConfig
+from lockstep.execution import plan as plan_module
+from lockstep.execution.plan import DataShape, cost, plan, state_bytes
+
+DIGITS = DataShape(64, 10, 1437, 360)
+MNIST = DataShape(784, 10, 60_000, 10_000)
+WORKSHOP = MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu")
+ADAM = AdamConfig(name="adam", lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+
+jobs = st.builds(
+    run_config,
+    model=st.sampled_from([LOGREG, MLP, WORKSHOP]),
+    optim=st.sampled_from([sgd(), sgd(0.1), ADAM]),
+    seed=st.integers(0, 9),
+    epochs=st.integers(1, 20),
+    precision=st.sampled_from(["float32", "float64"]),
+    batch_size=st.sampled_from([32, 64]),
+    shuffle_seed=st.integers(0, 2),
+    val_size=st.sampled_from([0, 100]),
+)
+
+
+def plan_of(configs, n_jobs, shape=DIGITS):
+    return plan(configs, [shape] * len(configs), n_jobs)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(jobs, min_size=1, max_size=40), st.integers(1, 9), st.sampled_from([2**14, 2**20, 2**24]))
+def test_each_job_is_in_one_array_and_no_array_mixes_streams(configs, n_jobs, array_bytes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "ARRAY_BYTES", array_bytes)
+        planned = plan_of(configs, n_jobs)
+        again = plan_of(configs, n_jobs)
+    assert planned == again
+    assert sorted(k for array in planned.arrays for k in array.jobs) == list(range(len(configs)))
+    assert 1 <= planned.n_workers <= min(n_jobs, len(configs))
+    assert planned.n_workers * planned.threads <= n_jobs
+    for array in planned.arrays:
+        members = [configs[k] for k in array.jobs]
+        assert len({(c.data, c.trainer.device, c.trainer.precision) for c in members}) == 1
+        assert array.cost == pytest.approx(sum(cost(c, DIGITS) for c in members))
+        sizes = [state_bytes(c, DIGITS) for c in members]
+        assert array.bytes == sum(sizes)
+        assert array.bytes <= array_bytes + max(sizes) or len(members) == 1
+    costs = [array.cost for array in planned.arrays]
+    assert costs == sorted(costs, reverse=True)
+    # No worker is idle for longer than the longest run takes.
+    total, longest = sum(costs), max(cost(c, DIGITS) for c in configs)
+    assert planned.cost <= total / planned.n_workers + max(longest, max(costs) * (len(costs) > 1))
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "n_jobs", "sizes", "threads"),
+    [(1, 2, [1], 2), (2, 2, [1, 1], 1), (3, 2, [2, 1], 1), (8, 2, [4, 4], 1), (40, 2, [7] * 4 + [6] * 2, 1),
+     (4, 16, [1] * 4, 4), (8, 1, [8], 1)],
+)  # fmt: skip
+def test_equal_runs_are_spread_evenly(n_runs, n_jobs, sizes, threads):
+    planned = plan_of([run_config(WORKSHOP, seed=s) for s in range(n_runs)], n_jobs, MNIST)
+    assert [len(array.jobs) for array in planned.arrays] == sizes
+    assert planned.threads == threads
+
+
+def test_all_but_the_stream_may_differ_in_an_array():
+    configs = [
+        run_config(LOGREG, epochs=3),
+        run_config(WORKSHOP, ADAM, seed=1),
+        run_config(MLP, sgd(0.5), seed=2, epochs=1),
+    ]
+    [array] = plan_of(configs, 1).arrays
+    assert array.jobs == (0, 1, 2)
+    [first, second] = plan_of([*configs, run_config(shuffle_seed=1)], 1).arrays
+    assert {first.jobs, second.jobs} == {(0, 1, 2), (3,)}
+
+
+def test_long_runs_go_first_and_workers_finish_together():
+    configs = [run_config(WORKSHOP, epochs=epochs) for epochs in (1, 1, 1, 1, 4)]
+    planned = plan_of(configs, 2, MNIST)
+    assert [array.jobs for array in planned.arrays] == [(0, 1, 2, 3), (4,)]
+    assert planned.arrays[0].cost == pytest.approx(planned.arrays[1].cost)
+
+
+def test_state_and_cost_of_the_workshops_perceptron():
+    n_parameters = 784 * 256 + 256 + 256 * 100 + 100 + 100 * 10 + 10
+    assert state_bytes(run_config(WORKSHOP), MNIST) == 2 * 4 * n_parameters
+    assert state_bytes(run_config(WORKSHOP, precision="float64"), MNIST) == 2 * 8 * n_parameters
+    assert state_bytes(run_config(WORKSHOP, ADAM), MNIST) == 5 * 4 * n_parameters
+    # 0.5 s an epoch at 214 GFLOP/s, as measured (benchmarks/RESULTS.md); ten epochs take ten times as long.
+    one, ten = (cost(run_config(WORKSHOP, epochs=epochs), MNIST) for epochs in (1, 10))
+    assert one / 214e9 == pytest.approx(0.52, rel=0.1)
+    assert ten == pytest.approx(10 * one)
+    assert cost(run_config(LOGREG, epochs=1), MNIST) / 214e9 == pytest.approx(0.022, rel=0.3)

@@ -1,0 +1,226 @@
+"""Arrays in worker processes: the same numbers as in this one, and what happens when something breaks."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.configs import LOGREG, MLP, quiet, run_config, sgd
+from helpers.tasks import Heard, alive, mlps, tasks_of
+
+from lockstep.config.schema import AdamConfig, MLPConfig
+from lockstep.data.datasets import load
+from lockstep.execution.workers import carry_out
+from lockstep.recovery.journal import Ended
+from lockstep.results.history import Epoch
+
+ADAM = AdamConfig(name="adam", lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+WIDE = MLPConfig(name="mlp", hidden_dims=(512, 256), dropout=0.5, activation="tanh")
+DEEP = MLPConfig(name="mlp", hidden_dims=(20, 10, 5), dropout=0.0, activation="sigmoid")
+
+
+MIXED = [
+    quiet(config)
+    for config in (
+        *(run_config(LOGREG, sgd(lr), epochs=2, seed=seed) for seed, lr in enumerate((0.5, 0.1, 0.01))),
+        *(run_config(MLP, sgd(lr), epochs=2, seed=seed) for seed, lr in enumerate((0.5, 0.1, 0.01))),
+        run_config(MLP, ADAM, epochs=3),
+        run_config(MLP, sgd(1e20), epochs=3),  # diverges
+        run_config(LOGREG, ADAM, epochs=1),
+        run_config(WIDE, epochs=2),
+        run_config(WIDE, sgd(0.2), epochs=1, seed=4),
+        run_config(DEEP, epochs=2),
+    )
+]
+
+
+def carried_out(tasks, n_workers, tell):
+    left = iter(tasks)
+    carry_out(lambda: next(left, None), [load(tasks[0].configs[0].data)], n_workers, tell)
+
+
+def trained(configs, arrays, folder, n_workers=1, exact=False):
+    """Each run's history and the bytes of its weights, trained in the given arrays."""
+    tasks = tasks_of(configs, arrays, folder, exact)
+    heard = Heard(len(configs))
+    carried_out(tasks, n_workers, heard.tell)
+    assert heard.ends == {k: Ended() for k in range(len(configs))}
+    weights = [folder / str(k) / "artifacts" / "model" / "state_dict.pt" for k in range(len(configs))]
+    return heard.histories, [
+        torch.load(path, weights_only=True) if path.exists() else None for path in weights
+    ]
+
+
+def assert_same(a, b, order=None):
+    (histories, weights), (others, other_weights) = a, b
+    order = order or range(len(histories))
+    for k, history in enumerate(histories):
+        other, its_weights = others[order[k]], other_weights[order[k]]
+        assert np.array_equal(history.loss_T, other.loss_T, equal_nan=True)
+        assert np.array_equal(history.accuracy_T, other.accuracy_T)
+        assert history.evaluations == other.evaluations
+        assert (history.epochs, history.diverged_at) == (other.epochs, other.diverged_at)
+        assert (weights[k] is None) == (its_weights is None) == (history.diverged_at is not None)
+        if its_weights is not None:
+            assert list(weights[k]) == list(its_weights)
+            assert all(torch.equal(weights[k][name], its_weights[name]) for name in its_weights)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Every run of the mixed sweep trained alone, in this process."""
+    return trained(MIXED, [[k] for k in range(len(MIXED))], tmp_path_factory.mktemp("alone"))
+
+
+ALL = list(range(len(MIXED)))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize(
+    ("arrays", "n_workers", "exact"),
+    [
+        ([ALL], 1, False),
+        ([ALL[::-1]], 1, True),
+        ([ALL[::2], ALL[1::2]], 2, False),
+        ([[11, 0, 5, 7], [2, 1], [3, 9, 10], [4, 8, 6]], 2, False),
+        ([[k] for k in ALL], 3, True),
+    ],
+)
+def test_a_mixed_sweep_gives_each_run_the_bits_it_has_alone(alone, tmp_path, arrays, n_workers, exact):
+    assert_same(trained(MIXED, arrays, tmp_path, n_workers, exact), alone)
+
+
+def test_the_order_of_jobs_changes_no_bit(alone, tmp_path):
+    order = [5, 3, 11, 0, 7, 9, 2, 10, 4, 1, 8, 6]
+    permuted = trained([MIXED[k] for k in order], [ALL[:6], ALL[6:]], tmp_path, n_workers=2)
+    assert_same(permuted, alone, order)
+
+
+def test_the_diverging_run_of_the_mixed_sweep_is_the_only_one(alone):
+    histories, _ = alone
+    assert [k for k, history in enumerate(histories) if history.diverged_at is not None] == [7]
+    assert [history.epochs for history in histories] == [2, 2, 2, 2, 2, 2, 3, 0, 1, 2, 1, 2]
+
+
+def pids():
+    """This process's workers."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"popen_loky_posix" in (path / "cmdline").read_bytes():
+                found.add(int(path.name))
+    return found
+
+
+def test_a_worker_that_is_killed_costs_nothing(tmp_path):
+    configs = mlps(4, epochs=60, checkpoint_seconds=0.0)
+    histories, weights = trained(configs, [[0, 1, 2, 3]], tmp_path / "undisturbed")
+    heard, killed = Heard(4), []
+
+    def tell(job, event):
+        heard.tell(job, event)
+        if len(killed) < 3 and heard.histories[job].epochs >= 10 * (len(killed) + 1):
+            for pid in sorted(filter(alive, pids()))[:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    carried_out(tasks_of(configs, [[0, 2], [1, 3]], tmp_path / "killed"), 2, tell)
+    assert len(set(killed)) == 3
+    assert heard.ends == {k: Ended() for k in range(4)}
+    for k in range(4):
+        assert np.array_equal(heard.histories[k].loss_T, histories[k].loss_T)
+        assert heard.histories[k].evaluations == histories[k].evaluations
+        again = tmp_path / "killed" / str(k) / "artifacts" / "model" / "state_dict.pt"
+        same_weights(torch.load(again, weights_only=True), weights[k])
+
+
+def same_weights(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_whose_workers_die_every_time_fails_alone(tmp_path):
+    def tell(job, event):
+        heard.tell(job, event)
+        if job == 2 and isinstance(event, Epoch):
+            for pid in filter(alive, pids()):
+                os.kill(pid, signal.SIGKILL)
+
+    heard = Heard(4)
+    tasks = tasks_of(mlps(4, epochs=100, checkpoint_seconds=0.0), [[0, 1, 2], [3]], tmp_path)
+    carried_out(tasks, 2, tell)
+    reason = "its worker process died, as it does when memory runs out"
+    assert heard.ends == {0: Ended(), 1: Ended(), 2: Ended(reason), 3: Ended()}
+    assert [history.epochs for history in heard.histories][:2] == [100, 100]
+    assert heard.histories[3].epochs == 100
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_ends_the_workers(tmp_path, interruption):
+    seen = set()
+
+    def tell(job, event):
+        seen.update(pids())
+        raise interruption
+
+    started = time.monotonic()
+    with pytest.raises(interruption):
+        carried_out(tasks_of(mlps(2, epochs=100_000), [[0], [1]], tmp_path), 2, tell)
+    assert time.monotonic() - started < 60
+    assert len(seen) == 2
+    assert not any(alive(pid) for pid in seen)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_never_do(
+    alone, tmp_path, n_workers
+):
+    heard, done = Heard(len(MIXED)), []
+    whole = tasks_of(MIXED, [ALL[::2], ALL[1::2]], tmp_path)
+
+    def carried_on(tasks):
+        left = iter(tasks)
+        carry_out(
+            lambda: next(left, None),
+            [load(MIXED[0].data)],
+            n_workers,
+            heard.tell,
+            done=lambda task: done.append(set(task.jobs)),
+        )
+
+    carried_on([replace(task, pause_at=1) for task in whole])
+    assert sorted(heard.ends) == [7, 8, 10]  # one diverged, two had an epoch only
+    carried_on([task.of([k for k, job in enumerate(task.jobs) if job not in heard.ends]) for task in whole])
+    assert heard.ends == {k: Ended() for k in ALL}
+    assert sorted(map(len, done)) == [4, 5, 6, 6]
+    for k, history in enumerate(heard.histories):
+        expected = alone[0][k]
+        assert np.array_equal(history.loss_T, expected.loss_T, equal_nan=True)
+        assert history.evaluations == expected.evaluations
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_run_that_cannot_be_written_fails_and_the_others_go_on(tmp_path, n_workers):
+    configs = mlps(2, epochs=1)
+    tasks = tasks_of(configs, [[0], [1]], tmp_path)
+    (tmp_path / "1" / "artifacts").write_text("in the way of a folder")
+    heard = Heard(2)
+    carried_out(tasks, n_workers, heard.tell)
+    assert heard.ends[0] == Ended()
+    assert heard.ends[1].reason.startswith("FileExistsError: ")
+    assert "Traceback" in heard.ends[1].trace
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_an_array_that_cannot_train_fails_as_a_whole(tmp_path, n_workers):
+    heard = Heard(2)  # minibatches of more than there are instances
+    tasks = tasks_of(mlps(2, epochs=1, batch_size=1500), [[0], [1]], tmp_path)
+    carried_out(tasks, n_workers, heard.tell)
+    assert [heard.ends[k].reason for k in (0, 1)] == ["ValueError: batch_size=1500: allowed: 1 to 1437"] * 2

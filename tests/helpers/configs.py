@@ -1,0 +1,70 @@
+"""Configs of small runs on digits, and of runs on MNIST."""
+
+from lockstep.config.job import Job
+from lockstep.config.schema import (
+    DigitsConfig,
+    DownloadedConfig,
+    LogRegConfig,
+    MLPConfig,
+    RunConfig,
+    SearchConfig,
+    SGDConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+
+MLP = MLPConfig(
+    name="mlp", hidden_dim1=24, hidden_dim2=16, hidden_dims=(24, 16), dropout=0.25, activation="relu"
+)
+
+
+LOGREG = LogRegConfig(name="logreg")
+
+
+def sgd(lr=0.05, schedule="constant"):
+    return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0, schedule=schedule)
+
+
+def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", checkpoint_seconds=10.0, **data):
+    stream = {"batch_size": 64, "drop_last": True, "val_size": 0, "shuffle_seed": 0} | data
+    return RunConfig(
+        model=model,
+        optim=optim or sgd(),
+        data=DigitsConfig(name="digits", **stream),
+        trainer=TrainerConfig(
+            epochs=epochs,
+            device="cpu",
+            precision=precision,
+            log_every=50,
+            checkpoint_seconds=checkpoint_seconds,
+        ),
+        tracking=TrackingConfig(uri="unused", experiment="unused", pictures="all"),
+        seed=seed,
+    )
+
+
+def quiet(config):
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"pictures": "none"})})
+
+
+def job(uri, *overrides, epochs=1, **settings):
+    config = run_config(epochs=epochs, **settings)
+    tracking = config.tracking.model_copy(update={"uri": uri, "experiment": "digits"})
+    return Job(config.model_copy(update={"tracking": tracking}), overrides)
+
+
+def with_pictures(job, pictures):
+    tracking = job.config.tracking.model_copy(update={"pictures": pictures})
+    return Job(job.config.model_copy(update={"tracking": tracking}), job.overrides)
+
+
+def search(**changes):
+    values = {
+        **{"n_trials": 8, "timeout": None, "sampler": "random", "metric": "val/accuracy", "direction": None},
+        **{"seed": 0, "array_size": 4, "pruner": "halving", "min_epochs": 1, "reduction_factor": 4},
+        **{"confirm_seeds": 0, "confirm_best": 3},
+    }
+    return SearchConfig(**{**values, **changes})
+
+
+STREAM = DownloadedConfig(name="mnist", batch_size=64, drop_last=True, val_size=0, shuffle_seed=0, root=None)

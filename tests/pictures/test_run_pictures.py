@@ -1,0 +1,48 @@
+"""The pictures of a run; how each looks, test_plots.py asks."""
+
+import threading
+
+import pytest
+from helpers.configs import LOGREG, run_config
+
+from lockstep.data.datasets import load
+from lockstep.pictures import run_pictures
+from lockstep.pictures.run_pictures import draw_run
+from lockstep.training.loop import train
+
+
+def test_what_runs_have_in_common_is_drawn_once_however_many_draw_at_once(tmp_path, monkeypatch):
+    config = run_config(LOGREG, epochs=1)
+    dataset = load(config.data)
+    [run] = train([config], dataset)
+    drawn, samples = [], run_pictures.plots.samples
+    monkeypatch.setattr(run_pictures.plots, "samples", lambda *of: drawn.append(1) or samples(*of))
+    folders = [tmp_path / str(k) for k in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    threads = [
+        threading.Thread(target=draw_run, args=(run, dataset, "a name", folder, tmp_path))
+        for folder in folders
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert drawn == [1]
+    first, *others = [(folder / "samples.png").read_bytes() for folder in folders]
+    assert others == [first, first]
+    assert all((folder / "pca" / "input.png").is_file() for folder in folders)
+
+
+def test_a_picture_that_broke_half_way_is_drawn_again_by_the_next(tmp_path, monkeypatch):
+    config = run_config(LOGREG, epochs=1)
+    dataset = load(config.data)
+    [run] = train([config], dataset)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "1").mkdir()
+    with monkeypatch.context() as broken:
+        broken.setattr(run_pictures, "input_plane", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            draw_run(run, dataset, "a name", tmp_path / "0", tmp_path)
+    draw_run(run, dataset, "a name", tmp_path / "1", tmp_path)
+    assert (tmp_path / "1" / "pca" / "input.png").is_file()

@@ -1,0 +1,262 @@
+"""What real commands make of real faults. `make faults` does it at length, see docs/reliability.md."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import mlflow
+import pytest
+from helpers.faults import contents, survive
+
+DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
+FOUR = (*DIGITS, "trainer.epochs=100", "seed=range(0,4)")
+_undisturbed = {}
+
+
+def undisturbed(make_clone, arguments, experiment="digits"):
+    """What the store holds after the sweep alone; trained once a session."""
+    if arguments not in _undisturbed:
+        clone = make_clone()
+        code, _, err = clone.run(*arguments)
+        assert (code, err) == (0, "")
+        _undisturbed[arguments] = contents(clone.store, experiment)
+    return _undisturbed[arguments]
+
+
+def nothing_is_left(clone):
+    return [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+def test_kills_at_random_moments_change_nothing(make_clone, kills):
+    eight = (*DIGITS, f"trainer.epochs={40 * kills}", "seed=range(0,8)")
+    want, clone = undisturbed(make_clone, eight), make_clone()
+    hit = survive(clone, eight, kills, seed=0)
+    print(f"\n{hit} of {kills} kills found a sweep under way")
+    assert hit > kills // 2
+    assert contents(clone.store, "digits") == want
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.faults)])
+def test_interruptions_say_so_and_change_nothing(make_clone, sent):
+    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    for _ in range(2):
+        process = clone.start(*FOUR, "trainer.checkpoint_seconds=0", stdout=subprocess.PIPE)
+        for line in process.stdout:
+            if "epoch " in line:
+                break
+        time.sleep(0.5)
+        process.send_signal(sent)
+        sent_at = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        assert time.monotonic() - sent_at < 5
+        assert process.returncode == 128 + sent
+        if sent == signal.SIGINT:
+            assert "goes on from its last checkpoint" in err
+        states = {run["status"] for run in contents(clone.store, "digits").values()}
+        assert "RUNNING" not in states
+        assert "KILLED" in states
+    assert clone.run(*FOUR)[0] == 0
+    got = contents(clone.store, "digits")
+    assert {name: run["metrics"] for name, run in got.items()} == {
+        name: run["metrics"] for name, run in want.items()
+    }
+    assert {run["status"] for run in got.values()} == {"FINISHED"}
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.mnist
+@pytest.mark.faults
+def test_kills_on_mnist_change_nothing(make_clone):
+    sweep = ("-m", "trainer.epochs=10", "trainer.checkpoint_seconds=1", "seed=range(0,8)")
+    want, clone = undisturbed(make_clone, sweep, "mnist"), make_clone()
+    hit = survive(clone, sweep, 5, seed=1, longest=12.0)
+    assert hit >= 4
+    assert contents(clone.store, "mnist") == want
+    assert nothing_is_left(clone)
+
+
+@pytest.mark.faults
+def test_eight_sweeps_at_once_on_an_empty_store_lose_nothing(make_clone):
+    clone = make_clone()
+    sweeps = [
+        (*DIGITS[:1], "data=digits", "trainer.epochs=5", f"seed=range({4 * k},{4 * k + 4})") for k in range(8)
+    ]
+    processes = [clone.start(*sweep, stdout=subprocess.DEVNULL) for sweep in sweeps]
+    for process in processes:
+        assert (process.communicate(timeout=400)[1], process.returncode) == ("", 0)
+    got = contents(clone.store, "digits", unique=False)
+    runs = [run for run in got if run["tags"]["lockstep.kind"] == "run"]
+    assert (len(got), len(runs)) == (8 + 32, 32)
+    assert {run["status"] for run in got} == {"FINISHED"}
+    assert sorted(int(run["params"]["seed"]) for run in runs) == list(range(32))
+    for run in runs:  # 22 iterations an epoch; windows of 50 and a last one
+        assert [step for step, _ in run["metrics"]["train/loss"]] == [50, 100, 110]
+        assert [step for step, _ in run["metrics"]["test/accuracy"]] == [22, 44, 66, 88, 110]
+        assert len(run["artifacts"]) == 10
+    assert nothing_is_left(clone)
+
+
+def test_two_identical_sweeps_at_once_train_each_run_once(make_clone):
+    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    first = clone.start(*FOUR)
+    time.sleep(1.0)
+    second = clone.start(*FOUR)
+    outs = [process.communicate(timeout=200) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outs
+    assert contents(clone.store, "digits") == want
+    epochs = [out.count("  epoch ") for out, _ in outs]
+    assert sum(epochs) == 2 * 100  # a line for each epoch of each of two arrays
+    assert nothing_is_left(clone)
+
+
+def test_when_the_first_of_two_identical_sweeps_is_killed_the_second_goes_on(make_clone):
+    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    first = clone.start(*FOUR)
+    for line in first.stdout:
+        if "epoch " in line:
+            break
+    second = clone.start(*FOUR)
+    time.sleep(3.0)
+    first.kill()
+    first.communicate()
+    _, err = second.communicate(timeout=200)
+    assert (second.returncode, err) == (0, "")
+    assert contents(clone.store, "digits") == want
+
+
+class Server:
+    """A real MLflow server on loopback."""
+
+    def __init__(self, root):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.root, self.uri = root, f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        stores = ["--backend-store-uri", f"sqlite:///{self.root}/server.db"]
+        stores += ["--artifacts-destination", f"{self.root}/server-artifacts", "--workers", "1"]
+        with open(self.root / "server.log", "a") as log:
+            self.process = subprocess.Popen(
+                [*command, *stores], stdout=log, stderr=log, start_new_session=True
+            )
+        for _ in range(600):
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise AssertionError((self.root / "server.log").read_text())
+
+    def stop(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.faults
+def test_a_server_that_is_away_for_a_while_or_for_good(make_clone, server):
+    long = [*FOUR, "trainer.epochs=1000"]
+    clone, other, third = make_clone(), make_clone(), make_clone()
+    # The server asks for no password, but is given one.
+    uri = {"MLFLOW_TRACKING_URI": server.uri.replace("http://", "http://me:s3cret@")}
+    assert clone.run(*long, "tracking.experiment=undisturbed", extra=uri)[0] == 0
+
+    def disturbed(clone, experiment, seconds):
+        process = clone.start(*long, f"tracking.experiment={experiment}", extra=uri)
+        for line in process.stdout:
+            if " epoch " in line:
+                break
+        server.stop()
+        if seconds is not None:
+            time.sleep(seconds)
+            server.start()
+        _, err = process.communicate(timeout=400)
+        return process.returncode, err
+
+    code, _ = disturbed(other, "back", 30)
+    assert code == 0
+    code, err = disturbed(third, "away", None)
+    assert code == 1
+    assert "-m lockstep deliver" in err
+    folder = third.root / "outputs" / "unfinished"
+    assert str(folder) in err
+    assert "s3cret" not in err
+    files = [path for path in (third.root / "outputs").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not any(b"s3cret" in path.read_bytes() for path in files)
+    server.start()
+    deliver = [sys.executable, "-m", "lockstep", "deliver", str(folder)]
+    for _ in range(2):
+        done = subprocess.run(deliver, capture_output=True, text=True, env=os.environ | uri)
+        assert (done.returncode, done.stdout) == (0, "all is in the store\n"), done.stderr
+    client = mlflow.MlflowClient(server.uri)
+
+    def numbers(experiment):
+        runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+        return {
+            run.info.run_name: (
+                run.info.status,
+                {
+                    key: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, key)]
+                    for key in run.data.metrics
+                    if not key.startswith("time/")
+                },
+                sorted(file.path for file in client.list_artifacts(run.info.run_id)),
+            )
+            for run in runs
+        }
+
+    assert numbers("back") == numbers("away") == numbers("undisturbed")
+    assert nothing_is_left(third)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 32 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("full", [pytest.param("store", marks=pytest.mark.faults), "unfinished"])
+def test_a_full_disk_is_said_clearly_and_the_sweep_goes_on_when_there_is_room(make_clone, small_disk, full):
+    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    outputs = clone.root / "outputs"
+    outputs.mkdir()
+    if full == "store":
+        store = f"sqlite:///{small_disk}/mlflow.db"
+    else:
+        (outputs / "unfinished").symlink_to(small_disk)
+        store = clone.store
+    uri = {"MLFLOW_TRACKING_URI": store}
+    assert clone.run("data=digits", "trainer.epochs=1", "tracking.experiment=first", extra=uri)[0] == 0
+    room = os.statvfs(small_disk)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (room.f_bavail * room.f_bsize - 60_000))
+    code, _, err = clone.run(*FOUR, extra=uri)
+    assert code == 1
+    assert "Traceback" not in err
+    assert "No space left on device" in err or "database or disk is full" in err
+    ballast.unlink()
+    code, _, err = clone.run(*FOUR, extra=uri)
+    assert (code, err) == (0, "")
+    assert contents(store, "digits") == want

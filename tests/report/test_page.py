@@ -1,0 +1,138 @@
+"""Reports of real sweeps: python -m lockstep report."""
+
+import base64
+import io
+import json
+import re
+import sys
+
+import mlflow
+import numpy as np
+import pytest
+from helpers.clone import Clone
+from PIL import Image
+
+MEGABYTES = 6
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, empty_store):
+    """A sweep of a grid, each of its runs with two seeds, and what it printed."""
+    clone = Clone(tmp_path_factory.mktemp("swept"), empty_store)
+    grid = ("optim.lr=0.1,0.01", "model.hidden_dim1=16,32", "seed=0,1")
+    code, out, err = clone.quick("-m", "data=digits", "data.batch_size=128", "trainer.epochs=2", *grid)
+    assert (code, err) == (0, "")
+    return clone, out
+
+
+def runs_of(clone):
+    client = mlflow.MlflowClient(clone.store)
+    found = client.search_runs([client.get_experiment_by_name("digits").experiment_id], max_results=1000)
+    parent = next(run for run in found if run.data.tags["lockstep.kind"] == "sweep")
+    return client, parent, [run for run in found if run.data.tags["lockstep.kind"] == "run"]
+
+
+def report_of(clone):
+    [path] = (clone.root / "outputs" / "sweeps").rglob("report.html")
+    return path
+
+
+def test_a_sweep_leaves_a_report_that_stands_alone(swept):
+    clone, out = swept
+    path = report_of(clone)
+    assert f"Report: {path}" in out
+    text = path.read_text()
+    assert path.stat().st_size < MEGABYTES * 10**6
+    page, _, script = text.partition("<script>")
+    assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data", "http"}
+    assert all(link.startswith("http://127.0.0.1:5000/#/") for link in re.findall(r'href="(http[^"]*)', page))
+    assert "<link" not in page.replace('<link rel="icon" href="data:,">', "")
+    assert not re.search(r"<script[^>]+src", text)
+    assert "Plotly.react" in script
+
+
+def test_its_leaderboard_is_in_order_and_has_links_to_the_runs(swept):
+    clone, _ = swept
+    _, _, runs = runs_of(clone)
+    page = report_of(clone).read_text().partition("<script>")[0]
+    [body] = re.findall(r'<table id="runs">.*?<tbody>(.*?)</tbody>', page, re.S)
+    rows = body.split("<tr")[1:]
+    assert len(rows) == 4  # eight runs, two seeds each
+    # After the run and the two swept values: test accuracy, test loss, seconds.
+    means = [float(re.findall(r'<td data-value="([^"]*)"', row)[2]) for row in rows]
+    linked = [re.findall(r"/runs/([0-9a-f]{32})", row) for row in rows]
+    assert sorted(run_id for of_row in linked for run_id in of_row) == sorted(run.info.run_id for run in runs)
+    accuracy = {run.info.run_id: run.data.metrics["test/accuracy"] for run in runs}
+    expected = [np.mean([accuracy[run_id] for run_id in of_row]) for of_row in linked]
+    assert expected == sorted(expected, reverse=True)
+    assert means == pytest.approx(expected)
+
+
+def test_it_shows_the_best_runs_spaces_with_words_for_who_cannot_see_them(swept):
+    page = report_of(swept[0]).read_text()
+    pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', page)
+    texts = [text.partition(" of ")[0] for _, text in pictures]
+    assert texts == ["Input space", "Hidden layer 1", "Hidden layer 2", "Hidden layer 2", "Hidden layer 2"]
+    for encoded, _ in pictures:
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+            assert image.width == 640
+            assert np.asarray(image).std() > 10  # something is drawn
+    for name in ("parallel", "curves", "importance", "effects"):
+        [chart] = re.findall(rf'id="{name}-data">(.*?)</script>', page, re.S)
+        assert json.loads(chart.replace("<\\/", "</"))["data"]
+        assert re.search(rf'id="{name}" class="chart" role="img" aria-label="[^"]{{20,}}"', page)
+
+
+def test_the_parent_run_says_what_was_found(swept):
+    client, parent, runs = runs_of(swept[0])
+    assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {"report.html"}
+    best = max(
+        np.mean([a.data.metrics["test/accuracy"], b.data.metrics["test/accuracy"]])
+        for a in runs
+        for b in runs
+        if a is not b
+        and all(a.data.params[key] == b.data.params[key] for key in ("optim.lr", "model.hidden_dim1"))
+    )
+    assert parent.data.metrics["best/test/accuracy"] == pytest.approx(best)
+    assert parent.data.metrics["runs"] == 8
+    assert "8 runs on digits over optim.lr (0.01, 0.1)" in parent.data.tags["mlflow.note.content"]
+    environment = json.loads(parent.data.tags["lockstep.environment"])
+    assert environment["python"] == sys.version.split()[0]
+    of_run = runs[0].data
+    assert f"lr {float(of_run.params['optim.lr']):g}" in of_run.tags["mlflow.note.content"]
+    assert 0.5 < of_run.metrics["space/input/knn_accuracy"] <= 1
+
+
+def test_a_report_is_made_again_from_the_store_alone(swept):
+    clone, _ = swept
+    path = report_of(clone)
+    before = path.read_bytes()
+    path.unlink()
+    code, out, err = clone.verb("report", str(path.parent))
+    assert (code, out.strip(), err) == (0, str(path), "")
+    assert path.read_bytes() == before
+    _, parent, [run, *_] = runs_of(clone)
+    code, out, _ = clone.verb("report", parent.info.run_id)
+    assert code == 0
+    assert (clone.root / "outputs" / "reports" / parent.info.run_id / "report.html").read_bytes() == before
+    for wrong, message in (
+        ("nope", "nope"),
+        (run.info.run_id, "not a sweep's parent"),
+        ("src", "sweep.json"),
+    ):
+        code, out, err = clone.verb("report", wrong)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert "Traceback" not in err
+
+
+def test_a_sweep_that_wants_no_pictures_has_no_report_but_a_description(clone):
+    code, out, _ = clone.quick(
+        "-m", "data=digits", "trainer.epochs=1", "seed=0,1", "tracking.pictures=none", "model=logreg"
+    )
+    assert code == 0
+    assert "Report:" not in out
+    _, parent, runs = runs_of(clone)
+    assert parent.data.metrics["runs"] == 2
+    assert {key.split("/")[1] for key in runs[0].data.metrics if key.startswith("space/")} == {"input"}
+    assert not list((clone.root / "outputs" / "sweeps").rglob("report.html"))

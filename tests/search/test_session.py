@@ -1,0 +1,182 @@
+"""Searches as real commands, on digits."""
+
+import numpy as np
+import pytest
+import yaml
+from helpers.clone import Clone
+from helpers.searches import (
+    DIGITS,
+    ONE,
+    SPACE,
+    TWELVE,
+    compare_study_with_store,
+    has_the_bits_of_one_alone,
+    memory_of,
+    runs_of,
+    study_of,
+)
+from optuna.trial import TrialState
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, empty_store):
+    """A search by one worker, undisturbed, and what it printed."""
+    clone = Clone(tmp_path_factory.mktemp("searched"), empty_store)
+    code, out, err = clone.quick(*TWELVE)
+    assert (code, err) == (0, "")
+    return clone, out
+
+
+def test_trials_are_pruned_at_rungs_and_their_runs_say_so(searched):
+    clone, out = searched
+    trials, runs = study_of(clone).trials, runs_of(clone)
+    assert len(trials) == len(runs) == 12
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    by_number = {int(run.info.run_name.partition(":")[0]): run for run in runs}
+    for trial in trials:
+        run, rungs = by_number[trial.number], sorted(trial.intermediate_values)
+        pruned_at = run.data.tags.get("lockstep.pruned_at")
+        assert run.data.metrics["val/accuracy"] == trial.value
+        assert float(run.data.params["optim.lr"]) == trial.params["optim.lr"]
+        if trial.state == TrialState.PRUNED:
+            assert pruned_at == str(rungs[-1])
+            assert rungs[-1] in (1, 4)
+        else:
+            assert (trial.state, pruned_at, rungs[-1]) == (TrialState.COMPLETE, None, 10)
+    states = [trial.state for trial in trials]
+    assert states.count(TrialState.PRUNED) >= 8
+    # Of the first four one went on, the best of them.
+    first = [trial for trial in trials[:4] if 4 in trial.intermediate_values]
+    assert [t.number for t in first] == [max(trials[:4], key=lambda t: t.intermediate_values[1]).number]
+    best = max((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: t.value)
+    [results] = (clone.root / "outputs" / "sweeps").glob("*/*/optimization_results.yaml")
+    found = yaml.safe_load(results.read_text())
+    assert found["best_value"] == best.value
+    assert found["best_params"] == best.params
+    assert f"Best by val/accuracy: optim.lr={best.params['optim.lr']!r}" in out
+    trained = sum(max(trial.intermediate_values) for trial in trials)
+    assert f"{trained} of 120 epochs were trained" in out
+
+
+def test_a_promoted_run_has_the_bits_of_one_that_never_paused(searched):
+    clone, _ = searched
+    whole = [run for run in runs_of(clone) if "lockstep.pruned_at" not in run.data.tags]
+    assert all(has_the_bits_of_one_alone(clone, run) for run in whole[:2])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "pruned_at"),
+    [("gp", "median", {2, 3, 4}), ("cmaes", "hyperband", {2, 4}), ("random", "none", set())],
+)
+def test_optunas_samplers_and_pruners(clone, sampler, pruner, pruned_at):
+    code, out, err = clone.quick(
+        *(*DIGITS, *ONE, "hydra.sweeper.n_trials=16", "hydra.sweeper.array_size=4", "trainer.epochs=5"),
+        *("optim.lr=tag(log,interval(0.001,0.5))", "model.dropout=interval(0,0.5)"),
+        *(f"hydra.sweeper.sampler={sampler}", f"hydra.sweeper.pruner={pruner}"),
+        *("hydra.sweeper.min_epochs=2", "hydra.sweeper.reduction_factor=2"),
+    )
+    assert (code, err) == (0, "")
+    compare_study_with_store(clone)
+    trials = study_of(clone).trials
+    gone = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    assert bool(gone) == bool(pruned_at)
+    assert {max(trial.intermediate_values) for trial in gone} <= pruned_at
+    whole = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert {max(trial.intermediate_values) for trial in whole} == {5}
+    best = max(whole, key=lambda trial: trial.value)
+    assert f"Best by val/accuracy: optim.lr={best.params['optim.lr']!r} " in out
+    if pruner == "median":  # each was behind the median of those that had come to their end before it
+        for trial in gone:
+            epoch = max(trial.intermediate_values)
+            others = [t.intermediate_values[epoch] for t in whole if t.number // 4 < trial.number // 4]
+            assert len(others) >= 5
+            assert max(trial.intermediate_values.values()) < np.median(others)
+
+
+def test_the_same_command_again_trains_nothing_and_more_trials_add_to_it(searched):
+    clone, first = searched
+    before = memory_of(clone)
+    code, out, err = clone.quick(*TWELVE)
+    assert (code, err) == (0, "")
+    assert "epoch " not in out.partition("run  ")[0]
+    assert [line.split()[:4] for line in out.splitlines() if "FINISHED" in line] == [
+        line.split()[:4] for line in first.splitlines() if "FINISHED" in line
+    ]
+    assert memory_of(clone) == before
+    code, _, err = clone.quick(*TWELVE, "hydra.sweeper.n_trials=14")
+    assert (code, err) == (0, "")
+    after = memory_of(clone)
+    assert after[:12] == before
+    assert len(after) == len(runs_of(clone)) == 14
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs_of(clone)}) == 1
+
+
+def test_a_sweep_that_asks_for_a_pruned_config_in_full_trains_it(searched):
+    clone, _ = searched
+    pruned = next(run for run in runs_of(clone) if "lockstep.pruned_at" in run.data.tags)
+    whole = next(run for run in runs_of(clone) if "lockstep.pruned_at" not in run.data.tags)
+    for run, stored in ((pruned, False), (whole, True)):
+        own = [f"{key}={run.data.params[key]}" for key in ("optim.lr", "model.hidden_dim1", "model.dropout")]
+        code, out, err = clone.quick("-m", *DIGITS[2:], *own)
+        assert (code, err) == (0, "")
+        assert ("epoch 10/10" not in out) == stored
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(cold_clone):
+    code, out, err = cold_clone.quick(*TWELVE, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert " ".join(out.split()) == (
+        "A search over optim.lr, model.hidden_dim1, model.dropout: 12 trials, 4 to an array, on 1 worker,"
+        " judged after epoch 1 and 4 of 10."
+    )
+    assert not (cold_clone.root / "outputs").exists()
+
+
+def test_the_best_are_confirmed_over_seeds(clone):
+    code, out, err = clone.quick(
+        *DIGITS,
+        *SPACE[:2],
+        *("hydra.sweeper.n_trials=8", "hydra.sweeper.confirm_seeds=3", "hydra.sweeper.confirm_best=2"),
+        *("trainer.epochs=5", "hydra.sweeper.metric=val/loss", "hydra.sweeper.pruner=median"),
+    )
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if line.endswith("FINISHED") or " 3 " in line]
+    runs = runs_of(clone)
+    seeds = [run.data.params["seed"] for run in runs]
+    assert (seeds.count("0"), seeds.count("1"), seeds.count("2")) == (8, 2, 2)
+    assert rows
+    assert "±" in out
+    losses = {}
+    for run in runs:
+        if "lockstep.pruned_at" not in run.data.tags:
+            losses.setdefault(run.data.params["optim.lr"], []).append(run.data.metrics["val/loss"])
+    best = min((lr for lr in losses if len(losses[lr]) == 3), key=lambda lr: np.mean(losses[lr]))
+    assert f"Best by val/loss: optim.lr={best} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("optim.lr=interval(0.1,0.1)",), "optim.lr=interval(0.1,0.1): an empty interval: 0.1 is not less"),
+        (("optim.lr=tag(log,interval(0,1))",), "there is no logarithm of 0"),
+        (("optim.lr=interval(-1,1)",), "optim.lr=-1.0: must be greater than 0"),
+        (("optim.l=0.1,0.2",), "optim.l=0.1: not a setting of optim=sgd; it has lr,"),
+        (("model=choice(mlp,mpl)",), "model=mpl: not one of logreg, mlp; did you mean mlp?"),
+        (
+            ("hydra.sweeper.metric=val/acc",),
+            "hydra.sweeper.metric=val/acc: must be 'val/accuracy' or 'val/loss'; did you mean val/accuracy?",
+        ),
+        (("hydra.sweeper.metric=test/accuracy",), "test figures decide nothing in a search"),
+        (("hydra.sweeper.sampler=tep",), "hydra.sweeper.sampler=tep: must be 'tpe', 'gp', 'cmaes' or"),
+        (("hydra.sweeper.n_trials=0",), "hydra.sweeper.n_trials=0: must be greater than or equal to 1"),
+        (("data.val_size=0",), "data.val_size=0: a search decides by a validation split, never by the test"),
+        (("hydra/launcher=basic",), "hydra/sweeper=search: needs hydra/launcher=lockstep"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_and_nothing_is_written(cold_clone, arguments, message):
+    code, out, err = cold_clone.quick(*DIGITS, "optim.lr=interval(0.1,0.2)", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (cold_clone.root / "outputs").exists()

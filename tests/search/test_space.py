@@ -1,0 +1,148 @@
+"""Hydra's override grammar as a space: what may be chosen, and how it is written."""
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from lockstep.config.errors import Refused
+from lockstep.search.space import Space
+
+PARSER = OverridesParser.create()
+BASES = {
+    "model=mlp": {"model": {"name": "mlp", "width": 256, "dropout": 0.25, "widths": [1, 2], "held": None}},
+    "model=logreg": {"model": {"name": "logreg"}},
+}
+
+
+def space(*typed):
+    def compose(options):
+        return OmegaConf.create({"seed": 0, **BASES[options[0] if options else "model=mlp"]})
+
+    return Space(PARSER.parse_overrides(list(typed)), ["model"], compose)
+
+
+def value(text):
+    return PARSER.parse_override(text).value()
+
+
+@pytest.mark.parametrize(
+    ("typed", "distribution"),
+    [
+        ("model.dropout=interval(0,0.5)", FloatDistribution(0, 0.5)),
+        ("model.dropout=interval(0,1)", FloatDistribution(0, 1)),
+        ("model.dropout=tag(log,interval(1e-3,1))", FloatDistribution(1e-3, 1, log=True)),
+        ("model.width=interval(8,64)", IntDistribution(8, 64)),
+        ("model.held=interval(1,4)", IntDistribution(1, 4)),
+        ("model.width=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
+        ("model.dropout=int(interval(0.5,3.5))", IntDistribution(0, 3)),
+        ("model.width=range(8,64)", IntDistribution(8, 63)),
+        ("model.width=range(8,64,10)", IntDistribution(8, 58, step=10)),
+        ("model.width=range(64,8,-10)", IntDistribution(14, 64, step=10)),
+        ("model.width=tag(log,range(1,9))", IntDistribution(1, 8, log=True)),
+        ("model.dropout=range(0,0.5,0.25)", CategoricalDistribution([0.0, 0.25])),
+        ("model.width=8,16", CategoricalDistribution([8, 16])),
+        ("model.width=choice(8,16)", CategoricalDistribution([8, 16])),
+        ("model.widths=choice([8,4],[16])", CategoricalDistribution(["[8,4]", "[16]"])),
+        ("seed=choice(1,true)", CategoricalDistribution(["1", "True"])),
+    ],
+)
+def test_distributions(typed, distribution):
+    [dimension] = space(typed).values
+    assert dimension.distribution == distribution
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("model.dropout=interval(0.5,0.5)", "an empty interval: 0.5 is not less than 0.5"),
+        ("model.dropout=interval(0.5,0.1)", "an empty interval: 0.5 is not less than 0.1"),
+        ("model.dropout=tag(log,interval(0,1))", "there is no logarithm of 0; an interval tagged log starts"),
+        ("model.width=tag(log,range(0,9))", "there is no logarithm of 0; a range tagged log starts above 0"),
+        ("model.dropout=interval(0,1e999)", "an interval has finite ends"),
+        ("model.width=range(5,5)", "an empty range"),
+        ("model.width=range(1,5,0)", "range() arg 3 must not be zero"),
+        ("model.width=8,8", "a value is given twice"),
+        ("model=interval(0,1)", "a group is searched by choice"),
+    ],
+)
+def test_what_is_no_space_is_refused(typed, problem):
+    with pytest.raises(Refused) as caught:
+        space(typed)
+    assert caught.value.problems[0].startswith(f"{typed}: {problem}")
+
+
+def test_a_key_that_a_chosen_group_lacks_is_left_out():
+    of = space("model=mlp,logreg", "model.width=8,16", "model.dropout=0.5", "seed=3")
+    assert set(of.corners()) == {
+        ("model=mlp", "model.dropout=0.5", "seed=3", "model.width=8"),
+        ("model=mlp", "model.dropout=0.5", "seed=3", "model.width=16"),
+        ("model=logreg", "seed=3"),
+    }
+    assert of.unknown() == []
+    assert of.searched(("model=mlp", "model.dropout=0.5", "seed=3", "model.width=8")) == [
+        "model=mlp",
+        "model.width=8",
+    ]
+
+
+def test_a_key_that_no_group_has_is_unknown_and_of_a_key_given_twice_the_last_counts():
+    assert space("model=mlp,logreg", "model.depth=1,2", "model.wdith=3").unknown() == [
+        "model.wdith=3",
+        "model.depth=1",
+    ]
+    of = space("model.width=interval(8,64)", "model.dropout=0.1,0.2", "model.width=9")
+    assert set(of.corners()) == {
+        ("model.width=9", "model.dropout=0.1"),
+        ("model.width=9", "model.dropout=0.2"),
+    }
+
+
+numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(numbers, numbers).filter(lambda ends: ends[0] < ends[1]), st.integers(0, 10**6))
+def test_what_is_suggested_of_an_interval_is_read_back_by_hydra_bit_for_bit(ends, seed):
+    low, high = ends
+    of = space(f"model.dropout=interval({low!r},{high!r})")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    [override] = of.suggest(trial)
+    assert value(override) == trial.params["model.dropout"]
+    assert isinstance(value(override), float)
+    assert low <= value(override) <= high
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(-1000, 1000),
+    st.integers(1, 1000),
+    st.integers(1, 50),
+    st.integers(0, 10**6),
+)
+def test_what_is_suggested_of_a_range_is_one_of_its_numbers(start, length, step, seed):
+    text = f"range({start},{start + length},{step})"
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+    [override] = space(f"model.width={text}").suggest(trial)
+    assert value(override) in list(PARSER.parse_override(f"x={text}").sweep_iterator())
+
+
+texts = st.one_of(
+    st.integers(-99, 99).map(str),
+    st.sampled_from(["true", "relu", "'a b'", "[1,2]", "[]", "{a:1}", "1e-3", "null"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(texts, min_size=2, max_size=5, unique_by=lambda text: str(value(f"x={text}"))),
+    st.integers(0, 99),
+)
+def test_what_is_suggested_of_a_choice_is_one_of_its_elements(choices, seed):
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+    [override] = space(f"model.held={','.join(choices)}").suggest(trial)
+    assert value(override) in [value(f"x={text}") for text in choices]

@@ -1,0 +1,71 @@
+"""What becomes of trials when a search is killed, and of those that fail; of all else, test_search.py."""
+
+import pytest
+from helpers.faults import contents, survive
+from helpers.searches import (
+    DIGITS,
+    SPACE,
+    TWELVE,
+    compare_study_with_store,
+    has_the_bits_of_one_alone,
+    memory_of,
+    runs_of,
+    study_of,
+)
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills):
+    arguments = (*TWELVE, "trainer.epochs=200", "trainer.checkpoint_seconds=0.1")
+    want, clone = make_clone(), make_clone()
+    assert want.run(*arguments)[0] == 0
+    hit = survive(clone, arguments, max(3, kills // 5), seed=3, longest=6.0)
+    assert hit > 0
+    assert memory_of(clone) == memory_of(want)
+    assert contents(clone.store, "digits") == contents(want.store, "digits")
+    assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+@pytest.mark.faults
+def test_a_killed_search_with_two_workers_loses_nothing(make_clone, kills):
+    """Which trials share an array, and so which go on, is the workers' luck; what they come to is not."""
+    clone = make_clone()
+    arguments = (*DIGITS, *SPACE, "hydra.launcher.n_jobs=2", "hydra.sweeper.n_trials=16")
+    arguments += ("hydra.sweeper.array_size=4", "trainer.epochs=400", "trainer.checkpoint_seconds=0.1")
+    hit = survive(clone, arguments, max(3, kills // 5), seed=4, longest=8.0)
+    print(f"\n{hit} of {max(3, kills // 5)} kills found a search under way")
+    assert hit > 0
+    assert len(study_of(clone).trials) == 16
+    compare_study_with_store(clone)
+    runs = runs_of(clone)
+    assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) == 16
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    assert all(has_the_bits_of_one_alone(clone, run) for run in runs)
+    assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+def test_trials_that_fail_do_not_end_the_search_and_options_lack_keys(clone):
+    code, out, err = clone.quick(
+        *DIGITS,
+        "hydra.sweeper.n_trials=10",
+        "hydra.sweeper.sampler=random",
+        "trainer.epochs=4",
+        "model=choice(logreg,mlp)",
+        "optim=choice(sgd,adamw)",
+        "optim.lr=choice(0.05,1e20)",
+        "optim.momentum=0.8",
+        "model.activation=gelu",
+    )
+    assert code == 1
+    assert "diverged: the loss was not finite" in err
+    runs = runs_of(clone)
+    states = [run.info.status for run in runs]
+    assert {"FINISHED", "FAILED"} == set(states)
+    for run in runs:
+        params = run.data.params
+        assert params.get("model.activation") == ("gelu" if params["model"] == "mlp" else None)
+        assert params.get("optim.momentum") == ("0.8" if params["optim"] == "sgd" else None)
+        assert run.info.status == "FINISHED" or params["optim.lr"] == "1e+20"
+    # Of eight possible configs none was trained twice.
+    assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) <= 8
+    assert len(study_of(clone).trials) == 10
+    assert "Best by val/accuracy: " in out

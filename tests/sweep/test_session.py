@@ -1,0 +1,268 @@
+"""The runs of a command in one process, on a store of their own."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
+from helpers.faults import contents
+from helpers.records import recorded, statuses
+
+from lockstep.config.errors import Refused
+from lockstep.config.job import Job
+from lockstep.pictures import run_pictures
+from lockstep.recovery.run_folder import unfinished
+from lockstep.sweep import session
+from lockstep.sweep.ledger import Recorder
+from lockstep.sweep.session import carry_out, check_runs, run_names
+from lockstep.training import artifacts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ([("optim.lr=0.1", "seed=1")], ["mlp"]),
+        ([("optim.lr=0.1", "seed=0"), ("optim.lr=0.1", "seed=1")], ["seed=0", "seed=1"]),
+        (
+            [("model.hidden_dim1=8", "optim.lr=0.1"), ("model.hidden_dim1=9", "optim.lr=0.2")],
+            ["hidden_dim1=8 lr=0.1", "hidden_dim1=9 lr=0.2"],
+        ),
+        ([("data.path=/a.b/c.npz",), ("data.path=/d.e/f.npz",)], ["path=/a.b/c.npz", "path=/d.e/f.npz"]),
+        ([("seed=1",), ("seed=1",)], ["mlp", "mlp"]),
+    ],
+)
+def test_runs_are_named_by_what_tells_them_apart(uri, overrides, names):
+    assert run_names([job(uri, *own) for own in overrides]) == names
+
+
+def test_check_lists_every_problem_and_leaves_the_store_alone(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    jobs = [job(uri, batch_size=5000), job(uri, val_size=1437), job("sqlite:///elsewhere.db")]
+    with pytest.raises(Refused) as caught:
+        check_runs([job.config for job in jobs])
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "data.batch_size=5000",
+        "data.val_size=1437",
+        "tracking.uri",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
+    draw = run_pictures.draw_run
+
+    def breaks_once(run, dataset, name, folder, shared):
+        if name == "seed=0":
+            raise OSError("no room left")
+        draw(run, dataset, name, folder, shared)
+
+    monkeypatch.setattr(run_pictures, "draw_run", breaks_once)
+    jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
+    outcomes = carry_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
+    assert recorded(uri) == {
+        "sweep of 2 runs": ("FAILED", None),
+        "seed=0": ("FAILED", "OSError: no room left"),
+        "seed=1": ("FINISHED", None),
+    }
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, interruption):
+    def interrupted(run, dataset, name, folder, shared):
+        if name == "seed=1":
+            raise interruption
+
+    monkeypatch.setattr(run_pictures, "draw_run", interrupted)
+    with pytest.raises(type(interruption)):
+        carry_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
+    assert recorded(uri) == {
+        "sweep of 3 runs": ("KILLED", None),
+        "seed=0": ("FINISHED", None),
+        "seed=1": ("KILLED", None),
+    }
+
+
+@pytest.mark.parametrize(("val_size", "says"), [(0, True), (100, False)])
+def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, says):
+    monkeypatch.setattr(session.console, "_file", None)  # rich then follows sys.stdout, which capsys replaced
+    carry_out(
+        [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], sweep=["seed=0,1"]
+    )
+    assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says
+
+
+def pictures_of(uri):
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    return {
+        run.info.run_name: {
+            str(path.relative_to(folder))
+            for folder in [Path(run.info.artifact_uri.removeprefix("file://"))]
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for run in runs
+        if run.data.tags["lockstep.kind"] == "run"
+    }
+
+
+NUMBERS = {"config.yaml", "history.parquet", "model/state_dict.pt"}
+PICTURES = {
+    *("samples.png", "curves/loss.png", "curves/accuracy.png", "pca/explained_variance.json"),
+    *("pca/input.png", "pca/hidden1.png", "pca/hidden2.png"),
+}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize(
+    ("pictures", "drawn"), [("none", []), ("best", ["lr=0.5"]), ("all", ["lr=0.5", "lr=0.001"])]
+)
+def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
+    lrs = ("0.001", "0.5", "0.0001") if pictures != "all" else ("0.001", "0.5")
+    jobs = [with_pictures(job(uri, f"lr={lr}", optim=sgd(float(lr))), pictures) for lr in lrs]
+    outcomes = carry_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
+    assert [outcome.status for outcome in outcomes] == ["FINISHED"] * len(lrs)
+    assert pictures_of(uri) == {
+        f"lr={lr}": NUMBERS | (PICTURES if f"lr={lr}" in drawn else set()) for lr in lrs
+    }
+
+
+def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
+    carry_out([job(uri, model=MLP)], sweep=None)
+    [run] = mlflow.MlflowClient(uri).search_runs(["1"])
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    explained = json.loads((folder / "pca" / "explained_variance.json").read_text())
+    assert list(explained) == ["input", "hidden1", "hidden2"]
+
+
+def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tmp_path):
+    jobs = [job(uri, f"seed={s}", model=m, seed=s) for s, m in enumerate((MLP, LOGREG, MLP))]
+    again = [Job(j.config.model_copy(update={"rerun": True}), j.overrides) for j in jobs]
+    one, two = carry_out(jobs, ["seed=..."], n_jobs=1), carry_out(again, ["seed=..."], n_jobs=2)
+    client = mlflow.MlflowClient(uri)
+    for a, b in zip(one, two, strict=True):
+        assert (a.name, a.status, a.stored, b.stored) == (b.name, b.status, False, False)
+        assert a.metrics["test/loss"] == b.metrics["test/loss"]
+        runs = client.search_runs(["1"], f"attributes.run_name = '{a.name}'")
+        points = [
+            [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "train/loss")]
+            for run in runs
+        ]
+        assert len(points) == 2
+        assert points[0] == points[1] != []
+
+
+def test_only_runs_that_the_store_lacks_are_trained(uri):
+    jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in range(3)]
+    first = carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    assert statuses(first) == [("FINISHED", False)] * 2
+    second = carry_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    assert statuses(second) == [("FINISHED", True)] * 2 + [("FINISHED", False)]
+    for stored, trained in zip(second[:2], first, strict=True):
+        assert {key: stored.metrics[key] for key in trained.metrics} == trained.metrics
+    before = recorded(uri)
+    third = carry_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    assert statuses(third) == [("FINISHED", True)] * 3
+    assert recorded(uri) == before
+    assert len(before) == 5  # three runs, two sweeps
+
+
+def test_a_run_without_a_sweep_always_trains(uri):
+    for _ in range(2):
+        [outcome] = carry_out([job(uri, model=LOGREG)], sweep=None)
+        assert statuses([outcome]) == [("FINISHED", False)]
+    assert len(mlflow.MlflowClient(uri).search_runs(["1"])) == 2
+
+
+def test_equal_jobs_of_a_sweep_are_one_run(uri):
+    jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in (0, 1, 0)]
+    outcomes = carry_out(jobs, ["seed=0,1,0"], n_jobs=1)
+    assert [outcome.name for outcome in outcomes] == ["seed=0", "seed=1", "seed=0"]
+    assert outcomes[0].metrics == outcomes[2].metrics
+    assert len(recorded(uri)) == 3
+
+
+def test_a_sweep_of_one_run_is_a_sweep(uri):
+    carry_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], n_jobs=1)
+    assert sorted(recorded(uri)) == ["logreg", "sweep of 1 run"]
+
+
+def test_one_config_in_two_experiments_is_two_runs(uri):
+    jobs = [job(uri, f"tracking.experiment={name}", model=LOGREG) for name in ("digits", "other")]
+    tracking = jobs[1].config.tracking.model_copy(update={"experiment": "other"})
+    jobs[1] = Job(jobs[1].config.model_copy(update={"tracking": tracking}), jobs[1].overrides)
+    for stored in (False, True):
+        assert statuses(carry_out(jobs, ["..."], n_jobs=1)) == [("FINISHED", stored)] * 2
+    assert sorted(recorded(uri)) == ["experiment=digits", "sweep of 2 runs"]
+    client = mlflow.MlflowClient(uri)
+    [run] = client.search_runs([client.get_experiment_by_name("other").experiment_id])
+    assert run.info.run_name == "experiment=other"
+
+
+def test_a_larger_sweep_takes_up_what_a_smaller_one_left(uri, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    jobs = [job(uri, f"seed={s}", model=MLP, seed=s, epochs=20, checkpoint_seconds=0.0) for s in range(3)]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(artifacts, "write_run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    assert statuses(carry_out(jobs, ["seed=0,1,2"], n_jobs=1)) == [("FINISHED", False)] * 3
+    states = recorded(uri)
+    assert states.pop("sweep of 2 runs") == ("KILLED", None)
+    assert set(states.values()) == {("FINISHED", None)}
+    assert statuses(carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
+    assert set(recorded(uri).values()) == {("FINISHED", None)}
+    assert [path.name for path in unfinished().iterdir()] == ["claims"]
+
+
+def test_a_run_that_diverged_is_not_trained_again_and_one_that_broke_is(uri, monkeypatch):
+    jobs = [
+        job(uri, "lr=1e20", model=MLP, optim=sgd(1e20)),
+        job(uri, "lr=0.1", model=LOGREG, optim=sgd(0.1)),
+    ]
+    with monkeypatch.context() as broken:
+        broken.setattr(artifacts, "write_run", lambda *_: 1 / 0)
+        outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(outcomes) == [("FAILED", False)] * 2
+    assert "ZeroDivisionError" in outcomes[1].reason
+    outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(outcomes) == [("FAILED", False), ("FINISHED", False)]  # neither had been written
+    outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(outcomes) == [("FAILED", True), ("FINISHED", True)]
+    assert outcomes[0].reason.startswith("diverged: ")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n_jobs):
+    jobs = [
+        job(uri, f"seed={s}", model=MLP, seed=s, epochs=e, checkpoint_seconds=0.0)
+        for s, e in enumerate((1, 40, 40))
+    ]
+    with monkeypatch.context() as interrupted:
+        hear = Recorder.hear
+
+        def once(recorder, k, event):
+            hear(recorder, k, event)
+            if recorder._histories[1].epochs == 20:
+                raise KeyboardInterrupt
+
+        interrupted.setattr(Recorder, "hear", once)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+    before = {name: status for name, (status, _) in recorded(uri).items()}
+    assert before.pop("seed=2") in ("KILLED", "FINISHED")  # with two workers it may be quick
+    assert before == {"sweep of 3 runs": "KILLED", "seed=0": "FINISHED", "seed=1": "KILLED"}
+    outcomes = carry_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+    assert statuses(outcomes)[:2] == [("FINISHED", True), ("FINISHED", False)]
+    undisturbed = f"sqlite:///{tmp_path}/undisturbed.db"
+    elsewhere = [
+        Job(j.config.model_copy(update={"tracking": job(undisturbed).config.tracking}), j.overrides)
+        for j in jobs
+    ]
+    carry_out(elsewhere, ["seed=0,1,2"], n_jobs=1)
+    assert contents(uri, "digits") == contents(undisturbed, "digits")
+    assert [path.name for path in (tmp_path / "outputs" / "unfinished").iterdir()] == ["claims"]

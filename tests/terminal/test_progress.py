@@ -1,0 +1,168 @@
+import io
+import re
+
+import numpy as np
+from helpers.configs import LOGREG, run_config
+from rich.console import Console
+
+from lockstep.results.history import Evaluation, History
+from lockstep.terminal import console as terminal
+from lockstep.terminal.progress import Progress
+
+NAME = "lr=0.1 [x]"
+
+
+def history(epochs=2, test=0.9, val=None, loss=1.5, diverged_at=None):
+    """Of so many epochs of two iterations; in the last, the losses have that mean."""
+    evaluations = [Evaluation(2 * epochs, "test", 0.25, test)]
+    evaluations += [] if val is None else [Evaluation(2 * epochs, "val", 0.5, val)]
+    before = [9.0, 9.0] * (epochs - 1)
+    return History(
+        np.array([*before, loss - 0.5, loss + 0.5]),
+        np.array([*[0.0 for _ in before], 0.5, 0.75]),
+        evaluations,
+        epochs,
+        3.21,
+        diverged_at,
+    )
+
+
+def printed(monkeypatch, is_terminal, use, height=24):
+    """What `use` prints on a console; of what a terminal shows and takes away again, all that it showed."""
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=is_terminal, width=110, height=height, highlight=False, color_system=None
+    )
+    monkeypatch.setattr(terminal, "console", console)
+    use()
+    return out.getvalue()
+
+
+def one_run(of):
+    def use():
+        with Progress(12, is_sweep=False) as progress:
+            progress.add(0, NAME, run_config(LOGREG, epochs=12))
+            progress.array([0])
+            progress.epoch(0, of)
+
+    return use
+
+
+LINE = (
+    "lr=0.1 [x]  epoch  2/12  train loss 1.5000 acc 0.6250"
+    "  val loss 0.5000 acc 0.8000  test loss 0.2500 acc 0.9000  3.2 s"
+)
+
+
+def test_a_line_an_epoch_where_there_is_no_terminal(monkeypatch):
+    assert printed(monkeypatch, False, one_run(history(val=0.8))) == LINE + "\n"
+
+
+def test_a_line_an_epoch_of_a_single_run_above_a_bar_where_there_is_a_terminal(monkeypatch):
+    out = printed(monkeypatch, True, one_run(history(val=0.8)))
+    assert LINE in " ".join(out.split("\n"))
+    assert "2/12" in out.partition(LINE)[2]
+
+
+def test_a_diverged_run_says_when(monkeypatch):
+    out = printed(monkeypatch, False, one_run(history(diverged_at=4)))
+    assert out == "lr=0.1 [x]  diverged at iteration 4\n"
+
+
+def test_a_line_of_an_array_comes_when_all_its_runs_are_through_an_epoch(monkeypatch):
+    lines = []
+
+    def use():
+        out = terminal.console.file
+        with Progress(8, is_sweep=True) as progress:
+            for job, epochs in enumerate((1, 2, 3, 3)):
+                progress.add(job, f"run {job}", run_config(LOGREG, epochs=epochs))
+            progress.array([0, 1, 2])
+            progress.array([3])
+
+            def epoch(job, *figures):
+                progress.epoch(job, history(*figures))
+                lines.append(out.getvalue())
+                out.seek(0)
+                out.truncate()
+
+            epoch(0, 1, 0.7, None, 2.0)
+            progress.end(0, "finished")
+            epoch(1, 1, 0.9, None, 3.0)
+            epoch(3, 1, 0.5)
+            epoch(2, 1, 0.8, None, 1.0)  # all three
+            epoch(2, 2, 0.85, None, 0.5)
+            epoch(2, 3, 0.86, None, 0.25)
+            epoch(1, 2, 0.8, None, 0.75)  # two epochs: run 2 is ahead
+
+    printed(monkeypatch, False, use)
+    assert lines == [
+        "",
+        "",
+        "run 3  epoch 1/3  train loss 1.5000 acc 0.6250  test loss 0.2500 acc 0.5000  3.2 s\n",
+        "array 1 of 3 runs  epoch 1/3  train loss 1.0000 to 3.0000 acc 0.6250"
+        "  test loss 0.2500 acc 0.7000 to 0.9000  best run 1  9.6 s\n",
+        "",
+        "",
+        "array 1 of 3 runs  epoch 2/3  train loss 0.5000 to 0.7500 acc 0.6250"
+        "  test loss 0.2500 acc 0.8000 to 0.8500  best run 2  6.4 s\n"
+        "array 1 of 3 runs  epoch 3/3  train loss 0.2500 acc 0.6250"
+        "  test loss 0.2500 acc 0.8600  best run 2  3.2 s\n",
+    ]
+
+
+def test_an_array_does_not_wait_for_a_run_that_failed(monkeypatch):
+    def use():
+        with Progress(8, is_sweep=True) as progress:
+            for job in range(2):
+                progress.add(job, f"run {job}", run_config(LOGREG, epochs=4))
+            progress.array([0, 1])
+            progress.epoch(0, history(1))
+            progress.end(1, "failed")
+
+    assert printed(monkeypatch, False, use).startswith("array 1 of 2 runs  epoch 1/4  train loss 1.5000")
+
+
+def sweep_of(n, height):
+    def use():
+        with Progress(2 * n, is_sweep=True) as progress:
+            for job in range(n):
+                progress.add(job, f"lr={job}", run_config(LOGREG, epochs=2))
+            for job in range(4, 6):  # what was trained before
+                progress.end(job, "stored", 0.5)
+            progress.array(range(4))
+            for job in range(4):
+                progress.epoch(job, history(1, test=0.9, val=(0.7, 0.95, 0.8, 0.75)[job]))
+            progress.epoch(0, history(2, test=0.9, val=0.71))
+            progress.end(0, "finished")
+
+    return use
+
+
+def last_screen(out):
+    lines = [re.sub(r"\x1b\[[?0-9]*[A-Za-z]", "", line).rstrip() for line in out.split("\n")]
+    start = max(i for i, line in enumerate(lines) if "train loss" in line)
+    return lines[start:]
+
+
+def test_a_terminal_shows_a_sweep_as_a_table_best_first(monkeypatch):
+    shown = last_screen(printed(monkeypatch, True, sweep_of(7, 24)))
+    cells = [line.split() for line in shown]
+    assert [" ".join(row) for row in cells[1:8]] == [
+        "lr=1 1/2 1.5000 0.9500 training (best)",
+        "lr=2 1/2 1.5000 0.8000 training",
+        "lr=3 1/2 1.5000 0.7500 training",
+        "lr=0 2/2 1.5000 0.7100 finished",
+        "lr=4 0/2 0.5000 stored",
+        "lr=5 0/2 0.5000 stored",
+        "lr=6 0/2 waiting",
+    ]
+    assert shown[0].split() == ["run", "epoch", "train", "loss", "val", "accuracy", "state"]
+    assert "9/14" in shown[8]  # 1 + 1 + 1 + 2, and two stored of 2 each
+
+
+def test_a_sweep_of_a_thousand_runs_is_at_most_a_screen_high(monkeypatch):
+    shown = last_screen(printed(monkeypatch, True, sweep_of(1000, 24), height=24))
+    assert len([line for line in shown if line]) <= 24
+    assert shown[1].split()[:4] == ["lr=1", "1/2", "1.5000", "0.9500"]
+    assert any(line.strip() == "and 981 more: 981 waiting" for line in shown)

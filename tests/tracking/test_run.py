@@ -1,0 +1,85 @@
+"""What is recorded of a run, read back through MLflow's own client."""
+
+import pytest
+from helpers.records import config, points, tiny, trained
+
+from lockstep.results.history import Evaluation
+from lockstep.tracking.store import REASON, Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+def start(store, log_every=50):
+    return store.start_run(config(log_every), tiny(), "a run", [], None, "token")
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_interrupted_record_loses_and_doubles_nothing(store, monkeypatch, sent):
+    recorded = start(store, log_every=2)
+    log_batch = recorded.client.log_batch
+
+    def interrupted(*args, **kwargs):
+        if sent:
+            log_batch(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    evaluations = [Evaluation(4, "test", 0.25, 0.9)]
+    monkeypatch.setattr(recorded.client, "log_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recorded.record(trained(4, evaluations))
+    monkeypatch.setattr(recorded.client, "log_batch", log_batch)
+    recorded.record(trained(6, evaluations))
+    assert points(store, recorded.run_id, "train/loss") == [(2, 1.5), (4, 3.5), (6, 5.5)]
+    assert points(store, recorded.run_id, "test/accuracy") == [(4, 0.9)]
+    assert store.client.get_run(recorded.run_id).data.params["model"] == "logreg"
+
+
+def test_windows_are_means_and_the_last_one_may_be_short(store):
+    recorded = start(store, log_every=4)
+    recorded.record(trained(6))
+    assert points(store, recorded.run_id, "train/loss") == [(4, 2.5)]
+    evaluations = [
+        Evaluation(6, "test", 0.7, 0.8),
+        Evaluation(9, "test", 0.6, 0.75),
+        Evaluation(9, "val", 0.5, 0.9),
+    ]
+    recorded.record(trained(9, evaluations), last=True)
+    assert points(store, recorded.run_id, "train/loss") == [(4, 2.5), (8, 6.5), (9, 9.0)]
+    assert points(store, recorded.run_id, "train/accuracy") == [(4, 0.5), (8, 0.5), (9, 0.5)]
+    assert points(store, recorded.run_id, "test/accuracy") == [(6, 0.8), (9, 0.75)]
+    assert points(store, recorded.run_id, "test/loss") == [(6, 0.7), (9, 0.6)]
+    assert points(store, recorded.run_id, "val/accuracy") == [(9, 0.9)]
+    assert points(store, recorded.run_id, "test/accuracy_best") == [(9, 0.8)]
+    times = {p.step: p.timestamp for p in store.client.get_metric_history(recorded.run_id, "train/loss")}
+    assert times == {4: 4000, 8: 8000, 9: 9000}
+    assert points(store, recorded.run_id, "time/train_seconds") == [(9, 1.5)]
+
+
+def test_more_metrics_than_mlflow_takes_in_one_batch(store):
+    recorded = start(store, log_every=1)
+    recorded.record(trained(1700))
+    assert points(store, recorded.run_id, "train/loss") == [(i, float(i)) for i in range(1, 1701)]
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_an_ending_is_set_with_its_reason(store, status):
+    recorded = start(store)
+    recorded.end(status, {REASON: "because"})
+    run = store.client.get_run(recorded.run_id)
+    assert (run.info.status, run.data.tags["lockstep.reason"]) == (status, "because")
+    assert run.info.end_time >= run.info.start_time
+
+
+def test_artifacts_lie_beside_the_store(store, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("text")
+    recorded = start(store)
+    recorded.artifacts(tmp_path)
+    folder = store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db")
+    uri = store.client.get_run(recorded.run_id).info.artifact_uri
+    assert uri == f"file://{folder}/artifacts/{recorded.run_id}/artifacts"
+    with open(f"{uri.removeprefix('file://')}/sub/a.txt") as kept:
+        assert kept.read() == "text"

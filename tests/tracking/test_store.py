@@ -1,0 +1,147 @@
+"""What reaches an MLflow store, read back through MLflow's own client."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from helpers.records import config, points, tiny, trained
+
+from lockstep.config.errors import Refused
+from lockstep.results.history import Evaluation
+from lockstep.tracking.store import PRUNED_AT, REASON, Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return tiny()
+
+
+def test_a_run_has_its_tags_params_and_data_set(store, dataset):
+    parent = store.start_sweep("tiny", "a sweep", ["seed=0,1"], "token 1")
+    recorded = store.start_run(config(), dataset, "a run", ["seed=0"], parent.run_id, "token")
+    recorded.record(trained(1))
+    run = store.client.get_run(recorded.run_id)
+    assert run.info.status == "RUNNING"
+    assert run.info.run_name == "a run"
+    tags = run.data.tags
+    assert tags["lockstep.kind"] == "run"
+    assert tags["mlflow.parentRunId"] == parent.run_id
+    assert tags["lockstep.overrides"] == "seed=0"
+    assert tags["lockstep.run_key"] == config().run_key(dataset.digest)
+    assert store.client.get_run(parent.run_id).data.tags["lockstep.kind"] == "sweep"
+    assert run.data.params == {
+        "data": "digits",
+        "data.batch_size": "2",
+        "data.drop_last": "true",
+        "data.shuffle_seed": "0",
+        "data.val_size": "0",
+        "model": "logreg",
+        "optim": "sgd",
+        "optim.lr": "0.1",
+        "optim.momentum": "0.9",
+        "optim.nesterov": "false",
+        "optim.schedule": "constant",
+        "optim.warmup_epochs": "null",
+        "optim.weight_decay": "0.0",
+        "seed": "0",
+        "tracking.experiment": "tiny",
+        "tracking.pictures": "all",
+        "trainer.checkpoint_seconds": "10.0",
+        "trainer.device": "cpu",
+        "trainer.epochs": "2",
+        "trainer.log_every": "50",
+        "trainer.precision": "float32",
+    }
+    [logged] = run.inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("tiny", dataset.digest)
+    experiment = store.client.get_experiment_by_name("tiny")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_run_that_another_process_started_goes_on_and_no_point_stands_twice(store, dataset):
+    run_config = config(log_every=2)
+    first = store.start_run(run_config, dataset, "resumed", ["a=1"], None, "its own token")
+    first.record(trained(4, [Evaluation(4, "test", 0.25, 0.9)]))
+    first.end("KILLED")
+    assert store.find("tiny", "its own token") == first.run_id
+    assert store.find("tiny", "no token") is None
+    again = store.resume_run(first.run_id, run_config, dataset)
+    assert store.client.get_run(first.run_id).info.status == "RUNNING"
+    again.record(trained(5, [Evaluation(4, "test", 0.25, 0.9), Evaluation(5, "test", 0.5, 0.8)]), last=True)
+    again.end("FINISHED")
+    assert points(store, first.run_id, "train/loss") == [(2, 1.5), (4, 3.5), (5, 5.0)]
+    assert points(store, first.run_id, "test/loss") == [(4, 0.25), (5, 0.5)]
+    run = store.client.get_run(first.run_id)
+    assert (run.info.status, len(run.inputs.dataset_inputs)) == ("FINISHED", 1)
+    assert store.is_there(first.run_id)
+    store.client.delete_run(first.run_id)
+    assert not store.is_there(first.run_id)
+    assert not store.is_there("0" * 32)
+
+
+def test_a_result_is_the_latest_that_need_not_be_trained_again(store, dataset):
+    run_config = config(experiment="results")
+    assert store.is_empty("results")
+    key = run_config.run_key(dataset.digest)
+    ids = {}
+    for status, tag, value in (
+        ("KILLED", REASON, ""),
+        ("FINISHED", PRUNED_AT, "4"),
+        ("FAILED", REASON, "OSError: no room"),
+        ("FAILED", REASON, "diverged: at once"),
+        ("FINISHED", REASON, ""),
+        ("KILLED", REASON, ""),
+        ("FINISHED", PRUNED_AT, "1"),
+    ):
+        recorded = store.start_run(run_config, dataset, "a result", [], None, "token")
+        recorded.end(status, {tag: value} if value else {})
+        ids[status, value] = recorded.run_id
+        found = store.result("results", key)
+        expected = ids.get(("FINISHED", "")) or ids.get(("FAILED", "diverged: at once"))
+        assert (found and found.info.run_id) == expected
+    assert store.result("results", "another key") is None
+    assert not store.is_empty("results")
+
+
+def test_no_password_reaches_the_store(store, dataset):
+    overrides = ["tracking.uri=postgresql://me:secret@host/db"]
+    recorded = store.start_run(config(), dataset, "discreet", overrides, None, "token")
+    run = store.client.get_run(recorded.run_id)
+    assert "secret" not in str(run.to_dictionary())
+    assert run.data.tags["lockstep.overrides"] == "tracking.uri=postgresql://***@host/db"
+
+
+def test_threads_that_make_one_experiment_at_once_get_the_same(store):
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(store.experiment_id, ["contended"] * 8))
+    assert len(ids) == 1
+
+
+def test_a_deleted_experiment_is_refused_with_the_remedy(store):
+    made = store.experiment_id("gone")
+    store.client.delete_experiment(made)
+    with pytest.raises(Refused, match=rf"tracking.experiment=gone: was deleted.*restore -x {made}"):
+        store.experiment_id("gone")
+
+
+def test_an_impossible_experiment_is_refused(store):
+    with pytest.raises(Refused, match=r"tracking.experiment=x+: .*exceeds the maximum length"):
+        store.experiment_id("x" * 501)
+
+
+def test_how_to_see_it(store, monkeypatch):
+    page = "then open http://127.0.0.1:5000/#/experiments/7/runs"
+    assert store.ui("7") == f"mlflow ui --backend-store-uri {store.uri}, {page}"
+    monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
+    monkeypatch.setattr(store, "uri", "sqlite:////somewhere/outputs/mlflow.db")
+    assert store.ui("7") == f"make -C /somewhere ui, {page}"
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("LOCKSTEP_ROOT", "/")
+    monkeypatch.setattr(store, "uri", "sqlite:////outputs/mlflow.db")
+    assert store.ui("7") == f"make ui, {page}"
+    monkeypatch.setattr(store, "uri", "http://me:secret@127.0.0.1:5000/")
+    assert store.ui("7") == "open http://***@127.0.0.1:5000/#/experiments/7/runs"

@@ -1,0 +1,102 @@
+"""Sweeps as the store has them: what was swept, what is best, in words."""
+
+import mlflow
+import pytest
+
+from lockstep.tracking import sweeps
+from lockstep.tracking.store import STORED_RUNS, Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+
+
+def recorded(store, runs, parent_tags=()):
+    """A sweep of runs with these params, metrics and tags, and how they ended; its parent's id."""
+    client = store.client
+    experiment = store.experiment_id(f"experiment-{len(client.search_experiments())}")
+    tags = {"lockstep.kind": "sweep", "lockstep.overrides": "a=1,2", **dict(parent_tags)}
+    parent = client.create_run(experiment, tags=tags, run_name="sweep").info.run_id
+    ids = []
+    for params, metrics, more, status in runs:
+        typed = " ".join(f"{key}={value}" for key, value in params.items() if key != "derived")
+        of_run = {"lockstep.kind": "run", "lockstep.overrides": typed, "mlflow.parentRunId": parent, **more}
+        run_id = client.create_run(experiment, tags=of_run, run_name=typed).info.run_id
+        for key, value in params.items():
+            client.log_param(run_id, key, value)
+        for key, value in metrics.items():
+            client.log_metric(run_id, key, value)
+        client.set_terminated(run_id, status)
+        ids.append(run_id)
+    client.set_terminated(parent, "FINISHED")
+    return parent, ids
+
+
+def params(lr, width, seed=0):
+    return {"optim.lr": str(lr), "model.hidden_dim1": str(width), "seed": str(seed), "derived": str(width)}
+
+
+def test_rows_are_ranked_and_repeats_are_one_row(store):
+    accuracies = {(0.1, 32): (0.90, 0.94), (0.01, 32): (0.80, 0.82), (0.1, 64): (0.95,)}
+    runs = [
+        (params(lr, width, seed), {"test/accuracy": accuracy}, {}, "FINISHED")
+        for (lr, width), of_seeds in accuracies.items()
+        for seed, accuracy in enumerate(of_seeds)
+    ]
+    runs.append((params(1.0, 64), {}, {"lockstep.reason": "diverged: so it did"}, "FAILED"))
+    runs.append((params(0.5, 64), {"test/accuracy": 0.99}, {"lockstep.pruned_at": "1"}, "FINISHED"))
+    sweep = sweeps.read(store, recorded(store, runs)[0])
+    assert sweep.swept == ("optim.lr", "model.hidden_dim1")  # typed; seed and what follows from others not
+    assert [row.mean("test/accuracy") for row in sweep.rows] == pytest.approx([0.95, 0.92, 0.81])
+    assert [len(row.runs) for row in sweep.rows] == [1, 2, 2]
+    assert sweep.rows[1].std("test/accuracy") == pytest.approx(0.0282842712)
+    assert sweep.rows[0].std("test/accuracy") is None
+    assert [run.reason for run in sweep.failed] == ["diverged: so it did"]
+    assert [run.pruned_at for run in sweep.pruned] == [1]
+    assert sweep.summary == {
+        "runs": 7,
+        "runs_failed": 1,
+        "runs_pruned": 1,
+        "best/test/accuracy": 0.95,
+    }
+    assert sweeps.sentence(sweep) == (
+        f"7 runs on {sweep.experiment} over optim.lr (0.01, 0.1, 0.5, 1.0) and model.hidden_dim1 (32, 64)."
+        " Best by test accuracy: lr=0.1 hidden_dim1=64, 0.9500. 1 failed. 1 given up on the way."
+    )
+
+
+def test_with_a_validation_split_the_test_set_decides_nothing(store):
+    runs = [
+        (params(0.1, 32), {"val/accuracy": 0.9, "test/accuracy": 0.8}, {}, "FINISHED"),
+        (params(0.2, 32), {"val/accuracy": 0.8, "test/accuracy": 0.9}, {}, "FINISHED"),
+    ]
+    sweep = sweeps.read(store, recorded(store, runs)[0])
+    assert sweep.metric == "val/accuracy"
+    assert [row.runs[0].params["optim.lr"] for row in sweep.rows] == ["0.1", "0.2"]
+    assert "Best by validation accuracy: lr=0.1, 0.9000 (0.8000 on the test set)." in sweeps.sentence(sweep)
+
+
+def test_runs_that_were_stored_before_belong_to_it_too(store):
+    _, [earlier] = recorded(store, [(params(0.3, 32), {"test/accuracy": 0.7}, {}, "FINISHED")])
+    parent, [own] = recorded(store, [(params(0.4, 32), {"test/accuracy": 0.6}, {}, "FINISHED")])
+    store.client.log_dict(parent, {"runs": [earlier, "0" * 32]}, STORED_RUNS)
+    sweep = sweeps.read(store, parent)
+    assert [run.run_id for run in sweep.runs] == [own, earlier]
+    assert [row.runs[0].run_id for row in sweep.rows] == [earlier, own]
+
+
+def test_a_run_that_is_no_sweep_is_refused(store):
+    _, [run] = recorded(store, [(params(0.3, 32), {}, {}, "FINISHED")])
+    with pytest.raises(ValueError, match="not a sweep's parent"):
+        sweeps.read(store, run)
+    with pytest.raises(mlflow.MlflowException):
+        sweeps.read(store, "0" * 32)
+
+
+def test_values_are_in_order_and_short():
+    assert sweeps.ordered(["10", "9", "1e-3", "10"]) == ["1e-3", "9", "10"]
+    assert sweeps.ordered(["relu", "gelu", ""]) == ["", "gelu", "relu"]
+    assert sweeps.shown("0.2849610891322093") == "0.285"
+    assert sweeps.shown("[256, 100]") == "[256, 100]"
+    assert sweeps.shown("nan") == "nan"
