@@ -92,7 +92,7 @@ def carry_out(
     corners = [config_of(corner) for corner in space.corners()]
     first = corners[0]
     store, experiment = store_at(first.tracking.uri), first.tracking.experiment
-    datasets = {dataset.digest: dataset for dataset in (datasets.load(config.data) for config in corners)}
+    loaded = {dataset.digest: dataset for dataset in (datasets.load(config.data) for config in corners)}
     on_cpu = all(device_of(config.trainer).type == "cpu" for config in corners)
     n_workers = min(effective_n_jobs(n_jobs) if on_cpu else 1, settings.n_trials)
     epochs = max(config.trainer.epochs for config in corners)
@@ -121,7 +121,7 @@ def carry_out(
 
             workers.carry_out(
                 next_task,
-                list(datasets.values()),
+                list(loaded.values()),
                 n_workers,
                 recorder.hear,
                 done=trials.done,

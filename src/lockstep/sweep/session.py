@@ -227,7 +227,7 @@ class Undelivered(Exception):
 def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -> None:
     configs = [recorder.job(k).config for k in taken]
     planned = plan_of(configs, n_jobs)
-    datasets = {dataset.digest: dataset for dataset in (datasets.load(config.data) for config in configs)}
+    loaded = {dataset.digest: dataset for dataset in (datasets.load(config.data) for config in configs)}
     tasks = (
         recorder.task([taken[position] for position in array.jobs], planned.threads, exact)
         for array in planned.arrays
@@ -236,7 +236,7 @@ def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -
         prepare(recorder, configs[0])
     workers.carry_out(
         lambda: next(tasks, None),
-        list(datasets.values()),
+        list(loaded.values()),
         planned.n_workers,
         recorder.hear,
         threads=planned.threads,
@@ -245,10 +245,10 @@ def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -
 
 def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
     """The plan for runs whose data is there. On anything but the CPU there is one worker."""
-    datasets = [datasets.load(config.data) for config in configs]
+    loaded = [datasets.load(config.data) for config in configs]
     shapes = [
         DataShape(dataset.n_features, dataset.n_classes, len(dataset.x_train), len(dataset.x_test))
-        for dataset in datasets
+        for dataset in loaded
     ]
     on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
     return plan(configs, shapes, effective_n_jobs(n_jobs) if on_cpu else 1)
