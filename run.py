@@ -8,20 +8,18 @@ import hydra
 from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "src"))  # run.py works without an install, and finds our launcher
+sys.path.insert(0, str(ROOT / "src"))  # run.py works without an install, and finds our plugins
 os.environ["LOCKSTEP_ROOT"] = str(ROOT)  # conf/ puts all outputs below it, wherever the command starts
 
 from lockstep.cli import command  # noqa: E402
+from lockstep.config._hydra_compat import VERSION_BASE  # noqa: E402
 
 
-@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
-@command.in_lockstep
-def main(composed: DictConfig) -> float:
-    """Train and record the run that Hydra composed; returns the accuracy that sweepers maximise."""
-    from lockstep.sweep.session import train_one
-
-    return train_one(composed)
+def train(_composed: DictConfig) -> float | None:
+    """Train and record the run that Hydra composed; returns the metric that sweepers maximise."""
+    return command.train_one(train)
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, ROOT / "conf"))
+    hydra_main = hydra.main(config_path=str(ROOT / "conf"), config_name="config", **VERSION_BASE)(train)
+    sys.exit(command.run(train, hydra_main, ROOT / "conf"))

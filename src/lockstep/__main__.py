@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lockstep", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     verbs.add_parser("doctor", help="say whether a run's numbers depend on its neighbours on this machine")
-    deliver = verbs.add_parser("deliver", help="bring to the store what it did not take while runs trained")
+    deliver = verbs.add_parser("deliver", help="upload results that a store did not take while runs trained")
     deliver.add_argument("folder", type=Path, help="outputs/unfinished, or one of the folders in it")
     report = verbs.add_parser("report", help="make a sweep's report again, from the store alone")
     report.add_argument("sweep", help="the MLflow run id of a sweep, or its folder below outputs/sweeps")
@@ -34,10 +34,10 @@ def main() -> int:
     if not arguments.folder.is_dir():
         parser.error(f"{arguments.folder}: not a folder")
     from lockstep.terminal.console import show_log
-    from lockstep.tracking.uploader import deliver as bring
+    from lockstep.tracking.pending import upload_pending
 
     show_log()
-    left = bring(arguments.folder.absolute())
+    left = upload_pending(arguments.folder.absolute())
     print("\n".join(left) if left else "all is in the store", file=sys.stderr if left else sys.stdout)
     return 1 if left else 0
 

@@ -1,20 +1,21 @@
-"""`hydra/launcher=lockstep`: all jobs of a sweep go to Lockstep at once.
+"""`hydra/launcher=lockstep`: all jobs of a sweep go to a Lockstep session at once.
 
-Thin: what a sweep is, lockstep.sweep knows. Hydra imports this module at every start, so torch and mlflow
-are loaded only when jobs are launched.
+Hydra imports this module at every start, so torch and mlflow are loaded only when jobs are launched.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 
@@ -23,7 +24,7 @@ class LockstepLauncherConf:
     """The launcher's settings.
 
     Attributes:
-        n_jobs: worker processes, counted as joblib does: -1 for one a core.
+        n_jobs: worker processes, -1 for one per core.
         exact: stack no runs in batched kernels; for machines where `python -m lockstep doctor` says that a
             run's numbers depend on its neighbours otherwise.
     """
@@ -39,9 +40,9 @@ ConfigStore.instance().store(
 
 
 class LockstepLauncher(Launcher):
-    """Composes and validates all jobs, trains them, then gives Hydra each job's folder and result.
+    """Has a session train all jobs, then gives Hydra each job's folder and result.
 
-    Jobs of a task function that isn't `lockstep.cli.command.in_lockstep` run one after the other.
+    Jobs of a task function that isn't run.py's run one after the other.
     """
 
     def __init__(self, n_jobs: int = -1, exact: bool = False) -> None:
@@ -50,57 +51,67 @@ class LockstepLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
+    @property
+    def trains_together(self) -> bool:
+        """Whether the jobs are trained by a session, which is given all of them at once."""
+        from lockstep.cli.command import of_task
+
+        return of_task(self.task_function) is not None
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train one job for each list of overrides; results in the same order."""
-        from lockstep.config.compose import SweepComposer
+        from lockstep.cli.command import of_task
+        from lockstep.config.composer import Composer
         from lockstep.execution.collector import uncollected
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
-        composer = SweepComposer(self.hydra_context.config_loader, self.config)
+        loader = self.hydra_context.config_loader
+        composer = Composer(partial(loader.load_sweep_config, self.config), loader.list_groups(""))
         with uncollected():
-            composed = [
-                self._prepared(composer.compose(list(overrides)), initial_job_idx + index)
+            configs = [
+                self._prepared(composer.compose(overrides), overrides, initial_job_idx + index)
                 for index, overrides in enumerate(job_overrides)
             ]
-        if not getattr(self.task_function, "in_lockstep", False):
-            return [self._job_return(config, self.task_function) for config in composed]
+        command = of_task(self.task_function)
+        if command is None:
+            return [self._run_job(config, self.task_function) for config in configs]
 
-        from lockstep.config.job import Job
-        from lockstep.config.schema import RunConfig
         from lockstep.sweep.session import carry_out
 
-        jobs = [
-            Job(RunConfig.of(config), tuple(filter_overrides(overrides)))
-            for config, overrides in zip(composed, job_overrides, strict=True)
-        ]
-        typed = list(self.config.hydra.overrides.task)
-        outcomes = carry_out(jobs, typed, self.n_jobs, self.exact, folder)
+        requests = [command.request(filter_overrides(overrides)) for overrides in job_overrides]
+        standings = carry_out(
+            requests, command.overrides, self.n_jobs, self.exact, folder, command.max_batch_size
+        )
+        metric = standings.ranking.metric
         return [
-            self._job_return(config, lambda _, outcome=outcome: outcome.result())
-            for config, outcome in zip(composed, outcomes, strict=True)
+            self._run_job(config, lambda _, run=run: run.value(metric))
+            for config, run in zip(configs, standings.runs, strict=True)
         ]
 
-    def _prepared(self, composed: DictConfig, index: int) -> DictConfig:
-        """A job's config with its number, its folder made: a folder that can't be had must not cost a
+    def _prepared(self, composed: DictConfig, overrides: Sequence[str], index: int) -> DictConfig:
+        """Return a job's config with its number, its folder made: a folder that can't be made must not cost a
         finished sweep its end."""
+        from lockstep.config._hydra_compat import set_override_dirname
         from lockstep.config.errors import Refused
 
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = index
-        HydraConfig.instance().cfg = composed  # its set_config() would copy it, which takes 4 ms
+        composed.hydra.overrides.task = list(overrides)
+        set_override_dirname(composed, OverridesParser.create().parse_overrides(list(overrides)))
+        if "${hydra:" in OmegaConf.to_yaml(composed.hydra.sweep):
+            HydraConfig.instance().set_config(composed)  # 4 ms
         try:
-            Path(str(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir)).mkdir(
-                parents=True, exist_ok=True
-            )
+            path = Path(str(composed.hydra.sweep.dir), str(composed.hydra.sweep.subdir))
+            path.mkdir(parents=True, exist_ok=True)
         except (OSError, OmegaConfBaseException) as error:
             raise Refused([f"hydra.sweep.dir, hydra.sweep.subdir: {str(error).splitlines()[0]}"]) from error
         return composed
 
-    def _job_return(self, composed: DictConfig, task_function: Callable[[DictConfig], Any]) -> JobReturn:
-        """The job's folder with its `.hydra/`, and what came of it, as Hydra's own launchers leave them."""
+    def _run_job(self, composed: DictConfig, task_function: Callable[[DictConfig], Any]) -> JobReturn:
+        """Make the job's folder with its `.hydra/`, and its result, as Hydra's own launchers do."""
         returned = run_job(
             hydra_context=self.hydra_context,
             task_function=task_function,

@@ -1,7 +1,6 @@
 """`hydra/sweeper=search`: an adaptive search, whose trials train as arrays and leave them early.
 
-Thin: what a search is, lockstep.search knows. Hydra imports this module at every start, so Optuna, torch and
-mlflow are loaded only when a search starts.
+Hydra imports this module at every start, so Optuna, torch and mlflow are loaded only when a search starts.
 """
 
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, setup_globals
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass
 class LockstepSearchConf:
-    """The search's settings; lockstep.config.schema.SearchConfig says what they mean.
+    """The search's settings; lockstep.config.search_config.SearchConfig says what they mean.
 
     Attributes:
         params: what is searched, as key: values; what is typed on the command line comes on top.
@@ -47,16 +46,13 @@ ConfigStore.instance().store(
 
 
 class LockstepSearch(Sweeper):
-    """Asks for trials, trains them with Lockstep's own launcher's settings, tells what came of them."""
+    """Has a session carry out the search that run.py's command composed, and leaves Hydra its results."""
 
     def __init__(self, params: dict[str, str] | None = None, **settings: Any) -> None:
-        self.params = params or {}
+        pass  # the command has read and checked them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.task_function, self.config = task_function, config
 
     def sweep(self, arguments: list[str]) -> float | None:
         """Search, and leave what was found in `optimization_results.yaml`; returns the winner's metric.
@@ -64,32 +60,21 @@ class LockstepSearch(Sweeper):
         Raises:
             RunFailed: if a trial failed; the others count.
         """
-        from lockstep.config.compose import SweepComposer
-        from lockstep.config.schema import SearchConfig
+        from lockstep.cli.command import of_task
         from lockstep.search.session import carry_out
 
+        command = of_task(self.task_function)
+        if command is None or command.search is None:
+            raise HydraException("hydra/sweeper=search: searches with run.py's command only")
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        loader = self.hydra_context.config_loader
-        params = [f"{key}={value}" for key, value in self.params.items()]
-        parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides([*params, *arguments])
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        groups = [group for group in loader.list_groups("") if group != "hydra"]
-        found = carry_out(
-            SearchConfig.of(self.config.hydra.sweeper),
-            overrides,
-            groups,
-            SweepComposer(loader, self.config, with_hydra=False).compose,
-            list(self.config.hydra.overrides.task),
-            self.launcher.n_jobs,
-            self.launcher.exact,
-            folder,
-        )
+        found = carry_out(command.search, command.overrides, command.n_jobs, command.exact, folder)
         # What Hydra's sweepers that optimize leave, by the same name.
-        best = {o.get_key_element(): o.value() for o in parser.parse_overrides(list(found.overrides))}
+        parsed = OverridesParser.create().parse_overrides(list(found.overrides))
+        best = {override.get_key_element(): override.value() for override in parsed}
         results = {"name": "optuna", "best_params": best, "best_value": found.value}
         OmegaConf.save(OmegaConf.create(results), folder / "optimization_results.yaml")
         found.raise_failures()

@@ -1,4 +1,4 @@
-"""A command: checked as a whole, handed to Hydra, ended with a truthful exit code.
+"""run.py's command: checked as a whole, handed to Hydra, ended with a truthful exit code.
 
 Light until a command really runs: `--help` loads neither torch nor mlflow.
 """
@@ -8,55 +8,72 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.types import TaskFunction
 
+from lockstep.config._hydra_compat import arguments_parser
+from lockstep.config.compose import Command, compose
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
 
-def in_lockstep(task_function: TaskFunction) -> TaskFunction:
-    """Mark a task function that trains the run it is given: the launcher trains its jobs together instead."""
-    task_function.in_lockstep = True  # type: ignore[attr-defined]
-    return task_function
-
-
-def run(hydra_main: Callable[[], None], conf_dir: Path) -> int:
+def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: Path) -> int:
     """Carry out the command in `sys.argv`.
 
     Args:
-        hydra_main: the function that `@hydra.main` made.
+        task_function: what Hydra calls with a run's config; it carries the command to Hydra's plugins.
+        hydra_main: what `@hydra.main` made of it.
         conf_dir: its configuration folder.
 
     Returns:
-        The exit code: 0 all well; 1 a run failed; 2 refused before anything started; 130 or 143 interrupted.
+        The exit code: 0 all well; 1 a run failed, or results could not be saved; 2 refused before anything
+        started; 130 or 143 interrupted.
     """
-    arguments = get_args_parser().parse_args()
+    arguments = arguments_parser().parse_args()
     trains = not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
     if not trains or arguments.shell_completion:
         hydra_main()
         return OK
     try:
-        return _train(hydra_main, conf_dir, arguments)
+        return _checked(task_function, hydra_main, conf_dir, arguments)
     except KeyboardInterrupt:
         print(
-            "interrupted; what has finished is recorded, and a sweep goes on from its last checkpoints with"
-            " the same command",
+            "interrupted; finished runs are recorded, and the same command resumes the others from their"
+            " last checkpoints",
             file=sys.stderr,
         )
         return INTERRUPTED
 
 
-def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace) -> int:
-    from hydra.errors import HydraException
-    from joblib import effective_n_jobs
+def of_task(task_function: TaskFunction) -> Command | None:
+    """Return the command that Hydra carries out with a task function, None where it isn't Lockstep's."""
+    return getattr(task_function, "command", None)
 
-    from lockstep.config.compose import compose_jobs
+
+def train_one(task_function: TaskFunction) -> float | None:
+    """Train the one run of a command without a sweep; returns the metric that sweepers maximise.
+
+    Raises:
+        RunFailed: if the run did not finish.
+    """
+    from lockstep.sweep.session import carry_out
+
+    command = of_task(task_function)
+    assert command is not None
+    standings = carry_out(command.requests, sweep=None)
+    return standings.runs[0].value(standings.ranking.metric)
+
+
+def _checked(
+    task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace
+) -> int:
+    from hydra.errors import HydraException
+
     from lockstep.config.errors import Refused, without_password
     from lockstep.terminal.console import show_log
 
@@ -64,52 +81,69 @@ def _train(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
     show_log()
     try:
-        asked = compose_jobs(
+        command = compose(
             conf_dir / (arguments.config_path or ""),
             arguments.overrides,
             arguments.multirun,
             arguments.config_name or "config",
             Path(arguments.config_dir).absolute() if arguments.config_dir else None,
         )
-        from lockstep.execution import pool
-
-        n_runs = len(asked.jobs) if asked.search is None else asked.search.n_trials
-        n_workers = min(n_runs, effective_n_jobs(asked.n_jobs))
-        if n_workers > 1 and not any(job.config.dry_run for job in asked.jobs):
-            pool.start(n_workers, any(job.config.tracking.pictures == "all" for job in asked.jobs))
-        with uncollected():
-            from lockstep.execution import task
-            from lockstep.results.run_result import RunFailed
-            from lockstep.sweep import session
-
-        try:
-            session.check_runs([job.config for job in asked.jobs])
-            dry_run = any(job.config.dry_run for job in asked.jobs)
-            if dry_run and asked.search is not None:
-                from lockstep.search.session import show
-
-                show(asked.search, asked.space, [job.config for job in asked.jobs], asked.n_jobs)
-                return OK
-            if dry_run:
-                session.show_plan(asked.jobs, asked.n_jobs)
-                return OK
-            session.check_store([job.config for job in asked.jobs])
-            hydra_main()
-        except (RunFailed, session.Undelivered) as failed:
-            print(without_password(str(failed)), file=sys.stderr)
-            return FAILED
-        except OSError as error:
-            if error.errno not in task.NO_ROOM:
-                raise
-            print(
-                f"{error}: make room, then give the same command again; it goes on from here", file=sys.stderr
-            )
-            return FAILED
-        finally:
-            pool.wait()
-            pool.kill()  # they would end by themselves, but take a second or two
-            gc.freeze()  # see uncollected
+        task_function.command = command  # type: ignore[attr-defined]
+        return _carried_out(command, hydra_main)
     except (HydraException, Refused) as refused:
         print(without_password(str(refused)), file=sys.stderr)
         return REFUSED
+
+
+def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
+    from lockstep.config.errors import without_password
+    from lockstep.execution import pool
+
+    requests = command.requests
+    if command.search is not None:
+        from lockstep.search.space import corners
+
+        requests = corners(command.search)
+    configs = [request.config for request in requests]
+    is_dry = any(config.dry_run for config in configs)
+    _start_workers(command, configs, is_dry)
+    with uncollected():
+        from lockstep.execution import task
+        from lockstep.results.run_result import RunFailed
+        from lockstep.sweep import checks, planning, session
+    try:
+        checks.check_runs(configs)
+        if is_dry and command.search is not None:
+            from lockstep.search.session import show
+
+            show(command.search, configs, command.n_jobs)
+        elif is_dry:
+            planning.show_plan(requests, command.n_jobs)
+        else:
+            checks.check_store(configs)
+            hydra_main()
+    except (RunFailed, session.NotUploaded) as failed:
+        print(without_password(str(failed)), file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        if error.errno not in task.NO_ROOM:
+            raise
+        print(f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr)
+        return FAILED
+    finally:
+        pool.wait()
+        pool.kill()  # they would end by themselves, but take a second or two
+        gc.freeze()  # see uncollected
     return OK
+
+
+def _start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:
+    """Start worker processes while this one loads what it needs."""
+    from joblib import effective_n_jobs
+
+    from lockstep.execution import pool
+
+    n_runs = len(configs) if command.search is None else command.search.config.n_trials
+    n_workers = min(n_runs, effective_n_jobs(command.n_jobs))
+    if n_workers > 1 and not is_dry:
+        pool.start(n_workers, any(config.tracking.pictures == "all" for config in configs))

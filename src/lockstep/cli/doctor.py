@@ -1,51 +1,29 @@
-"""`python -m lockstep doctor`: does this machine keep a run's numbers whatever trains beside it?
+"""`python -m lockstep doctor`: does this machine give a run the same bits whatever trains beside it?"""
 
-Kernels are called with the same shapes, scalars and alignment whoever a run is stacked with. That a batched
-kernel, or one spread over threads, then gives the same bits is a property of the machine's libraries: here
-it is tried.
-"""
-
-import os
 import platform
-from collections.abc import Sequence
+from importlib import metadata
 
-import joblib
-import torch
+from joblib import cpu_count
 from rich.table import Table
 
-from lockstep.config.schema import LogRegConfig, MLPConfig, SGDConfig
 from lockstep.terminal.console import console
-from lockstep.training import networks
-from lockstep.training.array import TrainingArray
-from lockstep.training.device import cpu_settings
-from lockstep.training.random_streams import generator
-
-N_STEPS, N_ROWS, N_FEATURES, N_CLASSES = 60, 64, 784, 10
-ALIKE = 5
-"""Runs of each network; several fill a stack only in part, and a run's place in it differs."""
-
-NETWORKS: dict[str, LogRegConfig | MLPConfig] = {
-    "logistic regression": LogRegConfig(name="logreg"),
-    "MLP 784-32-16-10": MLPConfig(name="mlp", hidden_dims=(32, 16), dropout=0.25, activation="relu"),
-    "MLP 784-256-100-10": MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu"),
-}
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+from lockstep.training.bit_check import NETWORKS, PRECISIONS, keeps_bits
+from lockstep.training.device import cpu_capability
 
 
 def examine() -> bool:
-    """Try, print what was found, and return whether float32 and exact=true keep every bit."""
+    """Try, print what was found, and return whether float32 keeps every bit."""
     table = Table("network", *PRECISIONS, box=None, pad_edge=False, header_style="bold")
     kept = {}
     for name, network in NETWORKS.items():
-        for precision, dtype in PRECISIONS.items():
-            kept[name, precision] = keeps_bits(network, dtype, exact=False)
+        for precision in PRECISIONS:
+            kept[name, precision] = keeps_bits(network, precision, exact=False)
         table.add_row(name, *("yes" if kept[name, precision] else "no" for precision in PRECISIONS))
-    exact = all(keeps_bits(network, torch.float32, exact=True) for network in NETWORKS.values())
-    capability = torch.backends.cpu.get_cpu_capability()
+    exact = all(keeps_bits(network, "float32", exact=True) for network in NETWORKS.values())
     console.print(
-        f"torch {torch.__version__}, {joblib.cpu_count()} cores, {platform.machine()}, {capability}"
+        f"torch {metadata.version('torch')}, {cpu_count()} cores, {platform.machine()}, {cpu_capability()}"
     )
-    console.print("Has a run bit for bit the numbers it has alone, on one thread and on several?\n")
+    console.print("Does a run have bit for bit the numbers it has alone, on one thread and on several?\n")
     console.print(table)
     console.print()
     if all(kept[name, "float32"] for name in NETWORKS):
@@ -59,44 +37,3 @@ def examine() -> bool:
         " give hydra.launcher.n_jobs=1 as well."
     )
     return False
-
-
-def keeps_bits(network: LogRegConfig | MLPConfig, dtype: torch.dtype, exact: bool) -> bool:
-    """Whether runs of a network give the same losses and weights alone and together, on 1 and 2 threads."""
-    alone = [_trained(network, [seed], dtype, threads=1, exact=exact)[0] for seed in range(ALIKE)]
-    return all(
-        _trained(network, seeds, dtype, threads, exact) == [alone[seed] for seed in seeds]
-        for threads in (1, max(2, os.cpu_count() or 1))
-        for seeds in (range(ALIKE), range(ALIKE - 1, 0, -1))
-    )
-
-
-def _trained(
-    network: LogRegConfig | MLPConfig, seeds: Sequence[int], dtype: torch.dtype, threads: int, exact: bool
-) -> list[bytes]:
-    """The bytes of each run's losses and weights."""
-    drawn = torch.Generator().manual_seed(0)
-    x_NxF = torch.rand(1000, N_FEATURES, generator=drawn)
-    y_N = torch.randint(N_CLASSES, (1000,), generator=drawn)
-    minibatches = [torch.randint(1000, (N_ROWS,), generator=drawn) for _ in range(N_STEPS)]
-    stored = torch.promote_types(dtype, torch.float32)
-    runs = [
-        networks.build(network, N_FEATURES, N_CLASSES, generator(seed, "init")).to(stored) for seed in seeds
-    ]
-    array = TrainingArray(
-        runs,
-        [
-            SGDConfig(name="sgd", lr=0.05 + seed / 100, momentum=0.9, nesterov=False, weight_decay=0.0)
-            for seed in seeds
-        ],
-        [generator(seed, "dropout") for seed in seeds],
-        exact,
-        dtype,
-        threads,
-    )
-    with cpu_settings(torch.device("cpu")):
-        loss_KxT, _ = array.train(x_NxF.to(dtype), y_N, minibatches)
-    return [
-        b"".join(t.detach().contiguous().numpy().tobytes() for t in (loss_T, *run.parameters()))
-        for loss_T, run in zip(loss_KxT, runs, strict=True)
-    ]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.results import history_file
 from lockstep.results.history import History
 from lockstep.tracking.run import Recorded
-from lockstep.tracking.store import OVERRIDES, PRUNED_AT, Store
+from lockstep.tracking.store import KIND, OVERRIDES, PRUNED_AT, RUN_KEY, Store
 from lockstep.training import artifacts
 from lockstep.training.loop import train
 
@@ -41,28 +41,25 @@ def reproduce(store: Store, run_id: str) -> Comparison:
     """
     run = store.client.get_run(run_id)
     tags = run.data.tags
-    if tags.get("lockstep.kind") != "run":
+    if tags.get(KIND) != "run":
         raise Refused([f"{run_id}: not a training run; a sweep's runs are reproduced one by one"])
     if run.info.status != "FINISHED":
         raise Refused([f"{run_id}: {run.info.status}; only a run that is FINISHED can be compared"])
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
         stored = Recorded(store.client, run_id).download(Path(folder))
-        if not (stored / "history.parquet").exists():
-            raise Refused([f"{run_id}: the store has no history.parquet of it"])
-        config = RunConfig.from_yaml(stored / "config.yaml", store.uri)
+        if not (stored / history_file.FILE).exists():
+            raise Refused([f"{run_id}: the store has no {history_file.FILE} of it"])
+        recorded = history_file.read(stored)
+        config = RunConfig.from_yaml(stored / artifacts.CONFIG, store.uri)
         dataset = datasets.load(config.data)
-        recorded = artifacts.read_history(stored)
-        weights_file = stored / "model" / "state_dict.pt"
-        weights = torch.load(weights_file, weights_only=True) if weights_file.exists() else {}
-    differences = []
-    if config.run_key(dataset.digest) != tags.get("lockstep.run_key"):
-        differences.append("the data, or how Lockstep computes, is not the same as when it was recorded")
-    pruned_at = tags.get(PRUNED_AT)
-    [again] = train([config], dataset, pause_at=None if pruned_at is None else int(pruned_at))
-    differences += _differences(recorded, again.history)
-    for name, tensor in again.network.state_dict().items():
-        if name in weights and not torch.equal(weights[name], tensor.cpu()):
-            differences.append(f"weights {name}")
+        differences = []
+        if config.run_key(dataset.description.digest) != tags.get(RUN_KEY):
+            differences.append("the data, or how Lockstep computes, is not the same as when it was recorded")
+        pruned_at = tags.get(PRUNED_AT)
+        [again] = train([config], dataset, pause_at=None if pruned_at is None else int(pruned_at))
+        differences += _differences(recorded, again.history)
+        if (weights := stored / artifacts.WEIGHTS).exists():
+            differences += [f"weights {name}" for name in artifacts.differing_weights(weights, again.network)]
     n_values = 2 * (len(recorded.loss_T) + len(recorded.evaluations))
     return Comparison(run.info.run_name or tags.get(OVERRIDES, run_id), n_values, tuple(differences))
 

@@ -15,26 +15,23 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lockstep.config.errors import Refused, problem
+from lockstep.config.identity import is_identity
 
 NUMERICS_VERSION = 2
 """Goes into every run key. Raise it when a change makes the same config train to other numbers."""
 
-RUN_KEY_EXCLUDE = ("data.root", "data.path", "tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
-"""Where things lie and how a command goes about it, not what is trained. The data enters the run key by the
-digest of its content."""
 
-
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class LogRegConfig(_Frozen):
+class LogRegConfig(Frozen):
     """Multiclass logistic regression."""
 
     name: Literal["logreg"]
 
 
-class MLPConfig(_Frozen):
+class MLPConfig(Frozen):
     """Multilayer perceptron. `hidden_dims` is what counts; the other two repeat its first entries."""
 
     name: Literal["mlp"]
@@ -75,7 +72,7 @@ class MLPConfig(_Frozen):
         return self
 
 
-class _OptimConfig(_Frozen):
+class _OptimConfig(Frozen):
     """What all optimizers have: a learning rate, the greatest of its schedule."""
 
     lr: float = Field(gt=0)
@@ -110,7 +107,7 @@ class AdamConfig(_OptimConfig):
     weight_decay: float = Field(ge=0)
 
 
-class _Stream(_Frozen):
+class _Stream(Frozen):
     batch_size: int = Field(ge=1)
     drop_last: bool
     val_size: int = Field(ge=0)
@@ -140,7 +137,7 @@ class ArraysConfig(_Stream):
 DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 
 
-class TrainerConfig(_Frozen):
+class TrainerConfig(Frozen):
     """How long, where and in which precision a run trains."""
 
     epochs: int = Field(ge=1)
@@ -150,7 +147,7 @@ class TrainerConfig(_Frozen):
     checkpoint_seconds: float = Field(ge=0, default=10.0)
 
 
-class TrackingConfig(_Frozen):
+class TrackingConfig(Frozen):
     """Where runs are recorded, an MLflow tracking URI and the name of an experiment; whose pictures are."""
 
     uri: str = Field(min_length=1)
@@ -158,7 +155,7 @@ class TrackingConfig(_Frozen):
     pictures: Literal["all", "best", "none"]
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """One run, resolved."""
 
     model: Annotated[LogRegConfig | MLPConfig, Field(discriminator="name")]
@@ -220,21 +217,26 @@ class RunConfig(_Frozen):
     def params(self) -> dict[str, Any]:
         """Every resolved value under the key the user would type; the store's address is left out."""
         commands: Any = {"tracking": {"uri"}, "dry_run": True, "rerun": True}
-        flat = dict(_flatten(self.model_dump(mode="json", exclude=commands)))
+        flat = dict(flatten(self.model_dump(mode="json", exclude=commands)))
         for group in ("model", "optim", "data"):
             flat[group] = flat.pop(f"{group}.name")
         return dict(sorted(flat.items()))
 
+    def param_texts(self) -> dict[str, str]:
+        """Return `params` as a store keeps them."""
+        return {
+            key: json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+            for key, value in self.params().items()
+        }
+
     def run_key(self, data_digest: str) -> str:
         """32 hex digits that identify what is trained: equal for runs whose numbers must be equal.
 
-        SHA-256 over the resolved config without `RUN_KEY_EXCLUDE`, the data's digest and `NUMERICS_VERSION`.
+        SHA-256 over the settings that are part of its identity, the data's digest and `NUMERICS_VERSION`. A
+        setting that is added later must have a default with the old behaviour, and be left out here where it
+        has that value: or every run that a store has would count as another.
         """
-        kept = {
-            key: value
-            for key, value in _flatten(self.model_dump(mode="json"))
-            if not any(key == path or key.startswith(f"{path}.") for path in RUN_KEY_EXCLUDE)
-        }
+        kept = {key: value for key, value in flatten(self.model_dump(mode="json")) if is_identity(key)}
         identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
@@ -245,66 +247,14 @@ class RunConfig(_Frozen):
         )
 
 
-class SearchConfig(_Frozen):
-    """How a search goes about it: the settings of `hydra/sweeper=search`.
+def flatten(tree: Mapping[str, Any], prefix: str = "", with_nodes: bool = False) -> Iterable[tuple[str, Any]]:
+    """Yield the values of nested mappings under the keys that a user types.
 
-    Attributes:
-        n_trials: in all, those of earlier commands that searched the same counted.
-        timeout: seconds after which no trial is started any more.
-        metric, direction: what trials are ranked by.
-        array_size: trials that are asked for, and start, together.
-        pruner, min_epochs, reduction_factor: see lockstep.search.halving.
-        confirm_best, confirm_seeds: how many of the best are trained with how many seeds each, before the
-            winner is named; 0 seeds for none.
+    Args:
+        with_nodes: whether inner mappings are yielded as well, each before what it holds.
     """
-
-    n_trials: int = Field(ge=1)
-    timeout: float | None = Field(gt=0)
-    sampler: Literal["tpe", "gp", "cmaes", "random"]
-    metric: Literal["val/accuracy", "val/loss"]
-    direction: Literal["maximize", "minimize"] | None
-    seed: int = Field(ge=0, lt=2**32)
-    array_size: int = Field(ge=1)
-    pruner: Literal["halving", "hyperband", "median", "none"]
-    min_epochs: int = Field(ge=1)
-    reduction_factor: int = Field(ge=2)
-    confirm_seeds: int = Field(ge=0)
-    confirm_best: int = Field(ge=1)
-
-    @classmethod
-    def of(cls, node: DictConfig) -> Self:
-        """Validate the sweeper's node of Hydra's config.
-
-        Raises:
-            Refused: with a message for each setting that is mistyped or out of range.
-        """
-        tree = {key: node[key] for key in cls.model_fields}
-        try:
-            config = cls.model_validate(tree)
-        except ValidationError as error:
-            raise Refused(
-                [
-                    problem({**details, "loc": ("hydra.sweeper", *details["loc"])}, {"hydra.sweeper": tree})
-                    + ("; test figures decide nothing in a search" if _asks_for_test(details) else "")
-                    for details in error.errors()
-                ]
-            ) from error
-        return config
-
-    @property
-    def maximizes(self) -> bool:
-        """Whether more is better: unless it is said otherwise, of accuracy."""
-        direction = self.direction or ("maximize" if self.metric == "val/accuracy" else "minimize")
-        return direction == "maximize"
-
-
-def _asks_for_test(details: Mapping[str, Any]) -> bool:
-    return details["loc"] == ("metric",) and str(details["input"]).startswith("test")
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
+        if with_nodes or not isinstance(value, Mapping):
             yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.", with_nodes)

@@ -7,7 +7,6 @@ scikit-learn. Shape suffixes: N instances, F features, B instances of a minibatc
 import contextlib
 import functools
 import hashlib
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,32 +19,23 @@ from platformdirs import user_cache_path
 from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig
 from lockstep.data import arrays, downloads
 from lockstep.data.arrays import Array
-
-SPLIT_SEED = 0
-"""Seeds the validation split of every run: runs are compared on the same instances."""
+from lockstep.data.description import DataDescription
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory, shared by all runs of the process: read it, never write to it."""
+    """A data set in memory, shared by all runs of a process: never write to it.
 
-    name: str
-    x_train: torch.Tensor  # N x F float32; pixels in [0, 1]
-    y_train: torch.Tensor  # N int64, 0 .. n_classes - 1
-    x_test: torch.Tensor  # M x F float32
-    y_test: torch.Tensor  # M int64
-    feature_shape: tuple[int, ...]  # what one row was before it was flattened, (28, 28) for MNIST
-    class_names: tuple[str, ...]
-    digest: str  # 32 hex digits of the source arrays' content: equal digests, equal data
-    source: str  # where the data came from, for the record
+    Attributes:
+        x_train, x_test: N x F and M x F, float32; pixels lie in [0, 1].
+        y_train, y_test: N and M, int64, 0 .. n_classes - 1.
+    """
 
-    @property
-    def n_features(self) -> int:
-        return self.x_train.shape[1]
-
-    @property
-    def n_classes(self) -> int:
-        return len(self.class_names)
+    description: DataDescription
+    x_train: torch.Tensor
+    y_train: torch.Tensor
+    x_test: torch.Tensor
+    y_test: torch.Tensor
 
 
 def load(config: DataConfig) -> Dataset:
@@ -62,22 +52,9 @@ def load(config: DataConfig) -> Dataset:
     return _load_downloaded(config.name, root.absolute())
 
 
-def split(dataset: Dataset, val_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to train on and rows to validate on, both int64, disjoint, in ascending order.
-
-    Depends on the number of training instances and on val_size alone; a larger validation split contains
-    every smaller one. Raises ValueError for what `check_stream` reports.
-    """
-    n = len(dataset.x_train)
-    if not 0 <= val_size < n:
-        raise ValueError(f"val_size={val_size}: allowed: 0 to {n - 1}")
-    order_N = torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
-    return order_N[val_size:].sort().values, order_N[:val_size].sort().values
-
-
-def check_stream(config: DataConfig, dataset: Dataset) -> list[str]:
+def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
     """What keeps this data set from being split and batched as configured; one message per key."""
-    n, problems = len(dataset.x_train), []
+    n, problems = data.n_train, []
     left, whence = n - config.val_size, f" that data.val_size={config.val_size} leaves"
     if left < 1:
         problems.append(
@@ -92,35 +69,6 @@ def check_stream(config: DataConfig, dataset: Dataset) -> list[str]:
             f"allowed: 1 to {left}"
         )
     return problems
-
-
-class Minibatches:
-    """One run's stream: each epoch's minibatches, in an order drawn from the run's own CPU generator.
-
-    Raises ValueError unless the training rows fill one minibatch or more.
-    """
-
-    def __init__(
-        self, train_indices: torch.Tensor, batch_size: int, drop_last: bool, generator: torch.Generator
-    ) -> None:
-        if not 1 <= batch_size <= len(train_indices):
-            raise ValueError(f"batch_size={batch_size}: allowed: 1 to {len(train_indices)}")
-        self._train_indices_N = train_indices
-        self._batch_size = batch_size
-        self._generator = generator
-        batches = len(train_indices) / batch_size
-        self.steps = math.floor(batches) if drop_last else math.ceil(batches)
-        """Iterations per epoch."""
-
-    def skip(self, epochs: int) -> None:
-        """Go on after so many epochs."""
-        for _ in range(epochs):
-            torch.randperm(len(self._train_indices_N), generator=self._generator)
-
-    def epoch(self) -> list[torch.Tensor]:
-        """`steps` int64 tensors of B rows each (the last may be shorter unless drop_last), newly shuffled."""
-        order_N = torch.randperm(len(self._train_indices_N), generator=self._generator)
-        return list(torch.split(self._train_indices_N[order_N], self._batch_size))[: self.steps]
 
 
 @functools.cache
@@ -165,15 +113,19 @@ def _dataset(
 ) -> Dataset:
     x_train, y_train, x_test, y_test = arrays
     return Dataset(
-        name=name,
+        DataDescription(
+            name=name,
+            digest=_digest(x_train, y_train, x_test, y_test),
+            feature_shape=x_train.shape[1:],
+            class_names=class_names,
+            n_train=len(y_train),
+            n_test=len(y_test),
+            source=source,
+        ),
         x_train=_features(x_train, scale),
         y_train=torch.from_numpy(y_train.astype(np.int64)),
         x_test=_features(x_test, scale),
         y_test=torch.from_numpy(y_test.astype(np.int64)),
-        feature_shape=x_train.shape[1:],
-        class_names=class_names,
-        digest=_digest(x_train, y_train, x_test, y_test),
-        source=source,
     )
 
 

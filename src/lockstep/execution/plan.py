@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lockstep.config.schema import AdamConfig, LogRegConfig, RunConfig
+from lockstep.data.description import DataDescription
 
 ARRAY_BYTES = 16 * 2**20
 """Weights, gradients and optimizer state of an array: a share of the last-level cache, 9 of the workshop's
@@ -23,26 +24,16 @@ FLOPS_PER_STEP = 1e6
 
 
 @dataclass(frozen=True)
-class DataShape:
-    """Of a data set, what a run's cost depends on."""
-
-    n_features: int
-    n_classes: int
-    n_train: int
-    n_test: int
-
-
-@dataclass(frozen=True)
 class PlannedArray:
     """Jobs that train as one array.
 
     Attributes:
-        jobs: their indices.
+        runs: their indices.
         cost: FLOPs of a large GEMM that would take as long on one thread.
         bytes: of weights, gradients and optimizer state.
     """
 
-    jobs: tuple[int, ...]
+    runs: tuple[int, ...]
     cost: float
     bytes: int
 
@@ -74,16 +65,16 @@ class Plan:
         return sum(sorted((array.bytes for array in self.arrays), reverse=True)[: self.n_workers])
 
 
-def plan(configs: Sequence[RunConfig], shapes: Sequence[DataShape], n_jobs: int) -> Plan:
+def plan(configs: Sequence[RunConfig], descriptions: Sequence[DataDescription], n_jobs: int) -> Plan:
     """Spread jobs over workers so that they finish together, jobs of one stream in few arrays.
 
     Args:
         configs: one or more jobs.
-        shapes: each job's data.
+        descriptions: each run's data.
         n_jobs: workers, or threads where there is less than a job for each; 1 or more.
     """
     n_workers = min(n_jobs, len(configs))
-    costs = [cost(config, shape) for config, shape in zip(configs, shapes, strict=True)]
+    costs = [cost(config, data) for config, data in zip(configs, descriptions, strict=True)]
     groups: dict[object, list[int]] = {}
     for k, config in enumerate(configs):
         groups.setdefault((config.data, config.trainer.device, config.trainer.precision), []).append(k)
@@ -98,44 +89,44 @@ def plan(configs: Sequence[RunConfig], shapes: Sequence[DataShape], n_jobs: int)
     for worker in range(n_workers):
         for group in groups.values():
             mine = [k for k in group if of_worker[k] == worker]
-            sizes = [state_bytes(configs[k], shapes[k]) for k in mine]
+            sizes = [state_bytes(configs[k], descriptions[k]) for k in mine]
             for start, stop in pairwise(_cuts(sizes)):
                 arrays.append(
                     PlannedArray(
-                        jobs=tuple(mine[start:stop]),
+                        runs=tuple(mine[start:stop]),
                         cost=sum(costs[k] for k in mine[start:stop]),
                         bytes=sum(sizes[start:stop]),
                     )
                 )
-    arrays.sort(key=lambda array: (-array.cost, array.jobs))
+    arrays.sort(key=lambda array: (-array.cost, array.runs))
     return Plan(tuple(arrays), n_workers, threads=n_jobs // n_workers)
 
 
-def cost(config: RunConfig, shape: DataShape) -> float:
+def cost(config: RunConfig, data: DataDescription) -> float:
     """What a run takes on one thread, in FLOPs of a large GEMM that would take as long."""
-    layers = _layers(config, shape)
+    layers = _layers(config, data)
     n_weights = sum(n_in * n_out for n_in, n_out in layers)
     n_first = layers[0][0] * layers[0][1]
     batch = config.data.batch_size
-    n_left = shape.n_train - config.data.val_size
+    n_left = data.n_train - config.data.val_size
     steps = n_left // batch if config.data.drop_last else math.ceil(n_left / batch)
     # Forward, gradients of the weights, gradients of all inputs but the data.
     gemms = 2 * batch * (3 * n_weights - n_first) / GEMM_SHARE
     moved = FLOPS_PER_BYTE * _item_bytes(config) * n_weights
-    evaluation = 2 * (shape.n_test + config.data.val_size) * n_weights / GEMM_SHARE
+    evaluation = 2 * (data.n_test + config.data.val_size) * n_weights / GEMM_SHARE
     return config.trainer.epochs * (steps * (gemms + moved + FLOPS_PER_STEP) + evaluation)
 
 
-def state_bytes(config: RunConfig, shape: DataShape) -> int:
+def state_bytes(config: RunConfig, data: DataDescription) -> int:
     """Bytes of a run's weights, gradients and optimizer state."""
     vectors = 5 if isinstance(config.optim, AdamConfig) else 3 if config.optim.nesterov else 2
-    n_parameters = sum((n_in + 1) * n_out for n_in, n_out in _layers(config, shape))
+    n_parameters = sum((n_in + 1) * n_out for n_in, n_out in _layers(config, data))
     return vectors * _item_bytes(config) * n_parameters
 
 
-def _layers(config: RunConfig, shape: DataShape) -> list[tuple[int, int]]:
+def _layers(config: RunConfig, data: DataDescription) -> list[tuple[int, int]]:
     hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
-    return list(pairwise([shape.n_features, *hidden, shape.n_classes]))
+    return list(pairwise([data.n_features, *hidden, data.n_classes]))
 
 
 def _item_bytes(config: RunConfig) -> int:

@@ -16,10 +16,11 @@ from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.pictures import representations
 from lockstep.recovery.journal import Ended, Event
-from lockstep.recovery.run_folder import Folder
+from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import Epoch
-from lockstep.training import artifacts
-from lockstep.training.loop import Checkpoint, TrainedRun, train
+from lockstep.training import artifacts, checkpoint
+from lockstep.training.checkpoint import Checkpoint
+from lockstep.training.loop import TrainedRun, train
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk, or a limit on files, is called: it fails the sweep, not a run."""
@@ -34,7 +35,7 @@ class Task:
     Attributes:
         jobs: what the runs are called in events.
         configs, names: theirs.
-        folders: each run's, see Folder.
+        folders: each run's, see RunFolder.
         digest: of the data set that they share.
         shared: where what is the same for all runs on a data set is drawn.
         pause_at: epochs after which they stop with a checkpoint; None trains them to their end.
@@ -74,15 +75,15 @@ def train_task(task: Task, dataset: Dataset, tell: Tell) -> None:
     """
     with ExitStack() as stack:
         for path in task.folders:
-            stack.enter_context(Folder(path).in_training())
+            stack.enter_context(RunFolder(path).in_training())
         _train_alone(task, dataset, tell)
 
 
 def _train_alone(task: Task, dataset: Dataset, tell: Tell) -> None:
-    folders = [Folder(path) for path in task.folders]
+    folders = [RunFolder(path) for path in task.folders]
     for folder in folders:
         folder.journal.mend()
-    checkpoints = [folder.checkpoint() for folder in folders]
+    checkpoints = [_checkpoint(folder) for folder in folders]
     done = [checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints]
     order = sorted(range(len(done)), key=done.__getitem__)
     for _, which in groupby(order, key=done.__getitem__):
@@ -95,12 +96,12 @@ def _train_together(
 ) -> None:
     runs = [
         _Written(folder, job, tell, task.pause_at)
-        for folder, job in zip(map(Folder, task.folders), task.jobs, strict=True)
+        for folder, job in zip(map(RunFolder, task.folders), task.jobs, strict=True)
     ]
 
     def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
         runs[k].add(run, epoch)
-        if run.ended:
+        if run.has_ended:
             runs[k].end(run, dataset, task.names[k], task.shared)
 
     try:
@@ -121,7 +122,7 @@ def _train_together(
 class _Written:
     """A run on its way into its folder."""
 
-    def __init__(self, folder: Folder, job: int, tell: Tell, pause_at: int | None) -> None:
+    def __init__(self, folder: RunFolder, job: int, tell: Tell, pause_at: int | None) -> None:
         self._folder, self._job, self._tell, self._pause_at = folder, job, tell, pause_at
         self._journaled = len(folder.history()[0].marks)
         self._saved_at = time.monotonic()
@@ -137,12 +138,12 @@ class _Written:
         """An epoch, if it isn't one that was trained again to get back to where the journal ends."""
         if len(run.history.marks) > self._journaled:
             self.tell(epoch)
-        if run.ended:
+        if run.has_ended:
             return
         self.is_over = run.history.epochs == self._pause_at
         waited = time.monotonic() - self._saved_at
         if self.is_over or waited >= run.config.trainer.checkpoint_seconds:
-            self._folder.save(run.history.epochs, run.state())
+            self._folder.save(run.history.epochs, checkpoint.to_bytes(run.state()))
             self._saved_at = time.monotonic()
 
     def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
@@ -163,6 +164,11 @@ class _Written:
                 raise
             end = Ended(reason_of(error), traceback.format_exc())
         self.tell(end)
+
+
+def _checkpoint(folder: RunFolder) -> Checkpoint | None:
+    saved = folder.checkpoint()
+    return None if saved is None else Checkpoint(saved[0], checkpoint.from_bytes(saved[1]))
 
 
 def reason_of(error: BaseException) -> str:

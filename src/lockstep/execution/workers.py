@@ -23,7 +23,7 @@ from lockstep.data.datasets import Dataset
 from lockstep.execution import pool
 from lockstep.execution.task import NO_ROOM, Task, Tell, reason_of, train_task
 from lockstep.recovery.journal import Ended, Event
-from lockstep.recovery.run_folder import Folder
+from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import Epoch
 
 POLL_SECONDS = 0.05
@@ -64,7 +64,7 @@ def carry_out(
     Raises:
         OSError: where there is no room left to write to (see NO_ROOM).
     """
-    of_digest = {dataset.digest: dataset for dataset in datasets}
+    of_digest = {dataset.description.digest: dataset for dataset in datasets}
     if n_workers > 1:
         _Workers(of_digest, n_workers, threads, tell, done).carry_out(next_task)
         return
@@ -145,7 +145,7 @@ class _Workers:
         self._in_hand.append(task)
         for job, config, path in zip(task.jobs, task.configs, task.folders, strict=True):
             pauses = task.pause_at is not None and task.pause_at < config.trainer.epochs
-            run = _Followed(Folder(path), task.pause_at if pauses else None)
+            run = _Followed(RunFolder(path), task.pause_at if pauses else None)
             if not run.was_over:
                 self._runs[job] = run
 
@@ -171,7 +171,7 @@ class _Workers:
 class _Followed:
     """A run of a task in hand, and its journal from here on."""
 
-    def __init__(self, folder: Folder, pause_at: int | None) -> None:
+    def __init__(self, folder: RunFolder, pause_at: int | None) -> None:
         self.journal, self._left = folder.journal, pause_at
         # A kill may have come when all was done but to say so.
         self.was_over = any([self.is_over(event) for event in self.journal.unread()])

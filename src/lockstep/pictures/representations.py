@@ -68,11 +68,11 @@ def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Data
     - `space/<name>/knn_accuracy`: of NEIGHBOURS nearest training instances' vote.
     """
     weight = next(network.parameters())
-    if dataset.digest not in _of_inputs:
+    if dataset.description.digest not in _of_inputs:
         fitted, measured = _subsample(dataset)
         x_NxF = torch.cat([dataset.x_train[fitted], dataset.x_test[measured]])
-        _of_inputs[dataset.digest] = _measured("input", x_NxF, dataset)
-    found = dict(_of_inputs[dataset.digest])
+        _of_inputs[dataset.description.digest] = _measured("input", x_NxF, dataset)
+    found = dict(_of_inputs[dataset.description.digest])
     if isinstance(network, MultilayerPerceptron):
         fitted, measured = _subsample(dataset)
         x_NxF = torch.cat([dataset.x_train[fitted], dataset.x_test[measured]]).to(weight.device, weight.dtype)

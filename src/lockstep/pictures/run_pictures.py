@@ -34,7 +34,7 @@ def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared:
 
 def draw_data(dataset: Dataset, shared: Path) -> Path:
     """Draw what is the same for all runs on a data set, unless it is there: samples, the input plane."""
-    drawn = shared / dataset.digest
+    drawn = shared / dataset.description.digest
     with FileLock(f"{drawn}.lock"):
         if not drawn.exists():
             _draw_data(dataset, drawn.with_suffix(".part")).rename(drawn)
@@ -43,10 +43,13 @@ def draw_data(dataset: Dataset, shared: Path) -> Path:
 
 def _draw_data(dataset: Dataset, folder: Path) -> Path:
     figure = plots.samples(
-        dataset.x_train.numpy(), dataset.y_train.numpy(), dataset.feature_shape, dataset.class_names
+        dataset.x_train.numpy(),
+        dataset.y_train.numpy(),
+        dataset.description.feature_shape,
+        dataset.description.class_names,
     )
     plots.save(figure, folder / "samples.png")
-    _draw_planes([input_plane(dataset.x_train)], dataset, dataset.name, folder / "pca")
+    _draw_planes([input_plane(dataset.x_train)], dataset, dataset.description.name, folder / "pca")
     return folder
 
 
@@ -69,7 +72,7 @@ def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: P
         figure = plots.plane(
             plane.points_Nx2,
             dataset.y_train.numpy(),
-            dataset.class_names,
+            dataset.description.class_names,
             plane.explained_variance_ratio,
             f"{plane.title}: {name}",
         )

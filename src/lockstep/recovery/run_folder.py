@@ -1,42 +1,38 @@
-"""What there is of runs that the store doesn't hold in full yet: `outputs/unfinished/`, a folder each.
+"""The state of runs that the store doesn't hold in full: `outputs/unfinished/`, a folder for each.
 
 A sweep's parent run has a folder as well. All is written so that a process may be killed at any moment, and
-the next one that is given the same command goes on from here.
+the next one that is given the same command resumes from here.
 """
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from lockstep.config.schema import RunConfig
+from lockstep.data.description import DataDescription
 from lockstep.recovery.claims import Claims
 from lockstep.recovery.journal import Ended, Journal
 from lockstep.results.history import Epoch, History, Status
-from lockstep.training.loop import Checkpoint
 
 
 def unfinished() -> Path:
-    """The folder of all that is unfinished."""
+    """Return the folder of all run folders."""
     return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "unfinished"
 
 
 @dataclass
 class Description:
-    """What a folder is about, as `run.json` keeps it.
+    """What a run folder is about, as `run.json` keeps it.
 
     Attributes:
-        kind: a run, a run without a sweep, which is never resumed, or a sweep's parent.
+        kind: a sweep's run; a run without a sweep, which is never resumed; or a sweep's parent.
         uri: the store's address, see Store.
         config: the run's, or None for a parent.
         parent: the parent's folder, by name.
@@ -44,6 +40,8 @@ class Description:
         run_id: the MLflow run, once there is one.
         status: the parent's last one, once it is known; for a run, the journal tells.
         closed: whether the store says that nobody works on it: KILLED.
+        data: what the run trains on, see DataDescription; None of a parent, and in folders of version 0.1.0.
+        sweep_key: identifies the sweep; of a parent.
     """
 
     kind: Literal["run", "single", "sweep"]
@@ -57,15 +55,24 @@ class Description:
     run_id: str | None = None
     status: Status | None = None
     closed: bool = False
+    data: dict[str, Any] | None = None
+    sweep_key: str | None = None
 
     def run_config(self, uri: str) -> RunConfig:
-        """The run's config, recorded in the store at `uri`."""
+        """Return the run's config, recorded in the store at `uri`."""
         assert self.config is not None
         tracking = {**self.config["tracking"], "uri": uri}
         return RunConfig.model_validate({**self.config, "tracking": tracking})
 
+    def data_description(self) -> DataDescription | None:
+        """Return what the run trains on, where the folder says."""
+        if self.data is None:
+            return None
+        shape, names = tuple(self.data["feature_shape"]), tuple(self.data["class_names"])
+        return DataDescription(**{**self.data, "feature_shape": shape, "class_names": names})
 
-class Folder:
+
+class RunFolder:
     """The folder of one run, or of a sweep's parent.
 
     run.json: see Description. journal: see Journal. checkpoint-<epochs>.pt: the state after so many epochs.
@@ -123,20 +130,18 @@ class Folder:
             history.add(event)
         return history, None
 
-    def save(self, epochs: int, state: Mapping[str, Tensor]) -> None:
-        """Keep the run's state after so many epochs, all of which the journal has, in place of an earlier."""
+    def save(self, epochs: int, state: bytes) -> None:
+        """Keep the run's state after so many epochs, all of which the journal has; drop earlier ones."""
         self.journal.sync()
         saved = self._checkpoints()
         path = self.path / f"checkpoint-{epochs}.pt"
-        written = io.BytesIO()  # torch itself makes a RuntimeError of a full disk
-        torch.save(dict(state), written)
-        _replace(path, written.getvalue())
+        _replace(path, state)
         for earlier in saved.values():
             if earlier != path:
                 earlier.unlink()
 
-    def checkpoint(self) -> Checkpoint | None:
-        """The last state that was kept."""
+    def checkpoint(self) -> tuple[History, bytes] | None:
+        """Return the last state that was saved, and the history until then."""
         saved = self._checkpoints()
         if not saved:
             return None
@@ -145,7 +150,7 @@ class Folder:
         for event in Journal(self.journal.path).unread():
             if isinstance(event, Epoch) and history.epochs < epochs:
                 history.add(event)
-        return Checkpoint(history, torch.load(saved[epochs], weights_only=True))
+        return history, saved[epochs].read_bytes()
 
     def remove(self) -> None:
         """Nothing is left to do."""
@@ -157,16 +162,21 @@ class Folder:
         return {int(path.stem.partition("-")[2]): path for path in self.path.glob("checkpoint-*.pt")}
 
 
-def folders(root: Path) -> Iterator[Folder]:
+def folders(root: Path) -> Iterator[RunFolder]:
     """The folders in `root`, or `root` itself where it is one."""
     for path in [root, *sorted(root.glob("*/"))]:
-        if (folder := Folder(path)).exists():
+        if (folder := RunFolder(path)).exists():
             yield folder
 
 
-def folder_name(kind: Literal["run", "sweep"], store: str, experiment: str, run_keys: Sequence[str]) -> str:
-    """The name of the folder for a run, or for a sweep of some, recorded in an experiment of a store."""
-    return hashlib.sha256(json.dumps([kind, store, experiment, *run_keys]).encode()).hexdigest()[:32]
+def folder_name(kind: Literal["run", "sweep"], *identity: str) -> str:
+    """Return the name of the folder for a run or a sweep.
+
+    Args:
+        identity: of a run, the store's address, the experiment, the run key, and of a trial the study and its
+            number; of a sweep, the store's address and what the sweep is.
+    """
+    return hashlib.sha256(json.dumps([kind, *identity]).encode()).hexdigest()[:32]
 
 
 def _replace(path: Path, content: bytes) -> None:

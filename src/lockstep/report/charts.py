@@ -12,7 +12,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from lockstep.tracking.sweeps import Sweep, SweptRun, number, ordered, short, shown
+from lockstep.report.wording import number, ordered, short, shown
+from lockstep.results.run_result import RunResult
+from lockstep.tracking.sweeps import Sweep
 
 SCALE = "Viridis"
 """Readable in greyscale, and by the colour-blind."""
@@ -56,16 +58,17 @@ def parallel_coordinates(sweep: Sweep) -> Chart | None:
     dimensions = [_dimension(key, [run.params.get(key, "") for run in runs]) for key in sweep.swept]
     dimensions.append({"label": sweep.metric, "values": scores})
     line = {"color": scores, "colorscale": SHADES, "showscale": False}
+    line["reversescale"] = not sweep.ranking.maximize
     figure = go.Figure(go.Parcoords(line=line, dimensions=dimensions, labelangle=0))
     figure.update_layout(height=420, margin={"l": 80, "r": 60, "t": 60, "b": 30})
     keys = ", ".join(map(short, sweep.swept))
     text = f"Parallel coordinates of {len(runs)} runs over {keys}; the last axis is {sweep.metric}."
-    text += _of_given_up(sweep)
+    text += _of_pruned(sweep)
     return Chart("parallel", "All runs at once", text, figure)
 
 
-def _of_given_up(sweep: Sweep) -> str:
-    return " A run that was given up counts with what it had come to." if sweep.pruned else ""
+def _of_pruned(sweep: Sweep) -> str:
+    return " Pruned runs count with their last score." if sweep.pruned else ""
 
 
 def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
@@ -145,11 +148,11 @@ def importances(sweep: Sweep) -> tuple[Chart | None, dict[str, float]]:
     figure.update_xaxes(tickformat=".0%", range=[0, 1.1 * max(found.values(), default=1)])
     said = ", ".join(f"{short(key)} {share:.0%}" for key, share in reversed(by_share))
     text = f"Importance for {sweep.metric} (mean decrease in impurity, of {len(runs)} runs): {said}."
-    text += _of_given_up(sweep)
+    text += _of_pruned(sweep)
     return Chart("importance", "Which choice mattered", text, figure), found
 
 
-def _shares(runs: Sequence[SweptRun], keys: Sequence[str], metric: str) -> dict[str, float]:
+def _shares(runs: Sequence[RunResult], keys: Sequence[str], metric: str) -> dict[str, float]:
     space: dict[str, BaseDistribution] = {}
     values: dict[str, list[object]] = {}
     for key in keys:
@@ -219,11 +222,11 @@ def effects(sweep: Sweep) -> Chart | None:
     figure.update_layout(height=360, margin={"l": 60, "r": 20, "t": 50, "b": 40})
     keys = ", ".join(map(short, sweep.swept))
     text = f"{sweep.metric} of {len(runs)} runs against {keys}, a point for each run."
-    text += _of_given_up(sweep)
+    text += _of_pruned(sweep)
     return Chart("effects", "The effect of each choice", text, figure)
 
 
-def _heatmap(sweep: Sweep, runs: Sequence[SweptRun]) -> Chart | None:
+def _heatmap(sweep: Sweep, runs: Sequence[RunResult]) -> Chart | None:
     if len(sweep.swept) != 2:
         return None
     of_x, of_y = sweep.swept

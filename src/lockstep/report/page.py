@@ -13,9 +13,12 @@ from plotly.offline import get_plotlyjs
 
 from lockstep.report import charts
 from lockstep.report.charts import Chart
-from lockstep.tracking import sweeps
+from lockstep.report.wording import figure, sentence, short, shown
+from lockstep.results.run_result import RunResult
+from lockstep.results.winner import Repeats
+from lockstep.tracking import links, sweeps
 from lockstep.tracking.store import Store
-from lockstep.tracking.sweeps import Row, Sweep, SweptRun, sentence, short, shown
+from lockstep.tracking.sweeps import Sweep
 
 NAME, KEPT = "report.html", "sweep.json"
 """The report's file, and beside it the one that says which sweep of which store it is of."""
@@ -47,7 +50,7 @@ class Picture:
 
 
 def build(store: Store, sweep: Sweep) -> str:
-    """A sweep's report."""
+    """Return a sweep's report."""
     rows = sweep.rows
     importance, shares = charts.importances(sweep)
     drawn = [charts.parallel_coordinates(sweep), _curves(store, sweep), importance, charts.effects(sweep)]
@@ -57,25 +60,26 @@ def build(store: Store, sweep: Sweep) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    best = sweep.winner.representative if sweep.winner else None
+    worst = rows[-1].representative if len(rows) > 1 else None
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        best = _pictures(store, rows[0].runs[0], Path(folder)) if rows else []
-        worst = _pictures(store, rows[-1].runs[0], Path(folder)) if len(rows) > 1 else []
+        best_pictures = _pictures(store, best, Path(folder)) if best else []
+        worst_pictures = _pictures(store, worst, Path(folder)) if worst else []
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         sentence=sentence(sweep),
         headings=[short(key) for key in sweep.swept],
         metrics=_columns(sweep),
         rows=[_cells(sweep, row) for row in rows],
-        repeated=any(len(row.runs) > 1 for row in rows),
-        link=lambda run: store.run_link(sweep.experiment_id, run.run_id),
-        all_runs=store.sweep_link(sweep.experiment_id, sweep.run_id, sweep.metric),
+        link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
+        all_runs=sweep.link(store),
         charts=[(chart, chart.figure.to_json()) for chart in drawn if chart is not None],
         matters=max(shares, key=lambda key: shares[key]) if shares else "",
-        spaces=_spaces(rows[0].runs[0]) if rows else [],
-        best=best,
-        worst=worst,
-        best_name=rows[0].runs[0].name if rows else "",
-        worst_name=rows[-1].runs[0].name if rows else "",
+        spaces=_spaces(best) if best else [],
+        best=best_pictures,
+        worst=worst_pictures,
+        best_name=best.name if best else "",
+        worst_name=worst.name if worst else "",
         train_seconds=sum(run.metrics.get(TRAIN_SECONDS, 0.0) for run in sweep.runs),
         plotly=get_plotlyjs(),
         separation=SEPARATION.values(),
@@ -95,21 +99,22 @@ def write(store: Store, sweep: Sweep, folder: Path) -> Path:
 
 
 def _columns(sweep: Sweep) -> list[str]:
-    wanted = ("val/accuracy", "test/accuracy", "test/loss", TRAIN_SECONDS)
+    wanted = dict.fromkeys((sweep.metric, "val/accuracy", "test/accuracy", "test/loss", TRAIN_SECONDS))
     return [metric for metric in wanted if any(metric in run.metrics for run in sweep.runs)]
 
 
-def _cells(sweep: Sweep, row: Row) -> dict[str, object]:
+def _cells(sweep: Sweep, row: Repeats) -> dict[str, object]:
     first = row.runs[0]
     values = [first.params.get(key, "") for key in sweep.swept]
     return {
+        "is_best": row == sweep.winner,
         "runs": row.runs,
         "swept": [(value, shown(value)) for value in values],
-        "metrics": [(row.mean(metric), row.figure(metric)) for metric in _columns(sweep)],
+        "metrics": [(row.mean(metric), figure(row, metric)) for metric in _columns(sweep)],
     }
 
 
-def _spaces(run: SweptRun) -> list[tuple[str, list[str]]]:
+def _spaces(run: RunResult) -> list[tuple[str, list[str]]]:
     """How well each space of a run tells the classes apart: its title, and SEPARATION's figures."""
     names = dict.fromkeys(key.split("/")[1] for key in sorted(run.metrics) if key.startswith("space/"))
     found = []
@@ -126,13 +131,13 @@ def _title(name: str) -> str:
 def _curves(store: Store, sweep: Sweep) -> Chart | None:
     best = sweep.compared[:CURVES_SHOWN]
     curves = {
-        metric: {run.run_id: sweeps.curve(store, run, metric) for run in best}
+        metric: {str(run.run_id): sweeps.curve(store, run, metric) for run in best}
         for metric in ("train/loss", sweep.metric)
     }
-    return charts.learning_curves(sweep, curves, {run.run_id: run.name for run in best})
+    return charts.learning_curves(sweep, curves, {str(run.run_id): run.name for run in best})
 
 
-def _pictures(store: Store, run: SweptRun, folder: Path) -> list[Picture]:
+def _pictures(store: Store, run: RunResult, folder: Path) -> list[Picture]:
     """The planes of a run's feature spaces, input first, where they were drawn."""
     explained = sweeps.download(store, run, "pca/explained_variance.json", folder)
     if explained is None:

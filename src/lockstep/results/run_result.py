@@ -1,10 +1,7 @@
-"""How a run of a command ended."""
+"""How a run ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from lockstep.config.schema import RunConfig
-from lockstep.results.history import Status
 
 
 class RunFailed(Exception):
@@ -12,40 +9,47 @@ class RunFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+class RunResult:
+    """A run's end, or of a run that still trains, how far it is.
 
     Attributes:
         name: as in MLflow.
+        run_key: identifies what was trained, see RunConfig.run_key.
+        data_digest: of the data it was trained on.
+        params: every setting by its key, as text.
         overrides: that asked for it.
-        metrics: its last and best figures, by name, as the store has them.
+        status: FINISHED, FAILED, KILLED, or RUNNING, as MLflow has them.
+        metrics: last and best figures by name, as the store has them.
         reason: why it did not finish.
-        stored: whether an earlier command trained it.
-        pruned_at: the epochs after which a search gave it up, or None.
+        pruned_at: the epochs after which a search pruned it, or None.
+        is_stored: whether an earlier command trained it.
+        run_id, experiment_id: its MLflow run, where that is known.
     """
 
-    config: RunConfig
     name: str
+    run_key: str
+    data_digest: str
+    params: Mapping[str, str]
     overrides: tuple[str, ...]
-    status: Status
+    status: str
     metrics: Mapping[str, float]
     reason: str = ""
-    stored: bool = False
     pruned_at: int | None = None
+    is_stored: bool = False
+    run_id: str | None = None
+    experiment_id: str | None = None
 
     @property
-    def objective(self) -> float | None:
-        """The last accuracy on the validation set, or on the test set where there is none; None of a run that
-        did not come to its end."""
-        accuracy = self.metrics.get("val/accuracy", self.metrics.get("test/accuracy"))
-        return accuracy if self.status == "FINISHED" and self.pruned_at is None else None
+    def is_complete(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.status == "FINISHED" and self.pruned_at is None
 
-    def result(self) -> float | None:
-        """The objective, as a Hydra job returns it.
+    def value(self, metric: str) -> float | None:
+        """Return a metric's last value, as a Hydra job returns it; None of a run that was pruned.
 
         Raises:
             RunFailed: if the run did not finish.
         """
         if self.status != "FINISHED":
             raise RunFailed(f"{self.name}: {self.reason}")
-        return self.objective
+        return self.metrics.get(metric) if self.is_complete else None

@@ -1,77 +1,128 @@
-"""Which run is the best: runs that differ in their seed alone together, best first."""
+"""Which run of a sweep is best. Decided here only; everybody else reads the decision.
+
+Runs that differ in seeds only are repeats: they are ranked by their mean, so a lucky seed wins nothing.
+"""
 
 import json
+import math
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from lockstep.config.schema import RunConfig
-from lockstep.results.run_result import Outcome
+from lockstep.config.identity import SEEDS, is_identity
+from lockstep.results.run_result import RunResult
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What decides which run is best.
+
+    Attributes:
+        metric: its last value, the mean over repeats.
+        maximize: whether more of it is better.
+        confirm_seeds: how many seeds a search trains its best runs with before it names a winner: where
+            runs have so many repeats, no other run can win.
+    """
+
+    metric: str
+    maximize: bool = True
+    confirm_seeds: int = 0
+
+    @classmethod
+    def of(cls, runs: Iterable[RunResult]) -> "Ranking":
+        """Return how a grid is ranked: by validation accuracy, or test accuracy where no run has that."""
+        by_val = any("val/accuracy" in run.metrics for run in runs)
+        return cls("val/accuracy" if by_val else "test/accuracy")
+
+    @classmethod
+    def from_json(cls, text: str) -> "Ranking":
+        """Return what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return it as text, for a tag of the sweep's parent run."""
+        return json.dumps(self.__dict__)
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """Runs that came to their end and differ in nothing but their seed; often one."""
+    """Complete runs that differ in seeds only, each once; often one."""
 
-    outcomes: tuple[Outcome, ...]
+    runs: tuple[RunResult, ...]
 
     @property
     def name(self) -> str:
-        """What tells them from others, without the seed where there are several."""
-        first = self.outcomes[0]
-        if len(self.outcomes) == 1:
-            return first.name
-        return re.sub(r"(^| )seed=\d+", "", first.name).strip() or first.config.model.name
+        """What tells them from other runs, without the seeds where there are several."""
+        if len(self.runs) == 1:
+            return self.runs[0].name
+        name = re.sub(r"(^| )(seed|shuffle_seed)=\d+", "", self.runs[0].name).strip()
+        return name or self.runs[0].params.get("model", "")
+
+    @property
+    def representative(self) -> RunResult:
+        """The run with the lowest seed: it stands for all of them."""
+        return min(self.runs, key=lambda run: [int(run.params.get(seed, 0)) for seed in SEEDS])
 
     def mean(self, metric: str) -> float | None:
-        """The mean of their last values, of those that have one."""
+        """Return the mean of the metric's last values, None where no run has one."""
         values = self._values(metric)
         return statistics.fmean(values) if values else None
 
     def std(self, metric: str) -> float | None:
-        """The sample standard deviation, where there are two or more."""
+        """Return the sample standard deviation, None of fewer than two values."""
         values = self._values(metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
     def _values(self, metric: str) -> list[float]:
-        return [outcome.metrics[metric] for outcome in self.outcomes if metric in outcome.metrics]
+        return [run.metrics[metric] for run in self.runs if metric in run.metrics]
 
 
-def ranked(outcomes: Sequence[Outcome], metric: str | None = None, maximizes: bool = True) -> list[Repeats]:
-    """Runs that came to their end, those that differ in their seed alone together, best first.
+def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:
+    """Return complete runs, repeats together, best first: the first wins.
 
-    Args:
-        metric: what they are ranked by, by the mean; the objective, if None.
-        maximizes: whether more of it is better.
+    Groups without the metric come last. Equal ones keep the order of their runs.
     """
-    groups = [
-        group
-        for alike in _grouped([o for o in outcomes if o.objective is not None], _but_for_seeds).values()
-        # The order of the minibatches is one more difference, unless data.shuffle_seed=${seed} makes it one.
-        for group in (
-            [alike]
-            if all(o.config.data.shuffle_seed == o.config.seed for o in alike)
-            else _grouped(alike, lambda config: str(config.data.shuffle_seed)).values()
-        )
-    ]
+    groups: dict[Any, dict[str, RunResult]] = {}
+    for run in runs:
+        if run.is_complete:
+            groups.setdefault(_but_for_seeds(run), {}).setdefault(run.run_key, run)
+    repeats = [Repeats(tuple(group.values())) for group in groups.values()]
+    n_confirmed = min(ranking.confirm_seeds, max((len(group.runs) for group in repeats), default=0))
 
-    def rank(repeats: Repeats) -> float:
-        values = [o.objective if metric is None else o.metrics.get(metric) for o in repeats.outcomes]
-        mean = statistics.fmean(value for value in values if value is not None)
-        return -mean if maximizes else mean
+    def order(group: Repeats) -> tuple[bool, bool, float]:
+        mean = _finite_mean(group, ranking)
+        score = 0.0 if mean is None else -mean if ranking.maximize else mean
+        return mean is None, len(group.runs) < n_confirmed, score
 
-    return sorted((Repeats(tuple(group)) for group in groups), key=rank)
+    return sorted(repeats, key=order)
 
 
-def _grouped(outcomes: Sequence[Outcome], key: Callable[[RunConfig], str]) -> dict[str, list[Outcome]]:
-    groups: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault(key(outcome.config), []).append(outcome)
-    return groups
+@dataclass(frozen=True)
+class Standings:
+    """The runs of a sweep, in the order in which they were asked for, and what ranks them."""
+
+    runs: tuple[RunResult, ...]
+    ranking: Ranking
+
+    @cached_property
+    def rows(self) -> list[Repeats]:
+        """Complete runs, repeats together, best first, see `ranked`."""
+        return ranked(self.runs, self.ranking)
+
+    @property
+    def winner(self) -> Repeats | None:
+        """The best run with its repeats, None where no run has the metric."""
+        return self.rows[0] if self.rows and _finite_mean(self.rows[0], self.ranking) is not None else None
 
 
-def _but_for_seeds(config: RunConfig) -> str:
-    kept = config.model_dump(mode="json", exclude={"seed": True, "tracking": True})
-    del kept["data"]["shuffle_seed"]
-    return json.dumps(kept, sort_keys=True)
+def _finite_mean(group: Repeats, ranking: Ranking) -> float | None:
+    mean = group.mean(ranking.metric)
+    return mean if mean is not None and math.isfinite(mean) else None
+
+
+def _but_for_seeds(run: RunResult) -> tuple[str, frozenset[tuple[str, str]]]:
+    settings = ((key, value) for key, value in run.params.items() if is_identity(key) and key not in SEEDS)
+    return run.data_digest, frozenset(settings)

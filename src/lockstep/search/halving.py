@@ -4,7 +4,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from lockstep.config.schema import SearchConfig
+from lockstep.config.search_config import SearchConfig
 
 
 def rungs(search: SearchConfig, epochs: int) -> list[int]:

@@ -1,14 +1,10 @@
-"""What a search may choose, in Hydra's own override grammar, and what it chooses for a trial."""
+"""What a search may choose, and what it chooses for a trial."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,7 +14,13 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
+from lockstep.config.compose import SearchRequest
 from lockstep.config.errors import Refused
+from lockstep.config.overrides import Choice, Interval, Setting
+from lockstep.config.run_request import RunRequest
+
+Options = tuple[str, ...]
+"""One choice of options for all groups, as overrides."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Dimension:
 
     Attributes:
         key: as it is typed, with Hydra's prefix where it has one.
-        texts: of a choice, what each value is in Hydra's grammar.
+        texts: of a choice, each value in Hydra's grammar.
     """
 
     key: str
@@ -35,38 +37,40 @@ class Dimension:
     texts: tuple[str, ...] = ()
 
     def suggest(self, trial: Trial) -> str:
-        """The override that the trial gets."""
-        of = self.distribution
-        if isinstance(of, CategoricalDistribution):
-            return self.override(trial.suggest_categorical(self.key, of.choices))
-        if isinstance(of, IntDistribution):
-            return self.override(trial.suggest_int(self.key, of.low, of.high, step=of.step, log=of.log))
-        assert isinstance(of, FloatDistribution)
-        return self.override(trial.suggest_float(self.key, of.low, of.high, log=of.log))
+        """Return the override that the trial gets."""
+        distribution = self.distribution
+        if isinstance(distribution, CategoricalDistribution):
+            return self.override(trial.suggest_categorical(self.key, distribution.choices))
+        if isinstance(distribution, IntDistribution):
+            ends, step, log = (distribution.low, distribution.high), distribution.step, distribution.log
+            return self.override(trial.suggest_int(self.key, *ends, step=step, log=log))
+        assert isinstance(distribution, FloatDistribution)
+        bounds, log = (distribution.low, distribution.high), distribution.log
+        return self.override(trial.suggest_float(self.key, *bounds, log=log))
 
     def override(self, value: object) -> str:
-        """The override that sets a value of the distribution."""
+        """Return the override that sets a value of the distribution."""
         if isinstance(self.distribution, CategoricalDistribution):
             return f"{self.key}={self.texts[self.distribution.choices.index(value)]}"
         return f"{self.key}={value!r}"
 
-    def ends(self) -> Iterator[str]:
-        """Overrides between which all others lie: of a choice, every one."""
+    def ends(self) -> list[str]:
+        """Return overrides between which all others lie: of a choice, every one."""
         if isinstance(self.distribution, CategoricalDistribution):
             values: Sequence[object] = self.distribution.choices
         else:
             assert isinstance(self.distribution, IntDistribution | FloatDistribution)
             values = (self.distribution.low, self.distribution.high)
-        return map(self.override, values)
+        return [self.override(value) for value in values]
 
 
 class Space:
     """All trials that a search may make: groups' options first, then values of keys that those have.
 
     Args:
-        overrides: a command's, parsed; where a key is given twice, the last one counts.
+        settings: a command's overrides; where a key is given twice, the last one counts.
         groups: the names of config groups.
-        compose: makes a config of some overrides, which Hydra can do with all but unknown keys.
+        defaults: returns every key that there is with some options, and its default.
 
     Raises:
         Refused: for what is no space, with a message each.
@@ -74,42 +78,23 @@ class Space:
 
     def __init__(
         self,
-        overrides: Sequence[Override],
-        groups: Collection[str],
-        compose: Callable[[tuple[str, ...]], DictConfig],
+        settings: Sequence[Setting],
+        groups: Sequence[str],
+        defaults: Callable[[Options], Mapping[str, object]],
     ) -> None:
-        self._compose, self._group_names = compose, groups
-        self._defaults_of: dict[tuple[str, ...], dict[str, object]] = {}
-        last = {override.get_key_element(): override for override in overrides}
-        chosen = {key: override for key, override in last.items() if override.key_or_group in groups}
-        problems: list[str] = []
-        self._fixed_groups = tuple(_typed(o) for o in chosen.values() if not o.is_sweep_override())
-        self.groups = self._dimensions(chosen, {}, problems)
-        if problems:
-            raise Refused(problems)
-        values = {key: override for key, override in last.items() if key not in chosen}
-        self._fixed = {key: _typed(o) for key, o in values.items() if not o.is_sweep_override()}
-        defaults = [self._defaults(options) for options in self.options()]
-        known = {
-            key: next((d[key.lstrip("+")] for d in defaults if key.lstrip("+") in d), None) for key in values
-        }
-        self.values = self._dimensions(values, known, problems)
-        if problems:
-            raise Refused(problems)
+        self._defaults = defaults
+        last = {setting.key: setting for setting in settings}.values()
+        chosen = [setting for setting in last if setting.name in groups]
+        values = [setting for setting in last if setting.name not in groups]
+        self._fixed_groups = tuple(setting.text for setting in chosen if not setting.is_sweep)
+        self._fixed = {setting.key: setting.text for setting in values if not setting.is_sweep}
+        self.groups = _dimensions(chosen, lambda setting: _dimension(setting, None, is_group=True))
+        everywhere = [defaults(options) for options in self.options()]
 
-    def _dimensions(
-        self, overrides: Mapping[str, Override], defaults: Mapping[str, object], problems: list[str]
-    ) -> tuple[Dimension, ...]:
-        dimensions = []
-        for key, override in overrides.items():
-            if override.is_sweep_override():
-                try:
-                    if override.is_interval_sweep() and override.key_or_group in self._group_names:
-                        raise ValueError(f"a group is searched by choice: {key}=choice(...)")
-                    dimensions.append(_dimension(key, override, defaults.get(key)))
-                except (ValueError, ArithmeticError, HydraException) as error:
-                    problems.append(f"{_typed(override)}: {error}")
-        return tuple(dimensions)
+        def default(key: str) -> object:
+            return next((keys[key.lstrip("+")] for keys in everywhere if key.lstrip("+") in keys), None)
+
+        self.values = _dimensions(values, lambda setting: _dimension(setting, default(setting.key)))
 
     def __str__(self) -> str:
         return ", ".join(dimension.key for dimension in (*self.groups, *self.values))
@@ -123,40 +108,40 @@ class Space:
         ]
 
     def searched(self, overrides: Sequence[str]) -> list[str]:
-        """Of a trial's overrides those that are not the same in all trials."""
+        """Return those of a trial's overrides that are not the same in all trials."""
         fixed = {*self._fixed_groups, *self._fixed.values()}
         return [override for override in overrides if override not in fixed]
 
-    def options(self) -> Iterator[tuple[str, ...]]:
-        """Every choice of groups' options."""
+    def options(self) -> Iterator[Options]:
+        """Yield every choice of groups' options."""
         for searched in product(*(dimension.ends() for dimension in self.groups)):
             yield (*self._fixed_groups, *searched)
 
     def suggest(self, trial: Trial) -> tuple[str, ...]:
-        """A trial's overrides."""
+        """Return a trial's overrides."""
         options = (*self._fixed_groups, *(dimension.suggest(trial) for dimension in self.groups))
         return self._with_values(options, lambda dimension: dimension.suggest(trial))
 
     def corners(self) -> Iterator[tuple[str, ...]]:
-        """Overrides of trials that differ from the first one, of each choice of options, in one value."""
+        """Yield overrides of trials that differ in one value from the first one of each choice of options."""
         for options in self.options():
-            first = {dimension: next(dimension.ends()) for dimension in self.values}
+            first = {dimension: dimension.ends()[0] for dimension in self.values}
             yield self._with_values(options, first.__getitem__)
             for dimension in self._of(options):
-                for end in list(dimension.ends())[1:]:
+                for end in dimension.ends()[1:]:
                     yield self._with_values(options, {**first, dimension: end}.__getitem__)
 
     def unknown(self) -> list[str]:
-        """Overrides of keys that no choice of options has."""
+        """Return overrides of keys that no choice of options has."""
         everywhere = [self._defaults(options) for options in self.options()]
-        typed = {**self._fixed, **{dimension.key: next(dimension.ends()) for dimension in self.values}}
+        typed = {**self._fixed, **{dimension.key: dimension.ends()[0] for dimension in self.values}}
         return [
             override
             for key, override in typed.items()
             if not key.startswith(("+", "~")) and not any(key in defaults for defaults in everywhere)
         ]
 
-    def _with_values(self, options: tuple[str, ...], value_of: Callable[[Dimension], str]) -> tuple[str, ...]:
+    def _with_values(self, options: Options, value_of: Callable[[Dimension], str]) -> tuple[str, ...]:
         defaults = self._defaults(options)
         fixed = [
             override
@@ -165,75 +150,98 @@ class Space:
         ]
         return (*options, *fixed, *map(value_of, self._of(options)))
 
-    def _of(self, options: tuple[str, ...]) -> list[Dimension]:
+    def _of(self, options: Options) -> list[Dimension]:
         defaults = self._defaults(options)
         return [d for d in self.values if d.key.startswith("+") or d.key in defaults]
 
-    def _defaults(self, options: tuple[str, ...]) -> dict[str, object]:
-        """Every key that there is with some options, and its value unless that is changed."""
-        if options not in self._defaults_of:
-            tree: Any = OmegaConf.to_container(self._compose(options))
-            self._defaults_of[options] = dict(_flat(tree))
-        return self._defaults_of[options]
+
+def space_of(search: SearchRequest) -> Space:
+    """Return the space of a search that was asked for."""
+    return Space(search.settings, search.groups, search.composer.values)
 
 
-def _dimension(key: str, override: Override, default: object) -> Dimension:
-    """One dimension; integers where the ends are, unless the key's own value says that it takes others.
+def corners(search: SearchRequest) -> tuple[RunRequest, ...]:
+    """Return validated trials between which all trials of a search lie.
 
     Raises:
-        ValueError: where there is nothing to choose from.
+        Refused: with every error of the search's settings.
     """
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None and value.end is not None
-        low, high, log = value.start, value.end, "log" in value.tags
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError("an interval has finite ends")
-        if not low < high:
-            raise ValueError(f"an empty interval: {low:g} is not less than {high:g}")
-        if log and low <= 0:
-            raise ValueError(f"there is no logarithm of {low:g}; an interval tagged log starts above 0")
-        are_integers = isinstance(low, int) and isinstance(high, int)  # int(interval(...))
-        if are_integers or (
-            float(low).is_integer() and float(high).is_integer() and not isinstance(default, float)
-        ):
-            return Dimension(key, IntDistribution(int(low), int(high), log=log))
-        return Dimension(key, FloatDistribution(float(low), float(high), log=log))
-    if isinstance(value, RangeSweep) and isinstance(numbers := value.range(), range):
-        if not numbers:
-            raise ValueError("an empty range")
-        low, high, step = min(numbers), max(numbers), abs(numbers.step)
-        if "log" not in value.tags or step == 1:
-            if "log" in value.tags and low <= 0:
-                raise ValueError(f"there is no logarithm of {low}; a range tagged log starts above 0")
-            return Dimension(key, IntDistribution(low, high, log="log" in value.tags, step=step))
-    # A shuffled choice is the same space, and the same search, as one that isn't.
-    elements = list(value.list if isinstance(value, ChoiceSweep) else override.sweep_iterator())
-    texts = tuple(Override._get_value_element_as_str(element) for element in elements)
+    space = space_of(search)
+    first_options = next(space.options())
+    problems = [search.composer.unknown_key(override, first_options) for override in space.unknown()]
+    requests = []
+    for overrides in space.corners() if not problems else ():
+        try:
+            requests.append(search.composer.request(overrides))
+        except Refused as refused:
+            problems += refused.problems
+    if any(request.config.data.val_size == 0 for request in requests):
+        problems.append(
+            "data.val_size=0: a search decides by a validation split, never by the test set; set some"
+            " training instances aside, such as data.val_size=10000 of MNIST's 60,000"
+        )
+    if problems:
+        raise Refused(problems)
+    return tuple(requests)
+
+
+def _dimensions(
+    settings: Sequence[Setting], dimension_of: Callable[[Setting], Dimension]
+) -> tuple[Dimension, ...]:
+    dimensions, problems = [], []
+    for setting in settings:
+        if setting.is_sweep:
+            try:
+                dimensions.append(dimension_of(setting))
+            except (ValueError, ArithmeticError) as error:
+                problems.append(f"{setting.text}: {error}")
+    if problems:
+        raise Refused(problems)
+    return tuple(dimensions)
+
+
+def _dimension(setting: Setting, default: object, is_group: bool = False) -> Dimension:
+    """Return one dimension; of integers where its ends are, unless the key's default is no integer.
+
+    Raises:
+        ValueError, ArithmeticError: where there is nothing to choose from.
+    """
+    values, key = setting.values(), setting.key
+    if isinstance(values, Choice):
+        return _choice(key, values)
+    if isinstance(values, Interval):
+        if is_group:
+            raise ValueError(f"a group is searched by choice: {key}=choice(...)")
+        return _interval(key, values, default)
+    if not values.numbers:
+        raise ValueError("an empty range")
+    low, high, step = min(values.numbers), max(values.numbers), abs(values.numbers.step)
+    if values.log and low <= 0:
+        raise ValueError(f"there is no logarithm of {low}; a range tagged log starts above 0")
+    return Dimension(key, IntDistribution(low, high, log=values.log, step=step))
+
+
+def _interval(key: str, interval: Interval, default: object) -> Dimension:
+    low, high, log = interval.low, interval.high, interval.log
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("an interval has finite ends")
+    if not low < high:
+        raise ValueError(f"an empty interval: {low:g} is not less than {high:g}")
+    if log and low <= 0:
+        raise ValueError(f"there is no logarithm of {low:g}; an interval tagged log starts above 0")
+    are_integers = isinstance(low, int) and isinstance(high, int)  # int(interval(...))
+    are_whole = float(low).is_integer() and float(high).is_integer()
+    if are_integers or (are_whole and not isinstance(default, float)):
+        return Dimension(key, IntDistribution(int(low), int(high), log=log))
+    return Dimension(key, FloatDistribution(float(low), float(high), log=log))
+
+
+def _choice(key: str, choice: Choice) -> Dimension:
+    texts, values = choice.texts, list(choice.values)
     if not texts:
         raise ValueError("no value at all, so there is nothing to choose from")
     if len(set(texts)) < len(texts):
         raise ValueError("a value is given twice")
-    choices = [_primitive(element, text) for element, text in zip(elements, texts, strict=True)]
-    if len(set(choices)) < len(choices):  # as of 1 and true, which are equal
-        choices = list(texts)
-    return Dimension(key, CategoricalDistribution(choices), texts)
-
-
-def _primitive(element: object, text: str) -> bool | int | float | str:
-    """What the study keeps of a choice: numbers and words as they are, all else as it is typed."""
-    if isinstance(element, QuotedString):
-        return element.text
-    return element if isinstance(element, bool | int | float | str) else text
-
-
-def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in tree.items():
-        yield f"{prefix}{key}", value
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-
-
-def _typed(override: Override) -> str:
-    assert override.input_line is not None  # the parser sets it
-    return override.input_line
+    if len(set(values)) < len(values):  # as of 1 and true, which are equal
+        values = list(texts)
+    return Dimension(key, CategoricalDistribution(values), texts)

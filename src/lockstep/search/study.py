@@ -1,4 +1,4 @@
-"""A search's memory: an Optuna study in `outputs/studies/`, which the same command goes on with."""
+"""A search's memory: an Optuna study in `outputs/studies/`, which the same command continues."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from lockstep.config.schema import SearchConfig
+from lockstep.config.search_config import SearchConfig
 from lockstep.recovery.claims import Claims
 from lockstep.recovery.journal import Journal
 from lockstep.search import halving
@@ -23,13 +23,13 @@ FILE = "optuna.log"
 
 
 def studies() -> Path:
-    """The folder of all studies, which has one for each."""
+    """Return the folder of all studies, which has one for each."""
     return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "studies"
 
 
 @contextmanager
 def claimed(name: str) -> Iterator[Path]:
-    """The folder of the study `name`, which no other process uses meanwhile: it is waited for."""
+    """Yield the folder of the study `name`; other processes wait for it meanwhile."""
     claims = Claims(studies() / "claims")
     claims.wait_for(name)
     try:
@@ -39,25 +39,22 @@ def claimed(name: str) -> Iterator[Path]:
 
 
 class Study:
-    """The trials of one search, told and to be told.
-
-    Any of Optuna's tools opens its file: optuna.storages.journal.JournalFileBackend.
+    """The trials of one search. Any of Optuna's tools opens its file by `JournalFileBackend`.
 
     Args:
         folder: claimed by this process.
-        epochs: of a trial that is not given up.
+        epochs: of a trial that is not pruned.
     """
 
     def __init__(self, folder: Path, search: SearchConfig, epochs: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / FILE
-        Journal(path).mend()  # a kill may have left a last line that is not whole
+        self._search, self._journal = search, Journal(folder / FILE)
+        self._journal.mend()  # a kill may have left a last line that is not whole
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self._search = search
-        self._journal = Journal(path)
+        self._storage = JournalStorage(_OneWriter(folder / FILE))
         self.optuna = optuna.create_study(
-            storage=JournalStorage(_OneWriter(str(path))),
+            storage=self._storage,
             pruner=halving.pruner(search, epochs),
             study_name=folder.name,
             direction="maximize" if search.maximizes else "minimize",
@@ -68,35 +65,59 @@ class Study:
         return len(self.optuna.get_trials(deepcopy=False))
 
     def sync(self) -> None:
-        """Have the disk keep all that was written so far, come what may."""
+        """Return when what was written survives a power cut."""
         self._journal.sync()
 
     def ask(self) -> Trial:
-        """A new trial."""
+        """Return a new trial."""
         self.optuna.sampler = _sampler(self._search, len(self))
         return self.optuna.ask()
 
     def running(self) -> list[Trial]:
-        """Trials that were not told yet, as an earlier command left them."""
+        """Return trials that an earlier command has left without an end."""
         trials = []
         for frozen in self.optuna.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            self.optuna.sampler = _sampler(self._search, frozen.number)  # it may not have been asked all
-            trials.append(Trial(self.optuna, frozen._trial_id))
+            self.optuna.sampler = _sampler(self._search, frozen.number)  # not all may have been suggested
+            trials.append(self.trial(frozen))
         return trials
 
+    def trial(self, frozen: FrozenTrial) -> Trial:
+        """Return a trial of the study, to be reported and told of."""
+        study_id = self._storage.get_study_id_from_name(self.optuna.study_name)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number)
+        return Trial(self.optuna, trial_id)
 
-class _OneWriter(JournalFileBackend):
-    """Optuna's journal file, written by one process alone and brought to the disk when it says so: Optuna's
-    own takes a lock and waits for the disk some ten times a trial."""
+
+class _OneWriter(BaseJournalBackend):
+    """Optuna's journal file, written by one process alone, and synced when that asks for it.
+
+    Optuna's own backend takes a lock and waits for the disk some ten times a trial.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._path.touch()
+        self._entries: list[dict[str, Any]] = []
+        self._read = 0  # bytes
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the entries from a number on."""
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                self._entries.append(json.loads(line))
+                self._read += len(line)
+        return self._entries[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write entries."""
         lines = "".join(f"{json.dumps(entry, separators=(',', ':'))}\n" for entry in logs)
-        with open(self._file_path, "ab") as file:
+        with self._path.open("ab") as file:
             file.write(lines.encode())
 
 
 def _sampler(search: SearchConfig, number: int) -> BaseSampler:
-    """What proposes trial `number`: seeded anew for each, so that a search that goes on proposes the same."""
+    """Return what proposes trial `number`, seeded for each, so that a resumed search proposes the same."""
     seed = (search.seed * 1_000_003 + number) % 2**32
     if search.sampler == "tpe":
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)

@@ -1,290 +1,246 @@
-"""The runs of one command, from checked configs to recorded outcomes."""
+"""One session: the runs of a command, from validated configs to recorded results."""
 
+import hashlib
+import json
 import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from joblib import effective_n_jobs
-from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
-from lockstep.config.errors import Refused
-from lockstep.config.job import Job
+from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution import workers
-from lockstep.execution.plan import DataShape, Plan, plan
 from lockstep.recovery.interrupts import deferred
-from lockstep.recovery.run_folder import unfinished
-from lockstep.results import winner
-from lockstep.results.run_result import Outcome
-from lockstep.results.winner import Repeats
-from lockstep.sweep.ledger import Recorder, Sweep
+from lockstep.recovery.run_folder import folder_name, unfinished
+from lockstep.results.winner import Ranking, Standings
+from lockstep.sweep import drawing
+from lockstep.sweep.checks import store_at
+from lockstep.sweep.ledger import Entry, Ledger
+from lockstep.sweep.parent import ParentRun, SweepRequest
+from lockstep.sweep.planning import plan_of, run_names
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
-from lockstep.tracking import logged_model, sweeps
-from lockstep.tracking.store import STORED_RUNS, Store
-from lockstep.tracking.uploader import PATIENCE_SECONDS, Delivery
-from lockstep.training.device import device_of, gemm_flops
+from lockstep.tracking import links, logged_model, sweeps
+from lockstep.tracking.store import Store
+from lockstep.tracking.uploader import PATIENCE_SECONDS, Uploader
+from lockstep.training.networks import load_exporter
 
 log = logging.getLogger("lockstep")
-
-store_at = cache(Store)
 
 CLOSING_SECONDS = 2.0
 """How long an interrupted command waits for a store that doesn't answer."""
 
 
-def check_runs(configs: Sequence[RunConfig]) -> None:
-    """Find what speaks against carrying out these runs, beyond each value by itself: data and devices.
+class NotUploaded(Exception):
+    """Not all results are in the store; the message says how to upload them later."""
 
-    Raises:
-        Refused: listing every problem.
+
+@dataclass(frozen=True)
+class Recording:
+    """What came of a command's runs.
+
+    Attributes:
+        trouble: the store's error where some results are not there, else empty.
+        experiments: that the runs lie in.
+        run_id: the parent's MLflow run, where there is one.
     """
-    problems: list[str] = []
-    for stream, trainer in dict.fromkeys((config.data, config.trainer) for config in configs):
-        try:
-            device_of(trainer)
-            problems += datasets.check_stream(stream, datasets.load(stream))
-        except Refused as refused:
-            problems += refused.problems
-    uris = {config.tracking.uri for config in configs}
-    if len(uris) > 1:
-        problems.append("tracking.uri: the runs of a sweep are recorded in one store; give one value")
-    if problems:
-        raise Refused(problems)
 
-
-def check_store(configs: Sequence[RunConfig]) -> None:
-    """Open the runs' store, which makes it if need be: so this is the last check.
-
-    Raises:
-        Refused: if it can't be used.
-    """
-    store = store_at(configs[0].tracking.uri)
-    for name in {config.tracking.experiment for config in configs}:
-        store.experiment_id(name)
+    standings: Standings
+    trouble: str
+    experiments: Sequence[str]
+    run_id: str | None
 
 
 def carry_out(
-    jobs: Sequence[Job],
+    requests: Sequence[RunRequest],
     sweep: Sequence[str] | None,
     n_jobs: int = -1,
     exact: bool = False,
     folder: Path | None = None,
-) -> list[Outcome]:
-    """Train and record runs; those of a sweep under one parent run. One that fails leaves the others be.
+    at_once: int | None = None,
+) -> Standings:
+    """Train and record runs; those of a sweep under one parent run. A run that fails doesn't stop the others.
 
-    Of a sweep, runs that the store has are not trained again, those that an earlier command left unfinished
-    go on from their last checkpoint, and those that another process trains just now are waited for.
+    Of a sweep, runs that the store has are not trained again, runs that an earlier command left unfinished
+    resume from their last checkpoint, and runs that another process trains just now are waited for.
 
     Args:
-        jobs: one or more.
+        requests: one or more.
         sweep: the sweep's overrides as typed, or None for a run without a sweep.
-        n_jobs: workers as joblib counts them: -1 for all cores.
+        n_jobs: workers, -1 for one per core.
         exact: see TrainingArray.
         folder: the sweep's, which gets its report.
+        at_once: how many runs train at a time, None for all.
 
     Raises:
-        Undelivered: if the store did not take all that there is; the next command, or `deliver`, brings it.
+        NotUploaded: if some results are not in the store; the next command, or `deliver`, uploads them.
     """
-    names, experiment = run_names(jobs), jobs[0].config.tracking.experiment
+    store, names = store_at(requests[0].config.tracking.uri), run_names(requests)
 
-    def work(recorder: Recorder) -> None:
-        for job, name in zip(jobs, names, strict=True):
-            recorder.add(job, name)
-        recorder.adopt()
-        train_all(recorder, n_jobs, exact)
+    def work(ledger: Ledger) -> None:
+        for request, name in zip(requests, names, strict=True):
+            ledger.add(request, name)
+        ledger.adopt()
+        train_all(ledger, n_jobs, exact, at_once)
 
-    parent = None
-    if sweep is not None:
-        name = f"sweep of {len(jobs)} run{'s' * (len(jobs) != 1)}"
-        keys = [job.config.run_key(datasets.load(job.config.data).digest) for job in jobs]
-        parent = Sweep(name, sweep, experiment, keys)
-    store = store_at(jobs[0].config.tracking.uri)
-    outcomes, trouble, run_id = record(store, parent, sum(job.config.trainer.epochs for job in jobs), work)
+    parent = None if sweep is None else _sweep_request(requests, sweep, store)
+    recording = record(store, parent, sum(request.config.trainer.epochs for request in requests), work)
+    standings = recording.standings
     console.print()
-    console.print(tables.leaderboard(outcomes))
+    console.print(tables.leaderboard(standings.runs, standings.rows, standings.ranking.metric))
     console.print()
-    if len(outcomes) > 1 and not any("val/accuracy" in outcome.metrics for outcome in outcomes):
+    if len(standings.runs) > 1 and standings.ranking.metric == "test/accuracy":
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    conclude(store, jobs[0].config, trouble, run_id, folder)
-    return outcomes
+    conclude(store, requests[0].config, recording, folder)
+    return standings
+
+
+def _sweep_request(requests: Sequence[RunRequest], sweep: Sequence[str], store: Store) -> SweepRequest:
+    experiment = requests[0].config.tracking.experiment
+    keys = [request.config.run_key(_digest(request.config)) for request in requests]
+    identity = sorted(
+        {(request.config.tracking.experiment, key) for request, key in zip(requests, keys, strict=True)}
+    )
+    return SweepRequest(
+        name=f"sweep of {len(requests)} run{'s' * (len(requests) != 1)}",
+        overrides=sweep,
+        experiment=experiment,
+        key=hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
+        earlier_folder=folder_name("sweep", store.address, experiment, *keys),
+        rerun=requests[0].config.rerun,
+    )
+
+
+def _digest(config: RunConfig) -> str:
+    return datasets.load(config.data).description.digest
 
 
 def record(
     store: Store,
-    sweep: Sweep | None,
+    sweep: SweepRequest | None,
     epochs: int,
-    work: Callable[[Recorder], object],
-    rank: Callable[[Sequence[Outcome]], list[Repeats]] = winner.ranked,
-) -> tuple[list[Outcome], str, str | None]:
+    work: Callable[[Ledger], object],
+    ranking: Ranking | None = None,
+) -> Recording:
     """Have runs trained and recorded, and end them truthfully, however that ends.
 
     Args:
         epochs: of all runs, as far as that is known.
-        work: adds runs to the recorder, and trains them.
-        rank: which of them is best.
-
-    Returns:
-        What became of the runs; the store's answer where it did not take all of it, else an empty text; the
-        parent's MLflow run, where there is one.
+        work: adds runs to the ledger, and trains them.
+        ranking: what decides which is best; None for that of a grid.
     """
-    with Progress(epochs, sweep is not None) as progress, Delivery(store) as delivery:
-        recorder = Recorder(store, sweep, delivery, progress)
+    with Progress(epochs, sweep is not None) as progress, Uploader(store) as uploader:
+        parent = None if sweep is None else ParentRun(store, sweep, uploader)
+        ledger = Ledger(store, parent, uploader, progress)
         try:
-            work(recorder)
-            left = delivery.wait()
-            if not left:  # it draws from what the store has
-                recorder.draw_best(rank)
+            work(ledger)
+            pending = uploader.wait()
+            standings = _standings(ledger, ranking)
+            if not pending and standings.winner is not None:
+                best = standings.winner.representative
+                drawing.draw_winner(ledger, ledger.entry(best.run_key), store, str(best.run_id))
         except BaseException:
-            recorder.close("KILLED")
+            ledger.close("KILLED")
             with deferred():
-                delivery.wait(patience=CLOSING_SECONDS)
+                uploader.wait(patience=CLOSING_SECONDS)
             raise
-        outcomes, run_id = recorder.outcomes, recorder.parent_run_id
-        recorder.close("FINISHED" if all(o.status == "FINISHED" for o in outcomes) else "FAILED")
-        left = delivery.wait(PATIENCE_SECONDS if not left else CLOSING_SECONDS)
-        if run_id is not None and not left and (others := recorder.of_other_sweeps(run_id)):
-            store.client.log_dict(run_id, {"runs": others}, STORED_RUNS)
-    return outcomes, delivery.trouble if left else "", run_id
+        ledger.close("FINISHED" if all(run.status == "FINISHED" for run in standings.runs) else "FAILED")
+        pending = uploader.wait(PATIENCE_SECONDS if not pending else CLOSING_SECONDS)
+        standings = _standings(ledger, ranking)  # with the MLflow run of each
+        trouble = uploader.trouble if pending else ""
+        return Recording(standings, trouble, ledger.experiments, ledger.parent_run_id)
 
 
-def conclude(
-    store: Store, config: RunConfig, trouble: str, run_id: str | None = None, folder: Path | None = None
-) -> None:
-    """Describe a sweep in the store, log its best run's model, make its report, and say where to look at it.
+def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
+    runs = tuple(ledger.results)
+    return Standings(runs, ranking or Ranking.of(runs))
+
+
+def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path | None = None) -> None:
+    """Record a sweep's members and winner, log the winner's model, make the report, and print where it is.
 
     Args:
         config: one of the runs'; where it wants no pictures, there is no report.
-        run_id, folder: the sweep's.
+        folder: the sweep's.
 
     Raises:
-        Undelivered: if the runs aren't all there, as `trouble` says.
+        NotUploaded: if some results are not in the store.
     """
-    if trouble:
-        raise Undelivered(
-            f"The store has not taken all yet; it says: {trouble}\n"
-            f"What it lacks is kept in {unfinished()}; once it is back, bring it there with\n"
+    if recording.trouble:
+        raise NotUploaded(
+            f"Some results could not be uploaded; the store says: {recording.trouble}\n"
+            f"They are kept in {unfinished()}; once the store is back, upload them with\n"
             f"  {sys.executable} -m lockstep deliver {unfinished()}"
         )
+    run_id = recording.run_id
     if run_id is not None and folder is not None:
         try:
+            sweeps.record(store, run_id, recording.standings, recording.experiments)
             _describe(store, sweeps.read(store, run_id), folder, config.tracking.pictures != "none")
         except Exception as error:  # all runs are there
             log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
     experiment_id = store.experiment_id(config.tracking.experiment)
-    console.print(f"Compare the runs in MLflow: {store.ui(experiment_id)}", soft_wrap=True)
+    address = links.how_to_open(store.uri, experiment_id)
+    console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
 
 
 def _describe(store: Store, sweep: sweeps.Sweep, folder: Path, with_page: bool) -> None:
-    store.describe_sweep(sweep.run_id, sweeps.sentence(sweep), sweep.summary)
-    if with_page:
-        from lockstep.report import page  # here, as plotly takes a moment
+    from lockstep.report import page, wording  # here, as plotly takes a moment
 
+    sweeps.describe(store, sweep, wording.sentence(sweep))
+    if with_page:
         console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True, markup=False)
-    if sweep.rows:
+    if sweep.winner is not None:
         try:
-            logged = logged_model.log_model(store, sweep.rows[0].runs[0].run_id)
+            logged = logged_model.log_model(store, str(sweep.winner.representative.run_id))
             console.print(f"The best run's model: {logged}", soft_wrap=True)
         except Exception as error:
             log.warning("the best run's model was not logged: %s", error)
 
 
-def prepare(recorder: Recorder, config: RunConfig) -> None:
-    """Do beside the training of workers what a command's end needs: in a thread, as here is little to do."""
+def prepare(ledger: Ledger, config: RunConfig) -> None:
+    """Do beside the training of workers what a command's end needs: this process has little else to do."""
 
     def work() -> None:
         # What fails is tried again at the end, which says so if it fails there too. One thread, as several
         # would wait for each other, busily: no core is free.
         with suppress(Exception), threadpool_limits(1):
-            recorder.draw_ahead(config)
-        import_module("torch._dynamo")  # exporting a model needs it, and it takes a second or two
+            drawing.draw_ahead(ledger, config)
+        load_exporter()
 
     threading.Thread(target=work, daemon=True).start()
 
 
-def train_all(recorder: Recorder, n_jobs: int, exact: bool) -> None:
-    """Have all runs trained that were added and have not ended, by this command or another one."""
-    while waiting := recorder.waiting():
-        if taken := recorder.take_up(waiting):
-            _train(taken, recorder, n_jobs, exact)
-        elif recorder.waiting():
-            recorder.wait_for_others()
+def train_all(ledger: Ledger, n_jobs: int, exact: bool, at_once: int | None = None) -> None:
+    """Train all runs that were added and have not ended, or wait until another command has."""
+    while pending := ledger.pending()[:at_once]:
+        if taken := ledger.take_up(pending):
+            _train(taken, ledger, n_jobs, exact)
+        elif any(entry.result is None for entry in pending):
+            ledger.wait_for_others()
 
 
-class Undelivered(Exception):
-    """The store did not take all that was trained; the message says how to bring it there later."""
-
-
-def _train(taken: Sequence[int], recorder: Recorder, n_jobs: int, exact: bool) -> None:
-    configs = [recorder.job(k).config for k in taken]
+def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool) -> None:
+    configs = [entry.config for entry in taken]
     planned = plan_of(configs, n_jobs)
-    loaded = {dataset.digest: dataset for dataset in (datasets.load(config.data) for config in configs)}
     tasks = (
-        recorder.task([taken[position] for position in array.jobs], planned.threads, exact)
+        ledger.task([taken[position] for position in array.runs], planned.threads, exact)
         for array in planned.arrays
     )
     if planned.n_workers > 1:
-        prepare(recorder, configs[0])
+        prepare(ledger, configs[0])
+    loaded = {dataset.description.digest: dataset for dataset in (datasets.load(c.data) for c in configs)}
     workers.carry_out(
         lambda: next(tasks, None),
         list(loaded.values()),
         planned.n_workers,
-        recorder.hear,
+        ledger.hear,
         threads=planned.threads,
     )
-
-
-def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
-    """The plan for runs whose data is there. On anything but the CPU there is one worker."""
-    loaded = [datasets.load(config.data) for config in configs]
-    shapes = [
-        DataShape(dataset.n_features, dataset.n_classes, len(dataset.x_train), len(dataset.x_test))
-        for dataset in loaded
-    ]
-    on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
-    return plan(configs, shapes, effective_n_jobs(n_jobs) if on_cpu else 1)
-
-
-def show_plan(jobs: Sequence[Job], n_jobs: int) -> None:
-    """Print what `carry_out` would do with these runs, and how long it would take; train nothing."""
-    planned = plan_of([job.config for job in jobs], n_jobs)
-    flops = gemm_flops()
-    console.print(tables.plan_table(planned, run_names(jobs), flops))
-    console.print()
-    console.print(tables.plan_summary(planned, flops), soft_wrap=True)
-
-
-def train_one(composed: DictConfig) -> float | None:
-    """One run without a sweep, as Hydra composed it; what its job returns.
-
-    Raises:
-        RunFailed: if the run did not finish.
-    """
-    overrides = tuple(HydraConfig.get().overrides.task)
-    [outcome] = carry_out([Job(RunConfig.of(composed), overrides)], sweep=None)
-    return outcome.result()
-
-
-def run_names(jobs: Sequence[Job]) -> list[str]:
-    """Each run's name: the overrides that tell it from the others, else its model."""
-    common = set.intersection(*(set(job.overrides) for job in jobs))
-    return [
-        " ".join(short(override) for override in job.overrides if override not in common)
-        or job.config.model.name
-        for job in jobs
-    ]
-
-
-def short(override: str) -> str:
-    """`optim.lr=0.1` → `lr=0.1`."""
-    key, _, value = override.partition("=")
-    return f"{key.rpartition('.')[2]}={value}"

@@ -2,10 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType, TracebackType
+from typing import Self
 
 from rich.console import Group
 from rich.live import Live
@@ -14,10 +14,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from lockstep.config.schema import RunConfig
+from lockstep.results.history import History
 from lockstep.terminal import console as terminal
-
-if TYPE_CHECKING:
-    from lockstep.results.history import History  # which loads torch
 
 REFRESHES_PER_SECOND = 2
 """Of what stands below the lines. Runs may be training in this process, and each takes some milliseconds."""
@@ -158,7 +156,7 @@ class Progress:
         """So many epochs of a run were trained by an earlier command."""
         self._rows[job].epochs = epochs
 
-    def epoch(self, job: int, history: "History") -> None:
+    def epoch(self, job: int, history: History) -> None:
         """An epoch of the run is over."""
         row = self._rows[job]
         if history.diverged_at is not None:
@@ -184,13 +182,14 @@ class Progress:
             )
         self._tell(job)
 
-    def end(self, job: int, state: str, accuracy: float | None = None) -> None:
-        """A run trains no more.
+    def end(self, job: int, state: str, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Say that a run trains no more.
 
         Args:
             state: why, in a word or a few.
-            accuracy: its last, where another command trained it.
+            metrics: its last, where another command trained it.
         """
+        accuracy = metrics.get("val/accuracy", metrics.get("test/accuracy"))
         self._rows[job].state, self._rows[job].stored = state, accuracy
         self._tell(job)
 

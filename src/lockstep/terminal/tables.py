@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lockstep.execution.plan import Plan
-from lockstep.results.run_result import Outcome
-from lockstep.results.winner import Repeats, ranked
+from lockstep.results.run_result import RunResult
+from lockstep.results.winner import Repeats
 
 COLUMNS = {
     "val accuracy": ("val/accuracy", ".4f"),
@@ -17,16 +17,16 @@ COLUMNS = {
 }
 
 
-def leaderboard(outcomes: Sequence[Outcome], rows: Sequence[Repeats] | None = None) -> Table:
-    """Failures first, then runs best first; of those that differ in their seed alone, mean ± std.
+def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: str) -> Table:
+    """Return the table of runs: failures first, then complete runs, repeats as mean ± std.
 
     Args:
-        rows: the latter, as `ranked` puts them by default.
+        rows: complete runs, as `ranked` returns them.
+        metric: what they are ranked by.
     """
-    rows = ranked(outcomes) if rows is None else rows
-    failed = [Repeats((outcome,)) for outcome in outcomes if outcome.status != "FINISHED"]
-    repeated = any(len(row.outcomes) > 1 for row in rows)
-    with_val = any("val/accuracy" in outcome.metrics for outcome in outcomes)
+    failed = [Repeats((result,)) for result in results if result.status != "FINISHED"]
+    repeated = any(len(row.runs) > 1 for row in rows)
+    with_val = any("val/accuracy" in result.metrics for result in results)
     columns = {
         heading: column
         for heading, column in COLUMNS.items()
@@ -34,6 +34,8 @@ def leaderboard(outcomes: Sequence[Outcome], rows: Sequence[Repeats] | None = No
         if heading != ("best" if with_val or repeated else "val accuracy")
         if with_val or heading != "val accuracy"
     }
+    if metric not in [column for column, _ in columns.values()]:
+        columns = {metric.replace("/", " "): (metric, ".4f"), **columns}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", overflow="fold", min_width=20)
     for heading in ["n", *columns] if repeated else columns:
@@ -41,11 +43,10 @@ def leaderboard(outcomes: Sequence[Outcome], rows: Sequence[Repeats] | None = No
     table.add_column("status")
     for row in (*failed, *rows):
         cells = [_cell(row, *column) for column in columns.values()]
-        stored = all(outcome.stored for outcome in row.outcomes)
-        cells[-1] = "stored" if stored else f"{cells[-1]} s"
-        first = row.outcomes[0]
+        cells[-1] = "stored" if all(run.is_stored for run in row.runs) else f"{cells[-1]} s"
+        first = row.runs[0]
         status = first.status + (f": {first.reason}" if first.reason else "")
-        table.add_row(row.name, *([str(len(row.outcomes))] if repeated else []), *cells, status)
+        table.add_row(row.name, *([str(len(row.runs))] if repeated else []), *cells, status)
     return table
 
 
@@ -68,14 +69,14 @@ def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:
     for heading in ("training", "memory"):
         table.add_column(heading, justify="right")
     for index, array in enumerate(planned.arrays, start=1):
-        runs = "\n".join(names[k] for k in array.jobs)
+        runs = "\n".join(names[k] for k in array.runs)
         table.add_row(str(index), runs, f"{array.cost / flops:.1f} s", f"{array.bytes / 2**20:.1f} MiB")
     return table
 
 
 def plan_summary(planned: Plan, flops: float) -> str:
     """The plan's whole in a sentence; `flops` as for `plan_table`."""
-    n_runs = sum(len(array.jobs) for array in planned.arrays)
+    n_runs = sum(len(array.runs) for array in planned.arrays)
     numbers = ((n_runs, "run"), (len(planned.arrays), "array"), (planned.n_workers, "worker"))
     runs, arrays, workers = (f"{n:,} {what}{'s' * (n != 1)}" for n, what in numbers)
     return (

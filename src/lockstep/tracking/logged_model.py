@@ -2,12 +2,12 @@
 
 import tempfile
 import warnings
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import mlflow.pytorch
 import numpy as np
-import torch
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.tracking.store import Store
-from lockstep.training import networks
-from lockstep.training.random_streams import generator
+from lockstep.training import artifacts
+from lockstep.training.networks import Network
 
 NAME = "model"
 """So that it is found as `runs:/<run id>/model` too."""
 
 EXAMPLES = 5
 """Rows of the input example."""
-
-WEIGHTS = "model/state_dict.pt"
 
 
 def log_model(store: Store, run_id: str) -> str:
@@ -45,17 +43,16 @@ def log_model(store: Store, run_id: str) -> str:
     run = client.get_run(run_id)
     if run.outputs is not None and run.outputs.model_outputs:
         return f"models:/{run.outputs.model_outputs[0].model_id}"
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        config = RunConfig.from_yaml(
-            Path(client.download_artifacts(run_id, "config.yaml", folder)), store.uri
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
+        folder = Path(name)
+        config_file, weights = (
+            Path(client.download_artifacts(run_id, artifact, name))
+            for artifact in (artifacts.CONFIG, artifacts.WEIGHTS)
         )
-        weights = torch.load(client.download_artifacts(run_id, WEIGHTS, folder), weights_only=True)
-        dtype = next(iter(weights.values())).dtype
+        config = RunConfig.from_yaml(config_file, store.uri)
         dataset = datasets.load(config.data)
-        network = networks.build(
-            config.model, dataset.n_features, dataset.n_classes, generator(config.seed, "init")
-        )
-        network.to(dtype).load_state_dict(weights)
+        network = artifacts.read_network(config, dataset.description, weights).eval()
+        example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
         # A kill may have left one that is not whole.
         begun = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
         logged = (
@@ -65,21 +62,16 @@ def log_model(store: Store, run_id: str) -> str:
                 run.info.experiment_id, NAME, run_id, params=run.data.params, model_type=config.model.name
             )
         )
-        saved = Path(folder) / "saved"
         described = Model(run_id=run_id, model_id=logged.model_id)
-        _save(
-            network.eval(), dataset.x_test[:EXAMPLES].to(dtype).numpy(), dataset.n_classes, saved, described
-        )
-        client.log_model_artifacts(logged.model_id, str(saved))
+        _save(network, example_NxF, dataset.description.n_classes, folder / "saved", described)
+        client.log_model_artifacts(logged.model_id, str(folder / "saved"))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
     return f"models:/{logged.model_id}"
 
 
-def _save(
-    network: torch.nn.Module, example_NxF: NDArray[Any], n_classes: int, path: Path, described: Model
-) -> None:
+def _save(network: Network, example_NxF: NDArray[Any], n_classes: int, path: Path, described: Model) -> None:
     signature = ModelSignature(
         Schema([TensorSpec(example_NxF.dtype, (-1, example_NxF.shape[1]))]),
         Schema([TensorSpec(example_NxF.dtype, (-1, n_classes))]),
@@ -95,7 +87,7 @@ def _save(
             # A build's suffix (2.9.0+cpu) is not on PyPI.
             pip_requirements=[
                 f"mlflow=={mlflow.__version__}",
-                f"torch=={torch.__version__.partition('+')[0]}",
+                f"torch=={metadata.version('torch').partition('+')[0]}",
                 f"numpy=={np.__version__}",
             ],
             serialization_format="pt2",

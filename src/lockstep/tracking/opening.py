@@ -30,7 +30,7 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are reported, without traces
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # they hold the password of a server's URI
-    # Who waits for a server that is gone is Delivery.
+    # The uploader waits for a server that is gone.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     scheme = urlsplit(uri).scheme
@@ -63,9 +63,8 @@ def _make(path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     for left in (part, Path(f"{part}-journal")):
         left.unlink(missing_ok=True)
-    client = _answering(f"sqlite:///{part}")
-    client._tracking_client.store.engine.dispose()
-    part.rename(path)
+    _answering(f"sqlite:///{part}")
+    part.rename(path)  # MLflow's idle connection to it holds no lock
 
 
 def _answering(uri: str) -> mlflow.MlflowClient:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -13,7 +12,7 @@ from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param
 
 from lockstep.config.schema import RunConfig
-from lockstep.data.datasets import Dataset
+from lockstep.data.description import DataDescription
 from lockstep.results.history import History, Status
 
 
@@ -49,18 +48,18 @@ class RecordedRun(Recorded):
         self._iterations = 0  # of the history, known to be in the store
         self._evaluations = 0  # likewise
 
-    def describe(self, config: RunConfig, dataset: Dataset) -> None:
-        """The data set with its digest; params, under the keys the user types, go with the first record."""
-        self._params = [Param(key, _as_typed(value)) for key, value in config.params().items()]
+    def describe(self, config: RunConfig, data: DataDescription) -> None:
+        """Record the data set with its digest; params go with the first metrics."""
+        self._params = [Param(key, text) for key, text in config.param_texts().items()]
         profile = {
-            part: {"instances": len(y), "features": list(dataset.feature_shape), "classes": dataset.n_classes}
-            for part, y in (("train", dataset.y_train), ("test", dataset.y_test))
+            part: {"instances": n, "features": list(data.feature_shape), "classes": data.n_classes}
+            for part, n in (("train", data.n_train), ("test", data.n_test))
         }
         logged = LoggedDataset(
-            name=dataset.name,
-            digest=dataset.digest,
+            name=data.name,
+            digest=data.digest,
             source_type="code",
-            source=json.dumps({"source": dataset.source}),
+            source=json.dumps({"source": data.source}),
             profile=json.dumps(profile),
         )
         context = InputTag("mlflow.data.context", "training")
@@ -100,7 +99,3 @@ class RecordedRun(Recorded):
         # The client cuts it to what a store takes.
         self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
         self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)
-
-
-def _as_typed(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

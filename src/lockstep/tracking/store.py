@@ -1,40 +1,29 @@
 """An MLflow store: its experiments, starting runs with explicit ids, finding them again."""
 
 import getpass
-import json
-import os
-import platform
 import sqlite3
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from importlib import metadata
-from pathlib import Path
-from urllib.parse import quote, urlencode
+from collections.abc import Sequence
 
-import joblib
-from mlflow.entities import Metric, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from lockstep._version import __version__
 from lockstep.config.errors import Refused, without_password
-from lockstep.config.schema import LogRegConfig, RunConfig
-from lockstep.data.datasets import Dataset
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
+from lockstep.data.description import DataDescription
+from lockstep.recovery.run_folder import Description
+from lockstep.tracking import environment
 from lockstep.tracking.opening import open_store, sqlite_path
 from lockstep.tracking.run import Recorded, RecordedRun
 
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
+KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
 """Tags. OVERRIDES are those that asked for it, ENVIRONMENT is JSON: what it was trained with."""
 
 NOTE = "mlflow.note.content"
-
-STORED_RUNS = "stored_runs.json"
-"""The artifact of a sweep that names its runs that an earlier sweep had trained: they are that one's."""
 
 DIVERGED = "diverged: "
 """How the reason of a run begins whose loss stopped being finite."""
@@ -82,7 +71,7 @@ class Store:
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 return self.client.create_experiment(name, _artifact_location(self.uri), kind)
             except MlflowException as error:
-                if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise Refused([f"tracking.experiment={name}: {error.message}"]) from error
             experiment = self.client.get_experiment_by_name(name)  # another process was quicker
         assert experiment is not None
@@ -101,83 +90,50 @@ class Store:
             self._experiment_ids[experiment] = self.experiment_id(experiment)
         return self._experiment_ids[experiment]
 
-    def ui(self, experiment_id: str) -> str:
-        """How to see an experiment of this store in MLflow's UI."""
-        runs = f"#/experiments/{experiment_id}/runs"
-        if self.uri.startswith("http"):
-            return f"open {self._ui_address}/{runs}"
-        root = Path(os.environ.get("LOCKSTEP_ROOT", "."))
-        if self.uri == f"sqlite:///{root / 'outputs' / 'mlflow.db'}":
-            command = "make ui" if root == Path.cwd() else f"make -C {root} ui"
-        else:
-            command = f"mlflow ui --backend-store-uri {without_password(self.uri)}"
-        return f"{command}, then open {self._ui_address}/{runs}"
+    def start(self, description: Description, parent: str | None) -> Recorded:
+        """Start the MLflow run of a run folder; `find` finds it by the folder's token.
 
-    def run_link(self, experiment_id: str, run_id: str) -> str:
-        """A run's address in MLflow's UI."""
-        return f"{self._ui_address}/#/experiments/{experiment_id}/runs/{run_id}"
-
-    def sweep_link(self, experiment_id: str, run_id: str, metric: str) -> str:
-        """The address of a sweep's runs in MLflow's UI, the greatest of a metric first."""
-        wanted = {
-            "searchFilter": f"tags.mlflow.parentRunId = '{run_id}'",
-            "orderByKey": f"metrics.`{metric}`",
-            "orderByAsc": "false",
-        }
-        runs = f"#/experiments/{experiment_id}/runs"
-        return f"{self._ui_address}/{runs}?{urlencode(wanted, quote_via=quote)}"
-
-    @property
-    def _ui_address(self) -> str:
-        of_server = self.uri.startswith("http")
-        return without_password(self.uri).rstrip("/") if of_server else "http://127.0.0.1:5000"
-
-    def start_sweep(self, experiment: str, name: str, overrides: Sequence[str], token: str) -> "Recorded":
-        """The parent run of a sweep; `token` is how `find` finds it."""
-        tags = {"lockstep.kind": "sweep", OVERRIDES: _overrides_tag(overrides)}
-        return Recorded(self.client, self._start(experiment, name, tags, token))
-
-    def start_run(
-        self,
-        config: RunConfig,
-        dataset: Dataset,
-        name: str,
-        overrides: Sequence[str],
-        parent: str | None,
-        token: str,
-    ) -> "RecordedRun":
-        """The MLflow run of one training run: its tags, params and data set; `token` as for `start_sweep`."""
+        Args:
+            parent: the MLflow run of its sweep.
+        """
         tags = {
-            "lockstep.kind": "run",
-            "lockstep.run_key": config.run_key(dataset.digest),
-            OVERRIDES: _overrides_tag(overrides),
-            NOTE: _note(config, dataset),
+            TOKEN: description.token,
+            "lockstep.version": __version__,
+            OVERRIDES: " ".join(map(without_password, description.overrides)),
+            ENVIRONMENT: environment.environment(),
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": "run.py",
+            "mlflow.source.type": "LOCAL",
         }
+        if commit := environment.git_commit():
+            tags["mlflow.source.git.commit"] = commit
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        run_id = self._start(config.tracking.experiment, name, tags, token)
-        return self._described(run_id, config, dataset)
+        if description.kind == "sweep":
+            tags |= {KIND: "sweep", SWEEP_KEY: description.sweep_key or ""}
+        else:
+            config, data = self._trained_on(description)
+            tags |= {KIND: "run", RUN_KEY: config.run_key(data.digest), NOTE: environment.note(config, data)}
+        experiment_id = self._known_id(description.experiment)
+        run = self.client.create_run(experiment_id, tags=tags, run_name=description.name)
+        return self._recorded(run.info.run_id, description)
 
-    def describe_sweep(self, run_id: str, note: str, metrics: Mapping[str, float]) -> None:
-        """What a sweep's runs came to: a description, as MLflow's UI shows it, and metrics of its own."""
-        self.client.set_tag(run_id, NOTE, note)
-        now = time.time_ns() // 1_000_000
-        self.client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
-
-    def resume_sweep(self, run_id: str) -> "Recorded":
-        """A parent run that was started before; it is RUNNING again."""
+    def resume(self, run_id: str, description: Description) -> Recorded:
+        """Continue an MLflow run that was started before, whatever of it got lost; it is RUNNING again."""
         self.client.update_run(run_id, "RUNNING")
-        return Recorded(self.client, run_id)
+        return self._recorded(run_id, description)
 
-    def resume_run(self, run_id: str, config: RunConfig, dataset: Dataset) -> "RecordedRun":
-        """A run that was started before, whatever of it got lost meanwhile; it is RUNNING again."""
-        self.client.update_run(run_id, "RUNNING")
-        return self._described(run_id, config, dataset)
-
-    def _described(self, run_id: str, config: RunConfig, dataset: Dataset) -> "RecordedRun":
+    def _recorded(self, run_id: str, description: Description) -> Recorded:
+        if description.kind == "sweep":
+            return Recorded(self.client, run_id)
+        config, data = self._trained_on(description)
         recorded = RecordedRun(self.client, run_id, config.trainer.log_every)
-        recorded.describe(config, dataset)
+        recorded.describe(config, data)
         return recorded
+
+    def _trained_on(self, description: Description) -> tuple[RunConfig, DataDescription]:
+        config = description.run_config(self.uri)
+        return config, description.data_description() or datasets.load(config.data).description
 
     def find(self, experiment: str, token: str) -> str | None:
         """The id of the run that was started with `token`, if it was."""
@@ -186,12 +142,22 @@ class Store:
         )
         return found[0].info.run_id if found else None
 
-    def is_there(self, run_id: str) -> bool:
-        """Whether a run is neither deleted nor gone."""
+    def find_sweep(self, experiment: str, sweep_key: str) -> str | None:
+        """Return the latest parent run of this sweep, None where there is none."""
+        found = self.client.search_runs(
+            [self._known_id(experiment)],
+            f"tags.`{SWEEP_KEY}` = '{sweep_key}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        return found[0].info.run_id if found else None
+
+    def is_active(self, run_id: str) -> bool:
+        """Tell whether a run is there and not deleted."""
         try:
             return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
 
@@ -200,7 +166,7 @@ class Store:
         on the way, or diverged as it would."""
         found = self.client.search_runs(
             [self._known_id(experiment)],
-            f"tags.`lockstep.run_key` = '{run_key}'",
+            f"tags.`{RUN_KEY}` = '{run_key}'",
             order_by=["attributes.start_time DESC"],
         )
         for run in found:
@@ -210,88 +176,24 @@ class Store:
                 return run
         return None
 
-    def runs_of_sweep(self, parent: Run) -> list[Run]:
-        """A sweep's runs, in the order in which they were started; those that it found in the store last."""
+    def search(self, experiment_ids: Sequence[str], search: str, order_by: Sequence[str] = ()) -> list[Run]:
+        """Return all runs that a filter of MLflow's finds."""
         runs: list[Run] = []
-        token: str | None = ""
-        while token is not None:
+        token: str | None = None
+        while token != "":
             page = self.client.search_runs(
-                [parent.info.experiment_id],
-                f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
-                max_results=1000,
-                order_by=["attributes.start_time ASC"],
-                page_token=token or None,
+                list(experiment_ids), search, max_results=1000, order_by=list(order_by), page_token=token
             )
             runs += page
-            token = page.token or None
-        listed = {entry.path for entry in self.client.list_artifacts(parent.info.run_id)}
-        if STORED_RUNS in listed:
-            with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-                path = self.client.download_artifacts(parent.info.run_id, STORED_RUNS, folder)
-                ids = json.loads(Path(path).read_text())["runs"]
-            runs += [self.client.get_run(run_id) for run_id in ids if self.is_there(run_id)]
+            token = page.token or ""
         return runs
 
-    def is_empty(self, experiment: str) -> bool:
-        """Whether no run was ever recorded in the experiment."""
-        return not self.client.search_runs([self._known_id(experiment)], max_results=1)
-
-    def _start(self, experiment: str, name: str, tags: Mapping[str, str], token: str) -> str:
-        everywhere = {
-            TOKEN: token,
-            "lockstep.version": __version__,
-            ENVIRONMENT: _environment(),
-            "mlflow.user": getpass.getuser(),
-            "mlflow.source.name": "run.py",
-            "mlflow.source.type": "LOCAL",
-        }
-        if commit := _git_commit():
-            everywhere["mlflow.source.git.commit"] = commit
-        run = self.client.create_run(self._known_id(experiment), tags={**everywhere, **tags}, run_name=name)
-        return str(run.info.run_id)
+    def has_runs(self, experiment: str) -> bool:
+        """Tell whether any run was ever recorded in the experiment, parents left out."""
+        search = f"tags.`{KIND}` = 'run'"
+        return bool(self.client.search_runs([self._known_id(experiment)], search, max_results=1))
 
 
 def _artifact_location(uri: str) -> str | None:
     """Beside an SQLite store's file; a server or another database decides for itself."""
     return (sqlite_path(uri).parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
-
-
-def _overrides_tag(overrides: Iterable[str]) -> str:
-    return " ".join(without_password(o) for o in overrides)
-
-
-def _note(config: RunConfig, dataset: Dataset) -> str:
-    """What a run is about, in a line."""
-    model, trainer = config.model, config.trainer
-    hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
-    widths = "-".join(map(str, (dataset.n_features, *hidden, dataset.n_classes)))
-    of_mlp = "" if isinstance(model, LogRegConfig) else f", {model.activation}, dropout {model.dropout:g}"
-    optim = config.optim
-    return (
-        f"{model.name} {widths}{of_mlp}; {optim.name}, lr {optim.lr:g} ({optim.schedule}); {dataset.name}"
-        f" ({dataset.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs,"
-        f" {trainer.precision}, seed {config.seed}"
-    )
-
-
-@cache
-def _environment() -> str:
-    """What numbers and times depend on beside the code."""
-    return json.dumps(
-        {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torch", "numpy", "mlflow")},
-            "machine": platform.machine(),
-            "system": platform.system(),
-            "cores": joblib.cpu_count(),
-        }
-    )
-
-
-@cache
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

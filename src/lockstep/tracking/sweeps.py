@@ -1,263 +1,255 @@
-"""A sweep as the store has it: its parent run, and its runs with what was swept."""
+"""A sweep in the store: which runs belong to it and which is best, recorded and read back."""
 
 import json
-import math
-import statistics
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 
-from lockstep.tracking.store import ENVIRONMENT, OVERRIDES, PRUNED_AT, REASON, Store
+from lockstep.config.identity import SEEDS
+from lockstep.results.run_result import RunResult
+from lockstep.results.winner import Ranking, Repeats, Standings
+from lockstep.tracking import links
+from lockstep.tracking.store import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY, Store
 
-SEEDS = ("seed", "data.shuffle_seed")
+MEMBERS = "members.json"
+"""The artifact of a parent run that lists the sweep's runs, whoever trained them, in whichever experiment."""
 
+WINNER, WINNER_RUNS, RANKING = "lockstep.winner", "lockstep.winner_runs", "lockstep.ranking"
+"""Tags of a parent run: the run id of the best run; of all its repeats, separated by commas; what decided."""
 
-@dataclass(frozen=True)
-class SweptRun:
-    """One run of a sweep.
+STORED_RUNS = "stored_runs.json"
+"""What version 0.1.0 wrote instead of MEMBERS: runs that an earlier sweep had trained."""
 
-    Attributes:
-        params: all of its params, as the store has them: texts.
-        metrics: the last value of each.
-        pruned_at: the epochs after which a search gave it up, or None.
-        reason: why it did not finish.
-    """
-
-    run_id: str
-    name: str
-    status: str
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    pruned_at: int | None
-    reason: str
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it was trained to its end."""
-        return self.status == "FINISHED" and self.pruned_at is None
-
-
-@dataclass(frozen=True)
-class Row:
-    """Runs that differ in nothing but their seed; often one."""
-
-    runs: tuple[SweptRun, ...]
-
-    def mean(self, metric: str) -> float | None:
-        """Of those that have it."""
-        values = self._values(metric)
-        return statistics.fmean(values) if values else None
-
-    def std(self, metric: str) -> float | None:
-        """The sample standard deviation, where there are two or more."""
-        values = self._values(metric)
-        return statistics.stdev(values) if len(values) > 1 else None
-
-    def figure(self, metric: str) -> str:
-        """The mean as a text, with ± std where there is one."""
-        mean, std = self.mean(metric), self.std(metric)
-        if mean is None:
-            return ""
-        if metric.startswith("time/"):
-            return f"{mean:.1f}"
-        return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f} (n = {len(self.runs)})"
-
-    def _values(self, metric: str) -> list[float]:
-        return [run.metrics[metric] for run in self.runs if metric in run.metrics]
+AT_ONCE = 500
+"""Runs asked for in one query; MLflow's parser takes some 3,000."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A parent run and its runs.
+    """A parent run and the sweep's runs.
 
     Attributes:
-        runs: in the order in which they were started.
+        search: finds the runs in MLflow, in the experiments `experiment_ids`.
         swept: keys whose value is not the same in all runs, seeds left out.
-        metric: what runs are ranked by: validation accuracy, or test accuracy where there is no such split.
+        stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
     """
 
     run_id: str
     name: str
     experiment: str
-    experiment_id: str
+    experiment_ids: tuple[str, ...]
+    search: str
     overrides: str
     seconds: float
     environment: Mapping[str, str]
-    runs: tuple[SweptRun, ...]
+    standings: Standings
     swept: tuple[str, ...]
-    metric: str
+    stored_winner: str | None
 
     @property
-    def rows(self) -> list[Row]:
-        """Runs that were trained to their end, best first; those that differ in their seed alone together."""
-        alike: dict[tuple[tuple[str, str], ...], list[SweptRun]] = {}
-        for run in self.runs:
-            if run.has_ended and self.metric in run.metrics:
-                key = tuple(sorted((k, v) for k, v in run.params.items() if k not in SEEDS))
-                alike.setdefault(key, []).append(run)
-        rows = [Row(tuple(runs)) for runs in alike.values()]
-        return sorted(rows, key=lambda row: -(row.mean(self.metric) or -math.inf))
+    def ranking(self) -> Ranking:
+        """What ranks its runs."""
+        return self.standings.ranking
 
     @property
-    def compared(self) -> list[SweptRun]:
-        """Runs with a figure: those that were trained to their end, then those that a search gave up, with
-        what they had come to; of each the best first."""
-        ended = [run for row in self.rows for run in row.runs]
+    def metric(self) -> str:
+        """The metric that ranks its runs."""
+        return self.ranking.metric
+
+    @property
+    def runs(self) -> tuple[RunResult, ...]:
+        """Its runs, in the order in which they were asked for."""
+        return self.standings.runs
+
+    @cached_property
+    def rows(self) -> list[Repeats]:
+        """Complete runs that have the metric, repeats together, best first."""
+        return [row for row in self.standings.rows if row.mean(self.metric) is not None]
+
+    @property
+    def winner(self) -> Repeats | None:
+        """The best run with its repeats, as recorded; as ranked now where nothing was recorded."""
+        for row in self.rows:
+            if any(run.run_id == self.stored_winner for run in row.runs):
+                return row
+        return self.standings.winner
+
+    @property
+    def compared(self) -> list[RunResult]:
+        """Runs with a figure: those trained to their end, then pruned ones with their last; best first."""
+        sign = -1 if self.ranking.maximize else 1
         pruned = [run for run in self.pruned if self.metric in run.metrics]
-        return ended + sorted(pruned, key=lambda run: -run.metrics[self.metric])
+        pruned.sort(key=lambda run: sign * run.metrics[self.metric])
+        return [run for row in self.rows for run in row.runs] + pruned
 
     @property
     def summary(self) -> dict[str, float]:
         """The sweep's own metrics: how many runs, and the best one's figures."""
         counts = {"runs": len(self.runs), "runs_failed": len(self.failed), "runs_pruned": len(self.pruned)}
         figures = {key: float(value) for key, value in counts.items()}
-        for metric in ("val/accuracy", "test/accuracy"):
-            if self.rows and (mean := self.rows[0].mean(metric)) is not None:
+        for metric in dict.fromkeys((self.metric, "val/accuracy", "test/accuracy")):
+            if self.winner is not None and (mean := self.winner.mean(metric)) is not None:
                 figures[f"best/{metric}"] = mean
         return figures
 
     @property
-    def failed(self) -> list[SweptRun]:
+    def failed(self) -> list[RunResult]:
         """Runs that did not finish."""
         return [run for run in self.runs if run.status != "FINISHED"]
 
     @property
-    def pruned(self) -> list[SweptRun]:
-        """Runs that a search gave up on the way."""
+    def pruned(self) -> list[RunResult]:
+        """Runs that a search pruned."""
         return [run for run in self.runs if run.pruned_at is not None]
+
+    def link(self, store: Store) -> str:
+        """Return the address of all its runs in MLflow's UI, best first."""
+        return links.runs_link(
+            store.uri, self.experiment_ids, self.search, self.metric, self.ranking.maximize
+        )
+
+
+def record(store: Store, run_id: str, standings: Standings, experiments: Sequence[str]) -> None:
+    """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best."""
+    run_ids = list(dict.fromkeys(run.run_id for run in standings.runs if run.run_id is not None))
+    listed = {"experiments": [store.experiment_id(name) for name in experiments], "runs": run_ids}
+    store.client.log_dict(run_id, listed, MEMBERS)
+    store.client.set_tag(run_id, RANKING, standings.ranking.to_json())
+    if standings.winner is not None:
+        store.client.set_tag(run_id, WINNER, standings.winner.representative.run_id)
+        winner_runs = ",".join(str(run.run_id) for run in standings.winner.runs)
+        store.client.set_tag(run_id, WINNER_RUNS, winner_runs)
+
+
+def describe(store: Store, sweep: Sweep, note: str) -> None:
+    """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics."""
+    store.client.set_tag(sweep.run_id, NOTE, note)
+    now = time.time_ns() // 1_000_000
+    metrics = [Metric(key, value, now, 0) for key, value in sweep.summary.items()]
+    store.client.log_batch(sweep.run_id, metrics)
 
 
 def read(store: Store, run_id: str) -> Sweep:
-    """The sweep whose parent run that is.
+    """Return the sweep whose parent run that is.
 
     Raises:
         MlflowException: if there is no such run.
         ValueError: if it is no sweep's.
     """
     parent = store.client.get_run(run_id)
-    if parent.data.tags.get("lockstep.kind") != "sweep":
+    tags = parent.data.tags
+    if tags.get(KIND) != "sweep":
         raise ValueError(f"{run_id}: this run is not a sweep's parent")
-    experiment = store.client.get_experiment(parent.info.experiment_id)
-    found = store.runs_of_sweep(parent)
-    runs = tuple(_swept_run(run) for run in found)
+    found = _members(store, parent)
+    runs = tuple(map(result_of, found))
+    ranking = Ranking.from_json(tags[RANKING]) if RANKING in tags else Ranking.of(runs)
     ended_at = parent.info.end_time or max(
         [run.info.end_time or run.info.start_time for run in found], default=parent.info.start_time
     )
-    by_val = any("val/accuracy" in run.metrics for run in runs)
     return Sweep(
         run_id=run_id,
         name=parent.info.run_name or run_id,
-        experiment=experiment.name,
-        experiment_id=parent.info.experiment_id,
-        overrides=parent.data.tags.get(OVERRIDES, ""),
+        experiment=store.client.get_experiment(parent.info.experiment_id).name,
+        experiment_ids=tuple(dict.fromkeys(run.info.experiment_id for run in found)),
+        search=_search(run_id, found),
+        overrides=tags.get(OVERRIDES, ""),
         seconds=(ended_at - parent.info.start_time) / 1e3,
-        environment=json.loads(parent.data.tags.get(ENVIRONMENT, "{}")),
-        runs=runs,
-        swept=_swept(found),
-        metric="val/accuracy" if by_val else "test/accuracy",
+        environment=json.loads(tags.get(ENVIRONMENT, "{}")),
+        standings=Standings(runs, ranking),
+        swept=_swept(runs),
+        stored_winner=tags.get(WINNER),
     )
 
 
-def curve(store: Store, run: SweptRun, metric: str) -> list[tuple[int, float]]:
-    """A metric's values, each with the training iterations done."""
-    points = store.client.get_metric_history(run.run_id, metric)
+def result_of(run: Run) -> RunResult:
+    """Return what the store has of a run."""
+    tags: Mapping[str, str] = run.data.tags
+    pruned_at = tags.get(PRUNED_AT)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return RunResult(
+        name=run.info.run_name,
+        run_key=tags.get(RUN_KEY, run.info.run_id),
+        data_digest=inputs[0].dataset.digest if inputs else "",
+        params=run.data.params,
+        overrides=tuple(tags.get(OVERRIDES, "").split()),
+        status=run.info.status,
+        metrics=run.data.metrics,
+        reason=tags.get(REASON, ""),
+        pruned_at=None if pruned_at is None else int(pruned_at),
+        is_stored=True,
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+    )
+
+
+def curve(store: Store, run: RunResult, metric: str) -> list[tuple[int, float]]:
+    """Return a metric's values, each with the training iterations done."""
+    points = store.client.get_metric_history(str(run.run_id), metric)
     return sorted((point.step, point.value) for point in points)
 
 
-def download(store: Store, run: SweptRun, artifact: str, folder: Path) -> Path | None:
-    """A copy of one artifact below `folder`, or None where the run has none of that name."""
-    above = str(Path(artifact).parent)
-    listed = store.client.list_artifacts(run.run_id, None if above == "." else above)
+def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path | None:
+    """Return a copy of one artifact below `folder`, None where the run has none of that name."""
+    run_id, above = str(run.run_id), str(Path(artifact).parent)
+    listed = store.client.list_artifacts(run_id, None if above == "." else above)
     if artifact not in {entry.path for entry in listed}:
         return None
-    (folder / run.run_id).mkdir(exist_ok=True)
-    return Path(store.client.download_artifacts(run.run_id, artifact, str(folder / run.run_id)))
+    (folder / run_id).mkdir(exist_ok=True)
+    return Path(store.client.download_artifacts(run_id, artifact, str(folder / run_id)))
 
 
-def sentence(sweep: Sweep) -> str:
-    """What was swept and what was found."""
-    over = " and ".join(
-        f"{key} ({_range([run.params.get(key, '') for run in sweep.runs])})" for key in sweep.swept
-    )
-    n_runs = len(sweep.runs)
-    said = [f"{n_runs} run{'s' * (n_runs != 1)} on {sweep.experiment}{' over ' + over if over else ''}."]
-    if rows := sweep.rows:
-        best = rows[0]
-        values = " ".join(f"{short(key)}={shown(best.runs[0].params.get(key, ''))}" for key in sweep.swept)
-        said.append(
-            f"Best by {sweep.metric.replace('val/', 'validation ').replace('test/', 'test ')}:"
-            f" {values or best.runs[0].name}, {best.figure(sweep.metric)}"
-        )
-        if sweep.metric != "test/accuracy" and best.mean("test/accuracy") is not None:
-            said[-1] += f" ({best.figure('test/accuracy')} on the test set)"
-        said[-1] += "."
-    for what, some in (("failed", sweep.failed), ("given up on the way", sweep.pruned)):
-        if some:
-            said.append(f"{len(some)} {what}.")
-    return " ".join(said)
+def _members(store: Store, parent: Run) -> list[Run]:
+    """Return a sweep's runs as recorded; of one that has not ended, and in stores of version 0.1.0, those
+    that it started and those that it found there."""
+    run_id, experiment_id = parent.info.run_id, parent.info.experiment_id
+    artifacts = {entry.path for entry in store.client.list_artifacts(run_id)}
+    if MEMBERS in artifacts:
+        listed = _json(store, run_id, MEMBERS)
+        return _runs(store, listed["experiments"], listed["runs"])
+    started = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    runs = store.search([experiment_id], started, order_by=["attributes.start_time ASC"])
+    if STORED_RUNS in artifacts:
+        runs += _runs(store, [experiment_id], _json(store, run_id, STORED_RUNS)["runs"])
+    return runs
 
 
-def _range(values: Sequence[str]) -> str:
-    distinct = ordered(values)
-    if len(distinct) <= 5:
-        return ", ".join(value or "–" for value in distinct)
-    if all(number(value) is not None for value in distinct):
-        return f"{shown(distinct[0])} to {shown(distinct[-1])}"
-    return f"{len(distinct)} values"
+def _runs(store: Store, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> list[Run]:
+    """Return those of some runs that are not deleted, in this order."""
+    found: dict[str, Run] = {}
+    for start in range(0, len(run_ids), AT_ONCE):
+        some = store.search(experiment_ids, _any_of(run_ids[start : start + AT_ONCE]))
+        found |= {run.info.run_id: run for run in some}
+    return [found[run_id] for run_id in run_ids if run_id in found]
 
 
-def short(key: str) -> str:
-    """`optim.lr` → `lr`."""
-    return key.rpartition(".")[2]
+def _search(parent: str, runs: Sequence[Run]) -> str:
+    if all(run.data.tags.get("mlflow.parentRunId") == parent for run in runs):
+        return f"tags.mlflow.parentRunId = '{parent}'"
+    return _any_of([run.info.run_id for run in runs])
 
 
-def shown(value: str) -> str:
-    """A param's value as people read it: long numbers with four digits."""
-    as_number = number(value)
-    return value if as_number is None or len(value) <= 8 else f"{as_number:.4g}"
+def _any_of(run_ids: Sequence[str]) -> str:
+    return f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in run_ids)})"
 
 
-def number(text: str) -> float | None:
-    """A param as a number, where it is one."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+        content = Path(store.client.download_artifacts(run_id, artifact, folder)).read_text()
+    listed: dict[str, list[str]] = json.loads(content)
+    return listed
 
 
-def ordered(values: Sequence[str]) -> list[str]:
-    """Distinct values of a param: numbers by size, else by the alphabet."""
-    distinct = sorted(set(values))
-    if all(number(value) is not None for value in distinct):
-        distinct.sort(key=lambda value: number(value) or 0.0)
-    return distinct
-
-
-def _swept_run(run: Run) -> SweptRun:
-    tags: Mapping[str, str] = run.data.tags
-    pruned_at = tags.get(PRUNED_AT)
-    return SweptRun(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        status=run.info.status,
-        params=run.data.params,
-        metrics=run.data.metrics,
-        pruned_at=None if pruned_at is None else int(pruned_at),
-        reason=tags.get(REASON, ""),
-    )
-
-
-def _swept(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Keys that differ and that somebody typed: what follows from another key's value isn't swept itself."""
-    keys = dict.fromkeys(key for run in runs for key in run.data.params if key not in SEEDS)
-    differ = [key for key in keys if len({run.data.params.get(key, "") for run in runs}) > 1]
+def _swept(runs: Sequence[RunResult]) -> tuple[str, ...]:
+    """Return keys that differ and that somebody typed: what follows from another key's value isn't swept."""
+    keys = dict.fromkeys(key for run in runs for key in run.params if key not in SEEDS)
+    differ = [key for key in keys if len({run.params.get(key, "") for run in runs}) > 1]
     typed = dict.fromkeys(
-        override.partition("=")[0].lstrip("+")
-        for run in runs
-        for override in run.data.tags.get(OVERRIDES, "").split()
+        override.partition("=")[0].lstrip("+") for run in runs for override in run.overrides
     )
     return tuple(key for key in typed if key in differ) or tuple(differ)

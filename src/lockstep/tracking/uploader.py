@@ -1,31 +1,21 @@
-"""The way to the store: what folders of unfinished runs hold gets there, whatever the store does meanwhile.
+"""Uploads what run folders hold to a store, in a thread of its own, whatever the store does meanwhile.
 
-Training never waits for the store. What can't be delivered stays in its folder, for later.
+Training never waits for the store. What it doesn't take stays in its folder, for later.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    INVALID_STATE,
-    RESOURCE_DOES_NOT_EXIST,
-    ErrorCode,
-)
 
-from lockstep.config.errors import Refused, without_password
-from lockstep.data import datasets
+from lockstep.config.errors import without_password
 from lockstep.recovery.journal import Ended
-from lockstep.recovery.run_folder import Description, Folder, folders
+from lockstep.recovery.run_folder import Description, RunFolder
 from lockstep.results.history import History, Status
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import DIVERGED, PRUNED_AT, REASON, Store
@@ -33,8 +23,8 @@ from lockstep.tracking.store import DIVERGED, PRUNED_AT, REASON, Store
 log = logging.getLogger("lockstep")
 
 RECORD_SECONDS = 1.0
-"""A run's metrics go to the store after an epoch, but not more often than this: a short epoch takes less
-time than a write."""
+"""A run's metrics are uploaded after an epoch, at most this often: a short epoch takes less time than a
+write."""
 
 PATIENCE_SECONDS = 30.0
 """How long a store that doesn't answer is waited for once all is trained."""
@@ -42,59 +32,81 @@ PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 """How often it is tried meanwhile."""
 
-HOPELESS = {
-    ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE, INVALID_STATE)
-}
-"""Answers of a store that stay the same however often it is asked."""
+PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
+"""Error codes of a store that stay the same however often it is asked."""
 
 
-@dataclass
-class Parcel:
-    """A run, or a sweep's parent, on its way.
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is of a run or a parent at some moment.
 
     Attributes:
-        is_new: whether no process can have started its MLflow run yet.
-        history: as far as it goes; of a run.
-        status, tags: its last one, or None while it goes on, and what is said of it. KILLED runs may go on
+        version: how often it has changed.
+        history: of a run, as far as it goes.
+        status, tags: its last one, or None while it trains, and what is said of it. KILLED runs may resume
             with another command.
         metrics: what was measured of it at its end.
-        recorded: the MLflow run, once the store was asked for it.
-        news, delivered: how often there was more, and how much of that has arrived.
     """
 
-    folder: Folder
-    description: Description
-    is_new: bool
+    version: int = 0
     history: History = field(default_factory=History)
     status: Status | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Upload:
+    """A run, or a sweep's parent, on its way to the store.
+
+    Attributes:
+        is_new: whether no process can have started its MLflow run yet.
+        recorded: the MLflow run, once the store was asked for it.
+        uploaded: the version that the store has.
+        is_rejected: whether the store will never take it.
+    """
+
+    folder: RunFolder
+    description: Description
+    is_new: bool
+    now: Snapshot = field(default_factory=Snapshot)
     recorded: Recorded | None = None
-    news: int = 0
-    delivered: int = 0
-    delivered_at: float = -RECORD_SECONDS
+    uploaded: int = 0
+    uploaded_at: float = -RECORD_SECONDS
+    is_rejected: bool = False
 
     @property
-    def has_arrived(self) -> bool:
-        return self.delivered == self.news
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.folder.path.name
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the store lacks something of it."""
+        return self.uploaded != self.now.version
 
     @property
     def is_due(self) -> bool:
-        waited = time.monotonic() - self.delivered_at >= RECORD_SECONDS
-        return not self.has_arrived and (waited or self.status is not None)
+        """Whether it is time to upload it."""
+        waited = time.monotonic() - self.uploaded_at >= RECORD_SECONDS
+        return self.is_pending and not self.is_rejected and (waited or self.now.status is not None)
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run, once there is one."""
+        return self.recorded.run_id if self.recorded is not None else self.description.run_id
 
 
-class Delivery:
-    """Brings parcels to one store, in a thread of its own, the only one that writes to it."""
+class Uploader:
+    """Uploads to one store. Its thread is the only one that writes runs there."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._parcels: dict[str, Parcel] = {}  # by the name of the folder
+        self._uploads: dict[str, Upload] = {}  # by the name of the folder
         self._changed = threading.Condition()
-        self._leaving = False
+        self._is_leaving = False
         self._progress_at = time.monotonic()
         self._trouble = ""
-        self._hopeless: set[str] = set()  # names of parcels that the store will not take
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Self:
@@ -105,44 +117,48 @@ class Delivery:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._changed:
-            self._leaving = True
+            self._is_leaving = True
             self._changed.notify()
         self._thread.join(RETRY_SECONDS)  # it may be waiting for the store
 
-    def add(self, parcel: Parcel) -> None:
-        """From now on, the news of a run or a parent."""
+    def add(self, folder: RunFolder, is_new: bool) -> Upload:
+        """Take charge of a claimed folder: what `update` says of it is uploaded."""
+        upload = Upload(folder, folder.read(), is_new)
         with self._changed:
-            self._parcels[parcel.folder.path.name] = parcel
+            self._uploads[upload.name] = upload
+        return upload
 
-    def news(
+    def update(
         self,
-        name: str,
+        upload: Upload,
         history: History | None = None,
         status: Status | None = None,
         tags: Mapping[str, str] = MappingProxyType({}),
         metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """There is more of the run or parent whose folder has that name."""
+        """Upload what there is now of a run or parent."""
         with self._changed:
-            parcel = self._parcels[name]
+            now = upload.now
             if history is not None:
-                parcel.history = copy(history)
-                parcel.history.evaluations = list(history.evaluations)
-                parcel.history.marks = list(history.marks)
-            parcel.status, parcel.tags = status or parcel.status, tags or parcel.tags
-            parcel.metrics = metrics or parcel.metrics
-            if status is not None and parcel.description.kind == "sweep":
-                parcel.description.status = status  # a run's is in its journal
-                parcel.folder.write(parcel.description)
-            parcel.news += 1
+                history = replace(history, evaluations=[*history.evaluations], marks=[*history.marks])
+            upload.now = Snapshot(
+                now.version + 1,
+                history or now.history,
+                status or now.status,
+                tags or now.tags,
+                metrics or now.metrics,
+            )
+            if status is not None and upload.description.kind == "sweep":
+                upload.description.status = status  # a run's is in its journal
+                upload.folder.write(upload.description)
             self._changed.notify()
 
-    def take_over(self, folder: Folder) -> None:
-        """Bring what a process that is gone has left of a run or a parent, which this one has claimed.
+    def adopt(self, folder: RunFolder) -> None:
+        """Upload what a process that is gone has left of a run or a parent, whose folder is claimed.
 
-        A run that had not ended, or a parent whose status isn't known, is KILLED, and may go on later.
+        A run that had not ended, or a parent whose status isn't known, is KILLED, and may resume later.
         """
-        if not folder.exists():  # somebody else has brought it meanwhile
+        if not folder.exists():  # another process has uploaded it meanwhile
             folder.release()
             return
         description, history, tags, metrics = folder.read(), History(), dict[str, str](), dict[str, float]()
@@ -155,183 +171,137 @@ class Delivery:
             if ended is not None:
                 (status, tags), metrics = conclusion(history, ended), ended.metrics
         is_known = description.kind == "sweep" or bool(history.marks) or status is not None
-        if description.uri == self._store.address and (status or (is_known and not description.closed)):
-            self.add(Parcel(folder, description, False))
-            self.news(folder.path.name, history, status or "KILLED", tags, metrics)
+        if not is_known or (status is None and description.closed):
+            folder.release()  # nothing to say
             return
-        if description.kind == "single" and not is_known:
-            folder.remove()
-        folder.release()
+        self.update(self.add(folder, is_new=False), history, status or "KILLED", tags, metrics)
 
-    def wait(self, patience: float = PATIENCE_SECONDS) -> list[Parcel]:
-        """Wait until all has arrived, or none has for `patience` seconds; returns what has not."""
+    def wait(self, patience: float = PATIENCE_SECONDS) -> list[Upload]:
+        """Wait until nothing is pending, or no upload succeeds for `patience` seconds.
+
+        Returns:
+            What is still pending.
+        """
         with self._changed:
             self._progress_at = time.monotonic()
-            while left := [parcel for parcel in self._parcels.values() if not parcel.has_arrived]:
+            while pending := [upload for upload in self._uploads.values() if upload.is_pending]:
                 waited = time.monotonic() - self._progress_at
-                if waited >= patience or all(parcel.folder.path.name in self._hopeless for parcel in left):
-                    return left
+                if waited >= patience or all(upload.is_rejected for upload in pending):
+                    return pending
                 self._changed.wait(min(0.1, patience - waited))
         return []
 
     @property
     def trouble(self) -> str:
-        """The store's last answer, where it was not what it should be."""
+        """The store's last error, empty where it takes everything."""
         return self._trouble
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                if self._leaving:
+                if self._is_leaving:
                     return
-                due = [parcel for parcel in self._parcels.values() if self._may_go(parcel)]
+                due = [upload for upload in self._uploads.values() if self._may_go(upload)]
                 if not due:
                     self._changed.wait(0.1)
                     continue
-            for parcel in due:
-                if self._leaving:
+            for upload in due:
+                if self._is_leaving:
                     return
-                if not self._tried(parcel):
+                if not self._try(upload):
                     time.sleep(RETRY_SECONDS)
                     break
 
-    def _may_go(self, parcel: Parcel) -> bool:
-        """Whether it is time; a parent's end comes after its runs' news."""
-        name = parcel.folder.path.name
-        if not parcel.is_due or name in self._hopeless:
+    def _may_go(self, upload: Upload) -> bool:
+        """Tell whether it is time; a parent's end is uploaded after its runs."""
+        if not upload.is_due:
             return False
-        return parcel.status is None or not any(
-            run.description.parent == name and not run.has_arrived and other not in self._hopeless
-            for other, run in self._parcels.items()
+        return upload.now.status is None or not any(
+            run.description.parent == upload.name and run.is_pending and not run.is_rejected
+            for run in self._uploads.values()
         )
 
-    def _tried(self, parcel: Parcel) -> bool:
-        """Bring what there is; False where the store is to be left alone for a while."""
-        with self._changed:
-            news, history, status, tags = parcel.news, parcel.history, parcel.status, parcel.tags
+    def _try(self, upload: Upload) -> bool:
+        """Upload what there is; False where the store is to be left alone for a while."""
+        now = upload.now
         try:
-            self._deliver(parcel, history, status, tags)
+            self._upload(upload, now)
         except Exception as error:
             answer = without_password(str(error).strip().partition("\n")[0]) or repr(error)
             with self._changed:
-                if isinstance(error, MlflowException) and error.error_code in HOPELESS:
-                    self._hopeless.add(parcel.folder.path.name)
-                    log.error("%s: the store does not take it: %s", parcel.description.name, answer)
+                upload.is_rejected = isinstance(error, MlflowException) and error.error_code in PERMANENT
+                if upload.is_rejected:
+                    log.error("%s: the store rejects it: %s", upload.description.name, answer)
                 elif not self._trouble:
-                    log.warning("the store can't be written, training goes on meanwhile: %s", answer)
+                    log.warning("the store can't be written, training continues meanwhile: %s", answer)
                 self._trouble = answer
-            return parcel.folder.path.name in self._hopeless
+            return upload.is_rejected
         with self._changed:
-            parcel.delivered = news
-            parcel.delivered_at = self._progress_at = time.monotonic()
-            if self._trouble and not self._hopeless:
+            upload.uploaded = now.version
+            upload.uploaded_at = self._progress_at = time.monotonic()
+            if self._trouble and not any(other.is_rejected for other in self._uploads.values()):
                 log.warning("the store can be written again")
                 self._trouble = ""
-            if status is not None:
-                del self._parcels[parcel.folder.path.name]
+            if now.status is not None:
+                del self._uploads[upload.name]
             self._changed.notify()
-        if status is not None:
-            parcel.folder.release()
+        if now.status is not None:
+            upload.folder.release()
         return True
 
-    def _deliver(
-        self, parcel: Parcel, history: History, status: Status | None, tags: Mapping[str, str]
-    ) -> None:
-        recorded, folder, description = self._recorded(parcel), parcel.folder, parcel.description
+    def _upload(self, upload: Upload, now: Snapshot) -> None:
+        recorded, folder, description = self._recorded(upload), upload.folder, upload.description
         if isinstance(recorded, RecordedRun):
             if folder.journal.path.exists():
                 folder.journal.sync()  # before the store knows of it, or it might know more after a power cut
-            recorded.record(history, last=status not in (None, "KILLED"), at_end=parcel.metrics)
-        if status is None:
+            recorded.record(now.history, last=now.status not in (None, "KILLED"), at_end=now.metrics)
+        if now.status is None:
             return
-        if description.kind != "sweep" and folder.artifacts.exists() and status != "KILLED":
-            assert isinstance(recorded, RecordedRun)
+        if description.kind != "sweep" and folder.artifacts.exists() and now.status != "KILLED":
             recorded.artifacts(folder.artifacts)
-        recorded.end(status, tags)
-        if status != "KILLED" or description.kind == "single":
+        recorded.end(now.status, now.tags)
+        if now.status != "KILLED" or description.kind == "single":
             folder.remove()
         else:
             with self._changed:  # the other thread may write it, too
                 description.closed = True
                 folder.write(description)
 
-    def _recorded(self, parcel: Parcel) -> Recorded:
-        """The MLflow run of a parcel: the one it has, wherever its id was lost, or a new one."""
-        if parcel.recorded is not None:
-            return parcel.recorded
-        store, folder, description = self._store, parcel.folder, parcel.description
+    def _recorded(self, upload: Upload) -> Recorded:
+        """Return its MLflow run: the one it has, wherever its id was lost, or a new one."""
+        if upload.recorded is not None:
+            return upload.recorded
+        store, description = self._store, upload.description
         run_id = description.run_id
-        if run_id is None and not parcel.is_new:
+        if run_id is None and not upload.is_new:
             run_id = store.find(description.experiment, description.token)
-        if run_id is not None and not store.is_there(run_id):
+        if run_id is not None and not store.is_active(run_id):
             run_id = None  # deleted by somebody
-        config = description.run_config(store.uri) if description.kind != "sweep" else None
-        if config is None and run_id is None:
-            parcel.recorded = store.start_sweep(
-                description.experiment, description.name, description.overrides, description.token
-            )
-        elif config is None:
-            assert run_id is not None
-            parcel.recorded = store.resume_sweep(run_id)
-        else:
-            dataset = datasets.load(config.data)
-            if run_id is None:
-                parcel.recorded = store.start_run(
-                    config,
-                    dataset,
-                    description.name,
-                    description.overrides,
-                    self._parent_of(folder, description),
-                    description.token,
-                )
-            else:
-                parcel.recorded = store.resume_run(run_id, config, dataset)
+        recorded = (
+            store.resume(run_id, description)
+            if run_id is not None
+            else store.start(description, self._parent_of(upload))
+        )
         with self._changed:  # the other thread may write it, too
-            description.run_id, description.closed = parcel.recorded.run_id, False
-            folder.write(description)
-        return parcel.recorded
+            upload.recorded = recorded
+            description.run_id, description.closed = recorded.run_id, False
+            upload.folder.write(description)
+        return recorded
 
-    def _parent_of(self, folder: Folder, description: Description) -> str | None:
-        if description.parent is None:
+    def _parent_of(self, upload: Upload) -> str | None:
+        name = upload.description.parent
+        if name is None:
             return None
-        if parcel := self._parcels.get(description.parent):
-            return self._recorded(parcel).run_id
-        parent = Folder(folder.path.parent / description.parent)
-        return parent.read().run_id if parent.exists() else None
+        if parent := self._uploads.get(name):
+            return self._recorded(parent).run_id
+        folder = RunFolder(upload.folder.path.parent / name)
+        return folder.read().run_id if folder.exists() else None
 
 
 def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
-    """A run's last status, and tags that say why."""
+    """Return a run's last status, and tags that say why."""
     if ended.reason:
         return "FAILED", {REASON: ended.reason}
     if history.diverged_at is not None:
         return "FAILED", {REASON: f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"}
     return "FINISHED", {} if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}
-
-
-def deliver(root: Path) -> list[str]:
-    """Bring what lies in `root`, or is `root`, to the stores that it is meant for.
-
-    Returns:
-        What could not be brought, and why, a line each; nothing of it is lost.
-    """
-    left = []
-    of_store: dict[str, list[Folder]] = {}
-    for folder in folders(root):
-        of_store.setdefault(folder.read().uri, []).append(folder)
-    for address, of_it in of_store.items():
-        typed = os.environ.get("MLFLOW_TRACKING_URI", "")
-        try:
-            store = Store(typed if without_password(typed) == address else address)
-        except Refused as refused:
-            left.append(f"{refused}\n  (a password is given with the address, as MLFLOW_TRACKING_URI)")
-            continue
-        delivery = Delivery(store)
-        for folder in of_it:
-            if folder.claim():
-                delivery.take_over(folder)
-            else:
-                left.append(f"{folder.path}: a command is at work on it")
-        with delivery:
-            left += [f"{parcel.folder.path}: {delivery.trouble}" for parcel in delivery.wait()]
-    return left

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training.layers import OnThreads
+from lockstep.training.networks import Network
 from lockstep.training.schedule import Schedule, constant
-from lockstep.training.stack import Network, Run, Stack, Stretch, steps_at_once, widest
+from lockstep.training.stack import Run, Stack, Stretch, steps_at_once, widest
 
 EVALUATION_ROWS = 1024
 """Rows per forward pass in evaluation: even shares for threads, and little memory where layers are wide."""

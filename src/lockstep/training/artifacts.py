@@ -1,23 +1,26 @@
-"""A run that has ended → the files that are kept of it, and back: config, history, weights."""
+"""A trained run as files that are kept of it, and back: config, history, weights."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import torch
-from pyarrow import parquet
+from torch import Tensor
 
 from lockstep.config.schema import RunConfig
-from lockstep.results.history import Evaluation, History
+from lockstep.data.description import DataDescription
+from lockstep.results import history_file
+from lockstep.results.history import History
+from lockstep.training import networks
 from lockstep.training.loop import TrainedRun
+from lockstep.training.networks import Network
+
+CONFIG = "config.yaml"
+WEIGHTS = "model/state_dict.pt"
 
 
 def write_run(run: TrainedRun, folder: Path) -> None:
-    """Write a run's artifacts that aren't pictures: config, history, weights.
-
-    A run that diverged has no weights worth keeping.
-    """
+    """Write a run's artifacts that aren't pictures. A run that diverged has no weights worth keeping."""
     write_history(run.config, run.history, folder)
     if run.history.diverged_at is None:
         (folder / "model").mkdir()
@@ -28,30 +31,31 @@ def write_run(run: TrainedRun, folder: Path) -> None:
         }
         written = io.BytesIO()  # torch itself makes a RuntimeError of a full disk
         torch.save(weights, written)
-        (folder / "model" / "state_dict.pt").write_bytes(written.getvalue())
+        (folder / WEIGHTS).write_bytes(written.getvalue())
 
 
 def write_history(config: RunConfig, history: History, folder: Path) -> None:
-    """Write what was asked for, and what came of it."""
-    (folder / "config.yaml").write_text(config.to_yaml())
-    parquet.write_table(history_table(history), folder / "history.parquet")
+    """Write a run's config and history."""
+    (folder / CONFIG).write_text(config.to_yaml())
+    history_file.write(history, folder)
 
 
-def history_table(history: History) -> pa.Table:
-    """One row for each iteration's minibatch (split `train`) and each evaluation (`test`, `val`)."""
-    n, held_out = len(history.loss_T), history.evaluations
-    columns = {
-        "iteration": [*range(1, n + 1), *(e.iteration for e in held_out)],
-        "split": ["train"] * n + [e.split for e in held_out],
-        "loss": np.concatenate([history.loss_T, [e.loss for e in held_out]]),
-        "accuracy": np.concatenate([history.accuracy_T, [e.accuracy for e in held_out]]),
-    }
-    return pa.table(columns)
+def read_network(config: RunConfig, data: DataDescription, file: Path) -> Network:
+    """Return a run's network with the weights in a file, on the CPU, in their dtype."""
+    weights = _read_weights(file)
+    network = networks.initial(config, data)
+    network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+    return network
 
 
-def read_history(folder: Path) -> History:
-    """The history that `write_run` wrote: all that can be drawn of it."""
-    rows = parquet.read_table(folder / "history.parquet").to_pylist()
-    train = [row for row in rows if row["split"] == "train"]
-    loss_T, accuracy_T = (np.array([row[key] for row in train]) for key in ("loss", "accuracy"))
-    return History(loss_T, accuracy_T, [Evaluation(**row) for row in rows if row["split"] != "train"])
+def differing_weights(file: Path, network: Network) -> list[str]:
+    """Return the names of a network's weights that are not, bit for bit, those in a file."""
+    weights = _read_weights(file)
+    return [
+        name for name, tensor in network.state_dict().items() if not torch.equal(weights[name], tensor.cpu())
+    ]
+
+
+def _read_weights(file: Path) -> Mapping[str, Tensor]:
+    weights: Mapping[str, Tensor] = torch.load(file, weights_only=True)
+    return weights

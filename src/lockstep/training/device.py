@@ -28,7 +28,7 @@ def device_of(trainer: TrainerConfig) -> torch.device:
         allowed = ", ".join(["auto", *available])
         raise Refused(
             [
-                f"trainer.device={trainer.device}: not to be had on this machine"
+                f"trainer.device={trainer.device}: not available on this machine"
                 f" with trainer.precision={trainer.precision}; allowed here: {allowed}"
             ]
         )
@@ -65,3 +65,8 @@ def gemm_flops() -> float:
             torch.mm(a, a, out=product)
             seconds = min(seconds, time.perf_counter() - started)
     return 2 * 1024**3 / seconds
+
+
+def cpu_capability() -> str:
+    """Return the vector instructions that torch uses here, such as AVX512."""
+    return str(torch.backends.cpu.get_cpu_capability())

@@ -1,4 +1,4 @@
-"""train(configs, dataset): the one visible loop. One run is an array of K = 1."""
+"""train(configs, dataset): the one loop that trains. A run alone is an array of one."""
 
 import copy
 import time
@@ -11,21 +11,15 @@ import torch
 from torch import Tensor
 
 from lockstep.config.schema import RunConfig
-from lockstep.data.datasets import Dataset, Minibatches, split
+from lockstep.data.datasets import Dataset
+from lockstep.data.minibatches import Minibatches, split
 from lockstep.results.history import Epoch, Evaluation, FloatArray, HeldOut, History
 from lockstep.training import networks, schedule
 from lockstep.training.array import TrainingArray
+from lockstep.training.checkpoint import Checkpoint, State
 from lockstep.training.device import cpu_settings, device_of
+from lockstep.training.networks import Network
 from lockstep.training.random_streams import generator
-from lockstep.training.stack import Network
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A run after some epochs: its history until then, and its state in the array (see TrainingArray)."""
-
-    history: History
-    state: Mapping[str, Tensor]
 
 
 @dataclass
@@ -39,10 +33,10 @@ class TrainedRun:
     config: RunConfig
     network: Network
     history: History = field(default_factory=History)
-    state: Callable[[], Mapping[str, Tensor]] = dict
+    state: Callable[[], State] = dict
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it has left its array: all epochs done, or diverged."""
         return self.history.diverged_at is not None or self.history.epochs == self.config.trainer.epochs
 
@@ -56,101 +50,129 @@ def train(
     checkpoints: Sequence[Checkpoint | None] | None = None,
     pause_at: int | None = None,
 ) -> list[TrainedRun]:
-    """Train runs that share a stream, device and precision as one array.
+    """Train runs that share minibatches, device and precision as one array.
 
     Args:
         configs: K runs with the same data, device and precision.
         dataset: what their data config names.
-        after_epoch: told k, run k and what was added, after each of its epochs; it changes nothing.
+        after_epoch: called with k, run k and what was added, after each of its epochs; it changes nothing.
         threads, exact: see TrainingArray.
-        checkpoints: what runs go on from, all after the same number of epochs; None for runs that start.
+        checkpoints: what runs resume from, all after the same number of epochs; None for runs that start.
         pause_at: stop after so many epochs, those of the checkpoints counted; None trains all to their end.
 
     Returns:
-        K runs, in order, trained as far as was asked. One whose loss stopped being finite left the array
+        K runs, in order, trained as far as was asked. A run whose loss stopped being finite leaves the array
         after that epoch; its history ends with that iteration.
 
     Raises:
-        Refused: if the device or precision can't be had here.
+        Refused: if the device or precision isn't available here.
         ValueError: if the runs can't share an array.
     """
-    stream, trainer = configs[0].data, configs[0].trainer
-    if any(
-        (config.data, config.trainer.device, config.trainer.precision)
-        != (stream, trainer.device, trainer.precision)
-        for config in configs
-    ):
-        raise ValueError("runs of one array share data, device and precision")
     checkpoints = checkpoints or [None] * len(configs)
-    done, *others = {checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints}
-    if others:
-        raise ValueError("runs of one array go on after the same number of epochs")
-    device, matmul_dtype = device_of(trainer), getattr(torch, trainer.precision)
-    dtype = torch.float32 if matmul_dtype == torch.bfloat16 else matmul_dtype
-    train_indices, val_indices = split(dataset, stream.val_size)
-    minibatches = Minibatches(
-        train_indices, stream.batch_size, stream.drop_last, generator(stream.shuffle_seed, "shuffle")
-    )
-    minibatches.skip(done)
-    x_NxF, y_N = dataset.x_train.to(device, dtype), dataset.y_train.to(device)
-    held_out: dict[HeldOut, tuple[Tensor, Tensor]] = {
-        "test": (dataset.x_test.to(device, dtype), dataset.y_test.to(device))
-    }
-    if len(val_indices):
-        held_out["val"] = (x_NxF[val_indices.to(device)], y_N[val_indices.to(device)])
-
-    runs = [TrainedRun(config, _initial_network(config, dataset).to(device, dtype)) for config in configs]
-    array = TrainingArray(
-        [run.network for run in runs],
-        [config.optim for config in configs],
-        [generator(config.seed, "dropout") for config in configs],
-        exact,
-        matmul_dtype,
-        threads if device.type == "cpu" else 1,
-        [checkpoint.state if checkpoint else None for checkpoint in checkpoints],
-        [schedule.build(config.optim, config.trainer.epochs, minibatches.steps) for config in configs],
-    )
-    for run, checkpoint in zip(runs, checkpoints, strict=True):
-        if checkpoint is not None:
-            run.history = copy.deepcopy(checkpoint.history)
-    x_matmul_NxF = x_NxF.to(matmul_dtype)
+    done = _epochs_done(configs, checkpoints)
+    data = _Data(configs[0], dataset)
+    data.minibatches.skip(done)
+    runs = [
+        TrainedRun(
+            config,
+            networks.initial(config, dataset.description).to(data.device, data.dtype),
+            History() if checkpoint is None else copy.deepcopy(checkpoint.history),
+        )
+        for config, checkpoint in zip(configs, checkpoints, strict=True)
+    ]
+    array = _array(runs, checkpoints, data, threads, exact)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
-    with cpu_settings(device):
+    with cpu_settings(data.device):
         while training and done != pause_at:
             started = time.perf_counter()
-            trained = array.train(
-                x_matmul_NxF, y_N, [indices_B.to(device) for indices_B in minibatches.epoch()]
-            )
+            trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch())
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
             seconds = (time.perf_counter() - started) / len(training)
-            evaluated = {name: array.evaluate(x, y) for name, (x, y) in held_out.items()}
+            evaluated = {name: array.evaluate(x, y) for name, (x, y) in data.held_out.items()}
             for j, k in enumerate(training):
-                iterations = len(runs[k].history.loss_T)
+                run = runs[k]
                 of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
-                epoch = _epoch(iterations, loss_KxT[j], accuracy_KxT[j], of_run, seconds)
-                runs[k].history.add(epoch)
-                runs[k].state = partial(array.state, j)
-                after_epoch(k, runs[k], epoch)
+                epoch = _epoch(len(run.history.loss_T), loss_KxT[j], accuracy_KxT[j], of_run, seconds)
+                run.history.add(epoch)
+                run.state = partial(array.state, j)
+                after_epoch(k, run, epoch)
             done += 1
             for j in reversed(range(len(training))):
-                if runs[training[j]].ended:
+                if runs[training[j]].has_ended:
                     array.remove(j)
                     del training[j]
     return runs
 
 
-def _initial_network(config: RunConfig, dataset: Dataset) -> Network:
-    return networks.build(config.model, dataset.n_features, dataset.n_classes, generator(config.seed, "init"))
+class _Data:
+    """A data set on the device that an array trains on, and the minibatches that its runs share.
+
+    Attributes:
+        dtype: of parameters and of all that is no matrix product.
+        matmul_dtype: what matrix products compute in.
+        held_out: instances and classes of the test set, and of the validation set where there is one.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+        stream = config.data
+        self.device, self.matmul_dtype = device_of(config.trainer), getattr(torch, config.trainer.precision)
+        self.dtype = torch.float32 if self.matmul_dtype == torch.bfloat16 else self.matmul_dtype
+        train_N, val_N = split(dataset.description.n_train, stream.val_size)
+        self.minibatches = Minibatches(
+            train_N, stream.batch_size, stream.drop_last, generator(stream.shuffle_seed, "shuffle")
+        )
+        x_NxF, self.y_N = dataset.x_train.to(self.device, self.dtype), dataset.y_train.to(self.device)
+        self.x_matmul_NxF = x_NxF.to(self.matmul_dtype)
+        x_test, y_test = dataset.x_test.to(self.device, self.dtype), dataset.y_test.to(self.device)
+        self.held_out: dict[HeldOut, tuple[Tensor, Tensor]] = {"test": (x_test, y_test)}
+        if len(val_N):
+            val_N = val_N.to(self.device)
+            self.held_out["val"] = (x_NxF[val_N], self.y_N[val_N])
+
+    def next_epoch(self) -> list[Tensor]:
+        """Return the next epoch's minibatches, as indices on the device."""
+        return [indices_B.to(self.device) for indices_B in self.minibatches.epoch()]
+
+
+def _epochs_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
+    """Return after how many epochs the runs of an array start, which must be the same for all."""
+    shared = {(config.data, config.trainer.device, config.trainer.precision) for config in configs}
+    if len(shared) > 1:
+        raise ValueError("runs of one array share data, device and precision")
+    done = {checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints}
+    if len(done) > 1:
+        raise ValueError("runs of one array resume after the same number of epochs")
+    return done.pop()
+
+
+def _array(
+    runs: Sequence[TrainedRun],
+    checkpoints: Sequence[Checkpoint | None],
+    data: _Data,
+    threads: int,
+    exact: bool,
+) -> TrainingArray:
+    steps = data.minibatches.steps
+    return TrainingArray(
+        [run.network for run in runs],
+        [run.config.optim for run in runs],
+        [generator(run.config.seed, "dropout") for run in runs],
+        exact,
+        data.matmul_dtype,
+        threads if data.device.type == "cpu" else 1,
+        [checkpoint.state if checkpoint else None for checkpoint in checkpoints],
+        [schedule.build(run.config.optim, run.config.trainer.epochs, steps) for run in runs],
+    )
 
 
 def _epoch(
     done: int,
     loss_T: FloatArray,
     accuracy_T: FloatArray,
-    evaluated: dict[HeldOut, tuple[Tensor, Tensor]],
+    evaluated: Mapping[HeldOut, tuple[Tensor, Tensor]],
     seconds: float,
 ) -> Epoch:
-    """An epoch after `done` iterations; one that diverged ends with its first loss that is not finite."""
+    """Return an epoch after `done` iterations; it ends with its first loss that isn't finite."""
     at = time.time_ns() // 1_000_000
     not_finite = np.flatnonzero(~np.isfinite(loss_T))
     if len(not_finite):

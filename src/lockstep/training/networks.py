@@ -10,7 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.schema import LogRegConfig, MLPConfig
+from lockstep.config.schema import LogRegConfig, MLPConfig, RunConfig
+from lockstep.data.description import DataDescription
+from lockstep.training import random_streams
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -82,10 +84,13 @@ class MultilayerPerceptron(nn.Module):
             yield h
 
 
+Network = LogisticRegression | MultilayerPerceptron
+
+
 def build(
     config: LogRegConfig | MLPConfig, n_features: int, n_classes: int, generator: torch.Generator
-) -> LogisticRegression | MultilayerPerceptron:
-    """The module that `config` describes, initialised from `generator`."""
+) -> Network:
+    """Return the module that `config` describes, initialised from `generator`."""
     if isinstance(config, LogRegConfig):
         return LogisticRegression(n_features, n_classes, generator)
     return MultilayerPerceptron(
@@ -98,6 +103,16 @@ def build(
         config.max_norm,
         config.input_dropout,
     )
+
+
+def initial(config: RunConfig, data: DataDescription) -> Network:
+    """Return a run's network before its first iteration."""
+    return build(config.model, data.n_features, data.n_classes, random_streams.generator(config.seed, "init"))
+
+
+def load_exporter() -> None:
+    """Load what `torch.export` needs. It takes a second or two, and importing torch.export leaves it out."""
+    torch.compiler.reset()
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:

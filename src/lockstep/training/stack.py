@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training import optim
 from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks
-from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
+from lockstep.training.networks import LogisticRegression, MultilayerPerceptron, Network
 from lockstep.training.schedule import Schedule
 
 INSTANCES_AT_ONCE = 1024
@@ -37,8 +37,6 @@ DEVICE_STACK_BYTES = 2**30
 ALIGNMENT = 16
 """Every row of weights starts at a multiple of so many elements: 64 bytes in float32, which is a cache line
 and an AVX-512 vector. So kernels meet the same alignment in every run of a stack."""
-
-Network = LogisticRegression | MultilayerPerceptron
 
 
 def widest(device: torch.device) -> torch.dtype:

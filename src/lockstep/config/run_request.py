@@ -6,8 +6,8 @@ from lockstep.config.schema import RunConfig
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run to be trained and the overrides that asked for it."""
+class RunRequest:
+    """A run's config and the overrides that asked for it."""
 
     config: RunConfig
     overrides: tuple[str, ...]

@@ -1,0 +1,137 @@
+"""Overrides of one run → its config, each distinct choice of groups composed by Hydra only once."""
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lockstep.config.errors import Refused, nearest, without_password
+from lockstep.config.overrides import as_typed, is_plain
+from lockstep.config.run_request import RunRequest
+from lockstep.config.schema import MLPConfig, RunConfig, flatten
+
+
+class Composer:
+    """Composes runs as Hydra does, but each distinct choice of groups only once.
+
+    A run whose other overrides all just change a value is a copy of its choice of groups with the values
+    applied: 2 ms where Hydra takes 50. What else an override can do (add, delete, repackage, nest groups) is
+    left to Hydra.
+
+    Args:
+        load: composes what some overrides ask for, by Hydra.
+        groups: the names of config groups.
+    """
+
+    def __init__(self, load: Callable[[list[str]], DictConfig], groups: Collection[str]) -> None:
+        self._load, self._groups = load, groups
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def values(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        """Return every key that a choice of groups has, inner nodes included, with its default."""
+        tree: Any = OmegaConf.to_container(self._base(choices))
+        return dict(flatten(tree, with_nodes=True))
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Return a run's config as Hydra composes it.
+
+        Raises:
+            HydraException: if Hydra can't compose it.
+        """
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        if not all(map(is_plain, parsed)):
+            return self._load(list(overrides))
+        composed = copy.deepcopy(self._base(self._choices(parsed)))
+        try:
+            for override in parsed:
+                if override.key_or_group not in self._groups:
+                    OmegaConf.update(composed, override.key_or_group, override.value())
+        except OmegaConfBaseException:
+            return self._load(list(overrides))  # raises what Hydra says of it
+        return composed
+
+    def request(self, overrides: Sequence[str]) -> RunRequest:
+        """Return a run's validated config.
+
+        Raises:
+            Refused: with every error of these overrides.
+        """
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        try:
+            problems = self._unknown_keys(parsed)
+            composed = self.compose([as_typed(o) for o in parsed if as_typed(o) not in problems])
+            config = RunConfig.of(composed)
+            found = [*problems.values(), *_pointless(parsed, composed, config)]
+        except HydraException as error:
+            raise Refused([message_of(error)]) from error
+        except Refused as refused:
+            raise Refused([*problems.values(), *refused.problems]) from refused
+        if found:
+            raise Refused(found)
+        return RunRequest(config, tuple(overrides))
+
+    def unknown_key(self, text: str, choices: tuple[str, ...]) -> str:
+        """Return the message for an override of a key that a choice of groups doesn't have."""
+        return _unknown_key(OverridesParser.create().parse_override(text), self._base(choices))
+
+    def _unknown_keys(self, parsed: Sequence[Override]) -> dict[str, str]:
+        """Return a message for each override that changes a key there isn't, by the override."""
+        choices = self._choices(parsed)
+        known = {*self._groups, *self.values(choices)}
+        unknown = [o for o in parsed if is_plain(o) and o.key_or_group not in known]
+        return {as_typed(o): _unknown_key(o, self._base(choices)) for o in unknown}
+
+    def _choices(self, parsed: Sequence[Override]) -> tuple[str, ...]:
+        return tuple(as_typed(o) for o in parsed if is_plain(o) and o.key_or_group in self._groups)
+
+    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._bases:
+            self._bases[choices] = self._load(list(choices))
+        return self._bases[choices]
+
+
+def message_of(error: HydraException) -> str:
+    """Return what Hydra says of a command that it can't compose."""
+    cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+    return f"{error}{cause}"
+
+
+def _pointless(parsed: Sequence[Override], composed: DictConfig, config: RunConfig) -> list[str]:
+    """Return a message for each override that is valid by itself but must not stand where it does."""
+    typed = {override.key_or_group: as_typed(override) for override in parsed}
+    problems = []
+    if "tracking.uri" in typed and without_password(config.tracking.uri) != config.tracking.uri:
+        problems.append(
+            f"tracking.uri={config.tracking.uri}: holds a password, which Hydra would write to its files;"
+            " give it as MLFLOW_TRACKING_URI in the environment"
+        )
+    if isinstance(config.model, MLPConfig):
+        dims, widths = config.model.hidden_dims, ("hidden_dim1", "hidden_dim2")
+        if dims != tuple(composed.model.get(width) for width in widths):
+            problems += [
+                f"{typed[key]}: no effect beside model.hidden_dims={list(dims)};"
+                " give either all widths or hidden_dim1 and hidden_dim2"
+                for key in (f"model.{width}" for width in widths)
+                if key in typed
+            ]
+    return problems
+
+
+def _unknown_key(override: Override, composed: DictConfig) -> str:
+    key = override.key_or_group
+    group, _, name = key.rpartition(".")
+    if group in composed and isinstance(composed[group], DictConfig):
+        settings = [str(setting) for setting in composed[group] if setting != "name"]
+        owner = f"{group}={composed[group].name}" if "name" in composed[group] else group
+        has = f"it has {', '.join(settings)}" if settings else "it has no settings"
+        return f"{as_typed(override)}: not a setting of {owner}; {has}{nearest(name, settings)}"
+    tree: Any = OmegaConf.to_container(composed)
+    keys = [known for known, _ in flatten(tree, with_nodes=True)]
+    same_name = [candidate for candidate in keys if candidate.rpartition(".")[2] == name]
+    hint = f"; did you mean {same_name[0]}?" if same_name else nearest(key, keys)
+    return f"{as_typed(override)}: no such key or group{hint}"

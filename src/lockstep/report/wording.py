@@ -1,0 +1,77 @@
+"""A sweep in words, and the values of its settings as people read them."""
+
+import math
+from collections.abc import Sequence
+
+from lockstep.results.winner import Repeats
+from lockstep.tracking.sweeps import Sweep
+
+
+def sentence(sweep: Sweep) -> str:
+    """Return what was swept and what was found."""
+    over = " and ".join(
+        f"{key} ({_range([run.params.get(key, '') for run in sweep.runs])})" for key in sweep.swept
+    )
+    n_runs = len(sweep.runs)
+    said = [f"{n_runs} run{'s' * (n_runs != 1)} on {sweep.experiment}{' over ' + over if over else ''}."]
+    if best := sweep.winner:
+        params = best.representative.params
+        values = " ".join(f"{short(key)}={shown(params.get(key, ''))}" for key in sweep.swept)
+        said.append(
+            f"Best by {sweep.metric.replace('val/', 'validation ').replace('test/', 'test ')}:"
+            f" {values or best.name}, {figure(best, sweep.metric)}"
+        )
+        if sweep.metric != "test/accuracy" and best.mean("test/accuracy") is not None:
+            said[-1] += f" ({figure(best, 'test/accuracy')} on the test set)"
+        said[-1] += "."
+    for what, some in (("failed", sweep.failed), ("pruned", sweep.pruned)):
+        if some:
+            said.append(f"{len(some)} {what}.")
+    return " ".join(said)
+
+
+def figure(row: Repeats, metric: str) -> str:
+    """Return the mean of some repeats, with ± std where there are several, empty where no run has one."""
+    mean, std = row.mean(metric), row.std(metric)
+    if mean is None:
+        return ""
+    if metric.startswith("time/"):
+        return f"{mean:.1f}"
+    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f} (n = {len(row.runs)})"
+
+
+def _range(values: Sequence[str]) -> str:
+    distinct = ordered(values)
+    if len(distinct) <= 5:
+        return ", ".join(value or "–" for value in distinct)
+    if all(number(value) is not None for value in distinct):
+        return f"{shown(distinct[0])} to {shown(distinct[-1])}"
+    return f"{len(distinct)} values"
+
+
+def short(key: str) -> str:
+    """Shorten `optim.lr` to `lr`."""
+    return key.rpartition(".")[2]
+
+
+def shown(value: str) -> str:
+    """Return a param's value as people read it: long numbers with four digits."""
+    as_number = number(value)
+    return value if as_number is None or len(value) <= 8 else f"{as_number:.4g}"
+
+
+def number(text: str) -> float | None:
+    """Return a param as a number, None where it isn't one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def ordered(values: Sequence[str]) -> list[str]:
+    """Return the distinct values of a param: numbers by size, others by the alphabet."""
+    distinct = sorted(set(values))
+    if all(number(value) is not None for value in distinct):
+        distinct.sort(key=lambda value: number(value) or 0.0)
+    return distinct

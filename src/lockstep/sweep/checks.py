@@ -1,0 +1,43 @@
+"""Checks of a command's runs that need more than each value by itself: data, devices, the store."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from lockstep.config.errors import Refused
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
+from lockstep.tracking.store import Store
+from lockstep.training.device import device_of
+
+store_at = cache(Store)
+
+
+def check_runs(configs: Sequence[RunConfig]) -> None:
+    """Check data and devices of some runs.
+
+    Raises:
+        Refused: listing every problem.
+    """
+    problems: list[str] = []
+    for stream, trainer in dict.fromkeys((config.data, config.trainer) for config in configs):
+        try:
+            device_of(trainer)
+            problems += datasets.check_stream(stream, datasets.load(stream).description)
+        except Refused as refused:
+            problems += refused.problems
+    uris = {config.tracking.uri for config in configs}
+    if len(uris) > 1:
+        problems.append("tracking.uri: the runs of a sweep are recorded in one store; give one value")
+    if problems:
+        raise Refused(problems)
+
+
+def check_store(configs: Sequence[RunConfig]) -> None:
+    """Open the runs' store, which makes it if need be: so this is the last check.
+
+    Raises:
+        Refused: if it can't be used.
+    """
+    store = store_at(configs[0].tracking.uri)
+    for name in {config.tracking.experiment for config in configs}:
+        store.experiment_id(name)

@@ -1,0 +1,103 @@
+"""A sweep's parent run: the one that earlier commands of the same sweep had, or a new one."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lockstep.recovery.run_folder import Description, RunFolder, folder_name, unfinished
+from lockstep.results.history import Status
+from lockstep.tracking.store import RUN_KEY, Store
+from lockstep.tracking.uploader import Upload, Uploader
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What a sweep's parent run says.
+
+    Attributes:
+        key: identifies the sweep: the same sweep continues its parent run.
+        earlier_folder: what version 0.1.0 called the parent's folder.
+        run_id: the parent run where it is known.
+        rerun: whether the sweep's runs are trained again, under a new parent.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    experiment: str
+    key: str
+    earlier_folder: str
+    run_id: str | None = None
+    rerun: bool = False
+
+
+class ParentRun:
+    """The parent run of a command's sweep."""
+
+    def __init__(self, store: Store, sweep: SweepRequest, uploader: Uploader) -> None:
+        self._store, self._sweep, self._uploader = store, sweep, uploader
+        self._upload: Upload | None = None
+        self._known: str | None = None  # found in the store, where it stays as it is while nothing trains
+
+    def claim(self) -> None:
+        """Continue the sweep's parent run, or start one, unless another process is at it."""
+        folder = self._own_folder()
+        if self._upload is not None or not folder.claim():
+            return
+        if not self._sweep.rerun:
+            self._known = self._sweep.run_id or self._store.find_sweep(
+                self._sweep.experiment, self._sweep.key
+            )
+        if folder.exists() or self._known is None:
+            self._set(folder)
+
+    def start(self) -> None:
+        """Have a parent run for a run that is going to train."""
+        if self._upload is None:
+            folder = self._own_folder()
+            # Where it is another process's, that one trains the same sweep just now.
+            self._set(folder if folder.claim() else RunFolder(unfinished() / uuid.uuid4().hex))
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """Its folder, once it has one."""
+        return self._upload.folder if self._upload is not None else None
+
+    @property
+    def run_id(self) -> str | None:
+        """Its MLflow run, once there is one."""
+        return self._upload.run_id if self._upload is not None else self._known
+
+    def children(self) -> dict[str, str]:
+        """Return the MLflow runs below it that the store has so far, by run key."""
+        if self.run_id is None:
+            return {}
+        experiment_id = self._store.experiment_id(self._sweep.experiment)
+        found = self._store.search([experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'")
+        return {run.data.tags[RUN_KEY]: run.info.run_id for run in found}
+
+    def end(self, status: Status) -> None:
+        """Set its last status."""
+        if self._upload is not None:
+            self._uploader.update(self._upload, status=status)
+
+    def _own_folder(self) -> RunFolder:
+        named = [folder_name("sweep", self._store.address, self._sweep.key), self._sweep.earlier_folder]
+        paths = [unfinished() / name for name in named]
+        return RunFolder(next((path for path in paths if path.exists()), paths[0]))
+
+    def _set(self, folder: RunFolder) -> None:
+        folder.claim()
+        is_new = not folder.exists()
+        if is_new:
+            description = Description(
+                kind="sweep",
+                name=self._sweep.name,
+                overrides=list(self._sweep.overrides),
+                uri=self._store.address,
+                experiment=self._sweep.experiment,
+                run_id=self._known,
+                sweep_key=self._sweep.key,
+            )
+            folder.create(description)
+        self._upload = self._uploader.add(folder, is_new)
+        self._uploader.update(self._upload)

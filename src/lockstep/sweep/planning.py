@@ -1,0 +1,50 @@
+"""What a command's runs are called, and how they are spread over workers."""
+
+from collections.abc import Sequence
+
+from joblib import effective_n_jobs
+
+from lockstep.config.run_request import RunRequest
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
+from lockstep.execution.plan import Plan, plan
+from lockstep.terminal import tables
+from lockstep.terminal.console import console
+from lockstep.training.device import device_of, gemm_flops
+
+
+def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
+    """Return the plan for runs whose data is there."""
+    descriptions = [datasets.load(config.data).description for config in configs]
+    return plan(configs, descriptions, workers_for(configs, n_jobs))
+
+
+def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
+    """Return how many workers may train some runs: one on anything but the CPU."""
+    on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
+    return int(effective_n_jobs(n_jobs)) if on_cpu else 1
+
+
+def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
+    """Print what a command would do with these runs, and how long it would take; train nothing."""
+    planned = plan_of([request.config for request in requests], n_jobs)
+    flops = gemm_flops()
+    console.print(tables.plan_table(planned, run_names(requests), flops))
+    console.print()
+    console.print(tables.plan_summary(planned, flops), soft_wrap=True)
+
+
+def run_names(requests: Sequence[RunRequest]) -> list[str]:
+    """Return each run's name: the overrides that tell it from the others, else its model."""
+    common = set.intersection(*(set(request.overrides) for request in requests))
+    return [
+        " ".join(without_group(override) for override in request.overrides if override not in common)
+        or request.config.model.name
+        for request in requests
+    ]
+
+
+def without_group(override: str) -> str:
+    """Shorten `optim.lr=0.1` to `lr=0.1`."""
+    key, _, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}={value}"

@@ -1,0 +1,51 @@
+"""What is said of every run: how it was asked for, in a line, and what it was trained with."""
+
+import json
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from joblib import cpu_count
+
+from lockstep.config.schema import LogRegConfig, RunConfig
+from lockstep.data.description import DataDescription
+
+
+def note(config: RunConfig, data: DataDescription) -> str:
+    """Return what a run is about, in a line."""
+    model, trainer = config.model, config.trainer
+    hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
+    widths = "-".join(map(str, (data.n_features, *hidden, data.n_classes)))
+    of_mlp = "" if isinstance(model, LogRegConfig) else f", {model.activation}, dropout {model.dropout:g}"
+    optim = config.optim
+    return (
+        f"{model.name} {widths}{of_mlp}; {optim.name}, lr {optim.lr:g} ({optim.schedule}); {data.name}"
+        f" ({data.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs,"
+        f" {trainer.precision}, seed {config.seed}"
+    )
+
+
+@cache
+def environment() -> str:
+    """Return, as JSON, what numbers and times depend on beside the code."""
+    return json.dumps(
+        {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("torch", "numpy", "mlflow")},
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cores": cpu_count(),
+        }
+    )
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit of this code, None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,70 @@
+"""Does this machine give a run the same bits whatever trains beside it?
+
+Kernels are called with the same shapes, scalars and alignment whoever a run is stacked with. That a batched
+kernel, or one spread over threads, then gives the same bits is a property of the machine's libraries: here
+it is tried.
+"""
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from lockstep.config.schema import LogRegConfig, MLPConfig, SGDConfig
+from lockstep.training import networks
+from lockstep.training.array import TrainingArray
+from lockstep.training.device import cpu_settings
+from lockstep.training.random_streams import generator
+
+N_STEPS, N_ROWS, N_FEATURES, N_CLASSES = 60, 64, 784, 10
+ALIKE = 5
+"""Runs of each network; several fill a stack only in part, and a run's place in it differs."""
+
+NETWORKS: dict[str, LogRegConfig | MLPConfig] = {
+    "logistic regression": LogRegConfig(name="logreg"),
+    "MLP 784-32-16-10": MLPConfig(name="mlp", hidden_dims=(32, 16), dropout=0.25, activation="relu"),
+    "MLP 784-256-100-10": MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu"),
+}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def keeps_bits(network: LogRegConfig | MLPConfig, precision: str, exact: bool) -> bool:
+    """Whether runs of a network give the same losses and weights alone and together, on 1 and 2 threads."""
+    dtype = PRECISIONS[precision]
+    alone = [_trained(network, [seed], dtype, threads=1, exact=exact)[0] for seed in range(ALIKE)]
+    return all(
+        _trained(network, seeds, dtype, threads, exact) == [alone[seed] for seed in seeds]
+        for threads in (1, max(2, os.cpu_count() or 1))
+        for seeds in (range(ALIKE), range(ALIKE - 1, 0, -1))
+    )
+
+
+def _trained(
+    network: LogRegConfig | MLPConfig, seeds: Sequence[int], dtype: torch.dtype, threads: int, exact: bool
+) -> list[bytes]:
+    """The bytes of each run's losses and weights."""
+    drawn = torch.Generator().manual_seed(0)
+    x_NxF = torch.rand(1000, N_FEATURES, generator=drawn)
+    y_N = torch.randint(N_CLASSES, (1000,), generator=drawn)
+    minibatches = [torch.randint(1000, (N_ROWS,), generator=drawn) for _ in range(N_STEPS)]
+    stored = torch.promote_types(dtype, torch.float32)
+    runs = [
+        networks.build(network, N_FEATURES, N_CLASSES, generator(seed, "init")).to(stored) for seed in seeds
+    ]
+    array = TrainingArray(
+        runs,
+        [
+            SGDConfig(name="sgd", lr=0.05 + seed / 100, momentum=0.9, nesterov=False, weight_decay=0.0)
+            for seed in seeds
+        ],
+        [generator(seed, "dropout") for seed in seeds],
+        exact,
+        dtype,
+        threads,
+    )
+    with cpu_settings(torch.device("cpu")):
+        loss_KxT, _ = array.train(x_NxF.to(dtype), y_N, minibatches)
+    return [
+        b"".join(t.detach().contiguous().numpy().tobytes() for t in (loss_T, *run.parameters()))
+        for loss_T, run in zip(loss_KxT, runs, strict=True)
+    ]
