@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lockstep.config.errors import Refused
 from lockstep.config.schema import ArraysConfig, DigitsConfig, DownloadedConfig
 from lockstep.data import datasets, downloads
+from lockstep.data.description import DataDescription
 
 STREAM = dict(batch_size=2, drop_last=True, val_size=0, shuffle_seed=0)
 
@@ -32,9 +33,13 @@ def test_mnist(tmp_path, monkeypatch):
 
     monkeypatch.setitem(downloads.DOWNLOADED, "mnist", tiny(("a friend", good_source)))
     dataset = datasets.load(downloaded(tmp_path / "cache" / "lockstep"))
-    assert (dataset.name, dataset.source) == ("mnist", "torchvision.datasets.MNIST")
-    assert (dataset.n_features, dataset.n_classes, dataset.feature_shape) == (784, 10, (28, 28))
-    assert dataset.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert (dataset.description.name, dataset.description.source) == ("mnist", "torchvision.datasets.MNIST")
+    assert (
+        dataset.description.n_features,
+        dataset.description.n_classes,
+        dataset.description.feature_shape,
+    ) == (784, 10, (28, 28))
+    assert dataset.description.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
     assert dataset.x_train.dtype == dataset.x_test.dtype == torch.float32
     assert dataset.y_train.dtype == dataset.y_test.dtype == torch.int64
     assert (dataset.y_train.tolist(), dataset.y_test.tolist()) == ([5, 0, 4, 1], [7, 2])
@@ -66,25 +71,28 @@ def test_the_real_ones(name, first, mean, std, digest):
     except Refused as refused:
         pytest.skip(str(refused))
     assert (dataset.x_train.shape, dataset.x_test.shape) == ((60000, 784), (10000, 784))
-    assert dataset.class_names[dataset.y_train[0]] == first
+    assert dataset.description.class_names[dataset.y_train[0]] == first
     assert dataset.x_train.mean().item() == pytest.approx(mean, abs=5e-5)
     assert dataset.x_train.std().item() == pytest.approx(std, abs=5e-5)
-    assert dataset.digest == digest
+    assert dataset.description.digest == digest
 
 
 def test_digits():
     from sklearn.datasets import load_digits
 
     dataset = datasets.load(DigitsConfig(name="digits", **STREAM))
-    assert (dataset.name, dataset.source) == ("digits", "sklearn.datasets.load_digits")
+    assert (dataset.description.name, dataset.description.source) == (
+        "digits",
+        "sklearn.datasets.load_digits",
+    )
     assert (dataset.x_train.shape, dataset.x_test.shape) == ((1437, 64), (360, 64))
-    assert (dataset.feature_shape, dataset.n_classes) == ((8, 8), 10)
+    assert (dataset.description.feature_shape, dataset.description.n_classes) == ((8, 8), 10)
     assert dataset.y_test.bincount().tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
     pixels, labels = load_digits(return_X_y=True)
     x, y = torch.cat([dataset.x_train, dataset.x_test]), torch.cat([dataset.y_train, dataset.y_test])
     ours, theirs = np.column_stack([x, y]), np.column_stack([pixels / 16, labels])
     assert sorted(ours.tolist()) == sorted(theirs.tolist())
-    assert dataset.digest == "2d645d6543ac7109ae896efc7b06373b"
+    assert dataset.description.digest == "2d645d6543ac7109ae896efc7b06373b"
     assert datasets.load(DigitsConfig(name="digits", **STREAM | {"batch_size": 7})) is dataset
 
 
@@ -99,16 +107,16 @@ def test_arrays(tmp_path, monkeypatch, cast, scale):
     own = GOOD | dict(x_train=x, x_test=x[:2])
     path = save(tmp_path / "own.npz", **own)
     dataset = datasets.load(arrays(path))
-    assert (dataset.name, dataset.source) == ("arrays", str(path))
+    assert (dataset.description.name, dataset.description.source) == ("arrays", str(path))
     expected = x.reshape(4, 6).astype(np.float32) / np.float32(scale)
     assert np.array_equal(dataset.x_train, expected) and np.array_equal(dataset.x_test, expected[:2])
     assert dataset.x_train.dtype == dataset.x_test.dtype == torch.float32
     assert (dataset.y_train.tolist(), dataset.y_test.tolist()) == ([0, 1, 2, 1], [0, 1])
-    assert (dataset.feature_shape, dataset.class_names) == ((2, 3), ("0", "1", "2"))
+    assert (dataset.description.feature_shape, dataset.description.class_names) == ((2, 3), ("0", "1", "2"))
     sha256 = hashlib.sha256()
     for array in own.values():
         sha256.update(f"{array.dtype.str} {array.shape} ".encode() + array.tobytes())
-    assert dataset.digest == sha256.hexdigest()[:32]
+    assert dataset.description.digest == sha256.hexdigest()[:32]
     monkeypatch.chdir(tmp_path)
     assert datasets.load(arrays("own.npz", batch_size=3)) is dataset
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -127,7 +135,8 @@ def test_a_rewritten_file_is_read_again(tmp_path):
 
 def dataset(n):
     x, y = torch.zeros(n, 1), torch.zeros(n, dtype=torch.int64)
-    return datasets.Dataset("arrays", x, y, x, y, (1,), ("0", "1"), "0" * 32, "a test")
+    description = DataDescription("arrays", "0" * 32, (1,), ("0", "1"), len(y), len(y), "a test")
+    return datasets.Dataset(description, x, y, x, y)
 
 
 @given(n=st.integers(1, 200), share=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 9))

@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config.schema import AdamConfig, MLPConfig
+from lockstep.data.description import DataDescription
 from lockstep.execution import plan as plan_module
-from lockstep.execution.plan import DataShape, cost, plan, state_bytes
+from lockstep.execution.plan import cost, plan, state_bytes
 
-DIGITS = DataShape(64, 10, 1437, 360)
-MNIST = DataShape(784, 10, 60_000, 10_000)
+
+def described(name, shape, n_train, n_test):
+    return DataDescription(name, "0" * 32, shape, tuple("0123456789"), n_train, n_test, "a test")
+
+
+DIGITS = described("digits", (8, 8), 1437, 360)
+MNIST = described("mnist", (28, 28), 60_000, 10_000)
 WORKSHOP = MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu")
 ADAM = AdamConfig(name="adam", lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 
@@ -39,11 +45,11 @@ def test_each_job_is_in_one_array_and_no_array_mixes_streams(configs, n_jobs, ar
         planned = plan_of(configs, n_jobs)
         again = plan_of(configs, n_jobs)
     assert planned == again
-    assert sorted(k for array in planned.arrays for k in array.jobs) == list(range(len(configs)))
+    assert sorted(k for array in planned.arrays for k in array.runs) == list(range(len(configs)))
     assert 1 <= planned.n_workers <= min(n_jobs, len(configs))
     assert planned.n_workers * planned.threads <= n_jobs
     for array in planned.arrays:
-        members = [configs[k] for k in array.jobs]
+        members = [configs[k] for k in array.runs]
         assert len({(c.data, c.trainer.device, c.trainer.precision) for c in members}) == 1
         assert array.cost == pytest.approx(sum(cost(c, DIGITS) for c in members))
         sizes = [state_bytes(c, DIGITS) for c in members]
@@ -63,7 +69,7 @@ def test_each_job_is_in_one_array_and_no_array_mixes_streams(configs, n_jobs, ar
 )  # fmt: skip
 def test_equal_runs_are_spread_evenly(n_runs, n_jobs, sizes, threads):
     planned = plan_of([run_config(WORKSHOP, seed=s) for s in range(n_runs)], n_jobs, MNIST)
-    assert [len(array.jobs) for array in planned.arrays] == sizes
+    assert [len(array.runs) for array in planned.arrays] == sizes
     assert planned.threads == threads
 
 
@@ -74,15 +80,15 @@ def test_all_but_the_stream_may_differ_in_an_array():
         run_config(MLP, sgd(0.5), seed=2, epochs=1),
     ]
     [array] = plan_of(configs, 1).arrays
-    assert array.jobs == (0, 1, 2)
+    assert array.runs == (0, 1, 2)
     [first, second] = plan_of([*configs, run_config(shuffle_seed=1)], 1).arrays
-    assert {first.jobs, second.jobs} == {(0, 1, 2), (3,)}
+    assert {first.runs, second.runs} == {(0, 1, 2), (3,)}
 
 
 def test_long_runs_go_first_and_workers_finish_together():
     configs = [run_config(WORKSHOP, epochs=epochs) for epochs in (1, 1, 1, 1, 4)]
     planned = plan_of(configs, 2, MNIST)
-    assert [array.jobs for array in planned.arrays] == [(0, 1, 2, 3), (4,)]
+    assert [array.runs for array in planned.arrays] == [(0, 1, 2, 3), (4,)]
     assert planned.arrays[0].cost == pytest.approx(planned.arrays[1].cost)
 
 

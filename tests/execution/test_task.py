@@ -10,7 +10,7 @@ from lockstep.data.datasets import load
 from lockstep.execution import task as task_module
 from lockstep.execution.task import train_task
 from lockstep.recovery.journal import Ended, Journal
-from lockstep.recovery.run_folder import Folder
+from lockstep.recovery.run_folder import RunFolder
 
 
 def trained(configs, folder, tell):
@@ -52,10 +52,12 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
     whole = Heard(3)
     trained(configs, tmp_path / "whole", whole.tell)
     # As kills at different moments leave them: no checkpoint, one after 2 epochs, one after 4, 5 journaled.
-    save = Folder.save
+    save = RunFolder.save
     keep = {0: (), 1: (2,), 2: (4,)}
     monkeypatch.setattr(
-        Folder, "save", lambda folder, n, state: n in keep[int(folder.path.name)] and save(folder, n, state)
+        RunFolder,
+        "save",
+        lambda folder, n, state: n in keep[int(folder.path.name)] and save(folder, n, state),
     )
 
     class Killed(BaseException):
@@ -72,7 +74,7 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
     monkeypatch.undo()
     [task] = tasks_of(configs, [range(3)], tmp_path / "other")
     task = task_module.replace(task, folders=tuple(tmp_path / "killed" / str(k) for k in range(3)))
-    assert [(Folder(path).checkpoint() or None) is None for path in task.folders] == [True, False, False]
+    assert [(RunFolder(path).checkpoint() or None) is None for path in task.folders] == [True, False, False]
     train_task(task, load(configs[0].data), heard.tell)
     for a, b in zip(heard.histories, whole.histories, strict=True):
         assert np.array_equal(a.loss_T, b.loss_T)

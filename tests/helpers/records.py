@@ -1,5 +1,7 @@
 """A tiny run to be recorded, and what a store has of it."""
 
+from dataclasses import asdict
+
 import mlflow
 import numpy as np
 import torch
@@ -13,13 +15,18 @@ from lockstep.config.schema import (
     TrainerConfig,
 )
 from lockstep.data.datasets import Dataset
+from lockstep.data.description import DataDescription
+from lockstep.recovery.run_folder import Description
 from lockstep.results.history import History
+from lockstep.sweep.session import carry_out
 
 
 def tiny():
     x = torch.zeros(6, 4)
     y = torch.tensor([0, 1, 2, 0, 1, 2])
-    return Dataset("tiny", x, y, x[:3], y[:3], (2, 2), ("a", "b", "c"), "0123456789abcdef" * 2, "made up")
+    digest = "0123456789abcdef" * 2
+    description = DataDescription("tiny", digest, (2, 2), ("a", "b", "c"), len(y), 3, "made up")
+    return Dataset(description, x, y, x[:3], y[:3])
 
 
 def config(log_every=50, experiment="tiny"):
@@ -57,5 +64,29 @@ def recorded(uri):
     return {run.info.run_name: (run.info.status, run.data.tags.get("lockstep.reason")) for run in runs}
 
 
-def statuses(outcomes):
-    return [(outcome.status, outcome.stored) for outcome in outcomes]
+def statuses(runs):
+    return [(run.status, run.is_stored) for run in runs]
+
+
+def carried_out(*args, **options):
+    """The results of a session's runs."""
+    return list(carry_out(*args, **options).runs)
+
+
+def described(store, config, name="a run", overrides=(), token="token"):
+    """What a run folder says of a run on the tiny data set."""
+    return Description(
+        kind="run",
+        name=name,
+        overrides=list(overrides),
+        uri=store.address,
+        experiment=config.tracking.experiment,
+        config=config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
+        token=token,
+        data=asdict(tiny().description),
+    )
+
+
+def start(store, config, name="a run", overrides=(), parent=None, token="token"):
+    """The MLflow run of a run on the tiny data set."""
+    return store.start(described(store, config, name, overrides, token), parent)

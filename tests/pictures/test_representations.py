@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lockstep.data.datasets import Dataset
+from lockstep.data.description import DataDescription
 from lockstep.pictures.representations import hidden_planes, input_plane, separation
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 
@@ -216,7 +217,9 @@ def clusters(noise, digest):
     generator = torch.Generator().manual_seed(1)
     y = torch.randint(3, (3000,), generator=generator)
     x = torch.eye(4)[y] + noise * torch.randn(3000, 4, generator=generator)
-    return Dataset("clusters", x[:2500], y[:2500], x[2500:], y[2500:], (4,), ("a", "b", "c"), digest, "drawn")
+    n_test = len(x) - 2500
+    description = DataDescription("clusters", digest, (4,), ("a", "b", "c"), 2500, n_test, "drawn")
+    return Dataset(description, x[:2500], y[:2500], x[2500:], y[2500:])
 
 
 def test_classes_that_lie_apart_are_measured_as_apart():

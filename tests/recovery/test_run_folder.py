@@ -9,7 +9,7 @@ from helpers.configs import LOGREG, run_config
 from helpers.events import EVENTS, epoch
 
 from lockstep.recovery.journal import Ended
-from lockstep.recovery.run_folder import Description, Folder, folder_name, folders
+from lockstep.recovery.run_folder import Description, RunFolder, folder_name, folders
 
 
 def description(**settings):
@@ -29,7 +29,7 @@ def description(**settings):
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = Folder(tmp_path / "unfinished" / "abc")
+    folder = RunFolder(tmp_path / "unfinished" / "abc")
     folder.create(description())
     return folder
 
@@ -39,7 +39,7 @@ def test_a_description_comes_back(folder):
     assert described == description(token=described.token)
     described.run_id, described.closed = "0123", True
     folder.write(described)
-    assert Folder(folder.path).read() == described
+    assert RunFolder(folder.path).read() == described
     config = described.run_config("sqlite:////elsewhere.db")
     assert config.tracking.uri == "sqlite:////elsewhere.db"
     assert config.run_key("digest") == run_config(LOGREG).run_key("digest")

@@ -7,15 +7,16 @@ import mlflow
 import pytest
 from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.faults import contents
-from helpers.records import recorded, statuses
+from helpers.records import carried_out, recorded, statuses
 
 from lockstep.config.errors import Refused
-from lockstep.config.job import Job
+from lockstep.config.run_request import RunRequest
 from lockstep.pictures import run_pictures
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
-from lockstep.sweep.ledger import Recorder
-from lockstep.sweep.session import carry_out, check_runs, run_names
+from lockstep.sweep.checks import check_runs
+from lockstep.sweep.ledger import Ledger
+from lockstep.sweep.planning import run_names
 from lockstep.training import artifacts
 
 
@@ -59,8 +60,8 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
 
     monkeypatch.setattr(run_pictures, "draw_run", breaks_once)
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
-    outcomes = carry_out(jobs, sweep=["seed=0,1"], n_jobs=1)
-    assert [outcome.status for outcome in outcomes] == ["FAILED", "FINISHED"]
+    results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    assert [result.status for result in results] == ["FAILED", "FINISHED"]
     assert recorded(uri) == {
         "sweep of 2 runs": ("FAILED", None),
         "seed=0": ("FAILED", "OSError: no room left"),
@@ -76,7 +77,7 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 
     monkeypatch.setattr(run_pictures, "draw_run", interrupted)
     with pytest.raises(type(interruption)):
-        carry_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
+        carried_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
     assert recorded(uri) == {
         "sweep of 3 runs": ("KILLED", None),
         "seed=0": ("FINISHED", None),
@@ -87,7 +88,7 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 @pytest.mark.parametrize(("val_size", "says"), [(0, True), (100, False)])
 def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, says):
     monkeypatch.setattr(session.console, "_file", None)  # rich then follows sys.stdout, which capsys replaced
-    carry_out(
+    carried_out(
         [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], sweep=["seed=0,1"]
     )
     assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says
@@ -122,15 +123,15 @@ PICTURES = {
 def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
     lrs = ("0.001", "0.5", "0.0001") if pictures != "all" else ("0.001", "0.5")
     jobs = [with_pictures(job(uri, f"lr={lr}", optim=sgd(float(lr))), pictures) for lr in lrs]
-    outcomes = carry_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
-    assert [outcome.status for outcome in outcomes] == ["FINISHED"] * len(lrs)
+    results = carried_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
+    assert [result.status for result in results] == ["FINISHED"] * len(lrs)
     assert pictures_of(uri) == {
         f"lr={lr}": NUMBERS | (PICTURES if f"lr={lr}" in drawn else set()) for lr in lrs
     }
 
 
 def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
-    carry_out([job(uri, model=MLP)], sweep=None)
+    carried_out([job(uri, model=MLP)], sweep=None)
     [run] = mlflow.MlflowClient(uri).search_runs(["1"])
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     explained = json.loads((folder / "pca" / "explained_variance.json").read_text())
@@ -139,11 +140,11 @@ def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
 
 def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tmp_path):
     jobs = [job(uri, f"seed={s}", model=m, seed=s) for s, m in enumerate((MLP, LOGREG, MLP))]
-    again = [Job(j.config.model_copy(update={"rerun": True}), j.overrides) for j in jobs]
-    one, two = carry_out(jobs, ["seed=..."], n_jobs=1), carry_out(again, ["seed=..."], n_jobs=2)
+    again = [RunRequest(j.config.model_copy(update={"rerun": True}), j.overrides) for j in jobs]
+    one, two = carried_out(jobs, ["seed=..."], n_jobs=1), carried_out(again, ["seed=..."], n_jobs=2)
     client = mlflow.MlflowClient(uri)
     for a, b in zip(one, two, strict=True):
-        assert (a.name, a.status, a.stored, b.stored) == (b.name, b.status, False, False)
+        assert (a.name, a.status, a.is_stored, b.is_stored) == (b.name, b.status, False, False)
         assert a.metrics["test/loss"] == b.metrics["test/loss"]
         runs = client.search_runs(["1"], f"attributes.run_name = '{a.name}'")
         points = [
@@ -156,14 +157,14 @@ def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tm
 
 def test_only_runs_that_the_store_lacks_are_trained(uri):
     jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in range(3)]
-    first = carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    first = carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)
     assert statuses(first) == [("FINISHED", False)] * 2
-    second = carry_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    second = carried_out(jobs, ["seed=0,1,2"], n_jobs=1)
     assert statuses(second) == [("FINISHED", True)] * 2 + [("FINISHED", False)]
     for stored, trained in zip(second[:2], first, strict=True):
         assert {key: stored.metrics[key] for key in trained.metrics} == trained.metrics
     before = recorded(uri)
-    third = carry_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    third = carried_out(jobs, ["seed=0,1,2"], n_jobs=1)
     assert statuses(third) == [("FINISHED", True)] * 3
     assert recorded(uri) == before
     assert len(before) == 5  # three runs, two sweeps
@@ -171,30 +172,30 @@ def test_only_runs_that_the_store_lacks_are_trained(uri):
 
 def test_a_run_without_a_sweep_always_trains(uri):
     for _ in range(2):
-        [outcome] = carry_out([job(uri, model=LOGREG)], sweep=None)
-        assert statuses([outcome]) == [("FINISHED", False)]
+        [result] = carried_out([job(uri, model=LOGREG)], sweep=None)
+        assert statuses([result]) == [("FINISHED", False)]
     assert len(mlflow.MlflowClient(uri).search_runs(["1"])) == 2
 
 
 def test_equal_jobs_of_a_sweep_are_one_run(uri):
     jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in (0, 1, 0)]
-    outcomes = carry_out(jobs, ["seed=0,1,0"], n_jobs=1)
-    assert [outcome.name for outcome in outcomes] == ["seed=0", "seed=1", "seed=0"]
-    assert outcomes[0].metrics == outcomes[2].metrics
+    results = carried_out(jobs, ["seed=0,1,0"], n_jobs=1)
+    assert [result.name for result in results] == ["seed=0", "seed=1", "seed=0"]
+    assert results[0].metrics == results[2].metrics
     assert len(recorded(uri)) == 3
 
 
 def test_a_sweep_of_one_run_is_a_sweep(uri):
-    carry_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], n_jobs=1)
+    carried_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], n_jobs=1)
     assert sorted(recorded(uri)) == ["logreg", "sweep of 1 run"]
 
 
 def test_one_config_in_two_experiments_is_two_runs(uri):
     jobs = [job(uri, f"tracking.experiment={name}", model=LOGREG) for name in ("digits", "other")]
     tracking = jobs[1].config.tracking.model_copy(update={"experiment": "other"})
-    jobs[1] = Job(jobs[1].config.model_copy(update={"tracking": tracking}), jobs[1].overrides)
+    jobs[1] = RunRequest(jobs[1].config.model_copy(update={"tracking": tracking}), jobs[1].overrides)
     for stored in (False, True):
-        assert statuses(carry_out(jobs, ["..."], n_jobs=1)) == [("FINISHED", stored)] * 2
+        assert statuses(carried_out(jobs, ["..."], n_jobs=1)) == [("FINISHED", stored)] * 2
     assert sorted(recorded(uri)) == ["experiment=digits", "sweep of 2 runs"]
     client = mlflow.MlflowClient(uri)
     [run] = client.search_runs([client.get_experiment_by_name("other").experiment_id])
@@ -209,12 +210,12 @@ def test_a_larger_sweep_takes_up_what_a_smaller_one_left(uri, monkeypatch):
     with monkeypatch.context() as interrupted:
         interrupted.setattr(artifacts, "write_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)
-    assert statuses(carry_out(jobs, ["seed=0,1,2"], n_jobs=1)) == [("FINISHED", False)] * 3
+            carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    assert statuses(carried_out(jobs, ["seed=0,1,2"], n_jobs=1)) == [("FINISHED", False)] * 3
     states = recorded(uri)
     assert states.pop("sweep of 2 runs") == ("KILLED", None)
     assert set(states.values()) == {("FINISHED", None)}
-    assert statuses(carry_out(jobs[:2], ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
+    assert statuses(carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
     assert set(recorded(uri).values()) == {("FINISHED", None)}
     assert [path.name for path in unfinished().iterdir()] == ["claims"]
 
@@ -226,14 +227,14 @@ def test_a_run_that_diverged_is_not_trained_again_and_one_that_broke_is(uri, mon
     ]
     with monkeypatch.context() as broken:
         broken.setattr(artifacts, "write_run", lambda *_: 1 / 0)
-        outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
-    assert statuses(outcomes) == [("FAILED", False)] * 2
-    assert "ZeroDivisionError" in outcomes[1].reason
-    outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
-    assert statuses(outcomes) == [("FAILED", False), ("FINISHED", False)]  # neither had been written
-    outcomes = carry_out(jobs, ["optim.lr=..."], n_jobs=1)
-    assert statuses(outcomes) == [("FAILED", True), ("FINISHED", True)]
-    assert outcomes[0].reason.startswith("diverged: ")
+        results = carried_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(results) == [("FAILED", False)] * 2
+    assert "ZeroDivisionError" in results[1].reason
+    results = carried_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(results) == [("FAILED", False), ("FINISHED", False)]  # neither had been written
+    results = carried_out(jobs, ["optim.lr=..."], n_jobs=1)
+    assert statuses(results) == [("FAILED", True), ("FINISHED", True)]
+    assert results[0].reason.startswith("diverged: ")
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -243,26 +244,26 @@ def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n
         for s, e in enumerate((1, 40, 40))
     ]
     with monkeypatch.context() as interrupted:
-        hear = Recorder.hear
+        hear = Ledger.hear
 
-        def once(recorder, k, event):
-            hear(recorder, k, event)
-            if recorder._histories[1].epochs == 20:
+        def once(ledger, number, event):
+            hear(ledger, number, event)
+            if ledger._entries[1].history.epochs == 20:
                 raise KeyboardInterrupt
 
-        interrupted.setattr(Recorder, "hear", once)
+        interrupted.setattr(Ledger, "hear", once)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+            carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
     before = {name: status for name, (status, _) in recorded(uri).items()}
     assert before.pop("seed=2") in ("KILLED", "FINISHED")  # with two workers it may be quick
     assert before == {"sweep of 3 runs": "KILLED", "seed=0": "FINISHED", "seed=1": "KILLED"}
-    outcomes = carry_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
-    assert statuses(outcomes)[:2] == [("FINISHED", True), ("FINISHED", False)]
+    results = carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+    assert statuses(results)[:2] == [("FINISHED", True), ("FINISHED", False)]
     undisturbed = f"sqlite:///{tmp_path}/undisturbed.db"
     elsewhere = [
-        Job(j.config.model_copy(update={"tracking": job(undisturbed).config.tracking}), j.overrides)
+        RunRequest(j.config.model_copy(update={"tracking": job(undisturbed).config.tracking}), j.overrides)
         for j in jobs
     ]
-    carry_out(elsewhere, ["seed=0,1,2"], n_jobs=1)
+    carried_out(elsewhere, ["seed=0,1,2"], n_jobs=1)
     assert contents(uri, "digits") == contents(undisturbed, "digits")
     assert [path.name for path in (tmp_path / "outputs" / "unfinished").iterdir()] == ["claims"]

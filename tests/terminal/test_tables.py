@@ -2,7 +2,7 @@ import pytest
 from helpers.configs import run_config
 from rich.console import Console
 
-from lockstep.results.run_result import Outcome, RunFailed
+from lockstep.results.run_result import RunFailed, RunResult
 from lockstep.results.winner import ranked
 from lockstep.terminal.tables import leaderboard
 
@@ -15,7 +15,7 @@ def outcome(name, test=(), val=(), status="FINISHED", reason="", stored=False, p
         metrics |= {"val/accuracy": val[-1]}
     # Two runs that aren't told otherwise differ in more than their seeds.
     config = run_config(**(settings or {"epochs": 1 + len(name) + sum(map(ord, name))}))
-    return Outcome(config, name, (), status, metrics, reason, stored, pruned_at)
+    return RunResult(config, name, (), status, metrics, reason, stored, pruned_at)
 
 
 def shown(outcomes):
@@ -81,9 +81,9 @@ def test_runs_that_differ_in_seed_alone_are_one_row():
 
 def test_a_shuffle_seed_that_follows_the_seed_counts_as_the_seed():
     follows = [outcome(f"seed={s}", test=(0.9,), seed=s, shuffle_seed=s) for s in range(3)]
-    assert [len(row.outcomes) for row in ranked(follows)] == [3]
+    assert [len(row.runs) for row in ranked(follows)] == [3]
     differs = [outcome(f"shuffle_seed={s}", test=(0.9,), seed=7, shuffle_seed=s) for s in range(3)]
-    assert [len(row.outcomes) for row in ranked(differs)] == [1, 1, 1]
+    assert [len(row.runs) for row in ranked(differs)] == [1, 1, 1]
     assert ranked(follows)[0].name == "mlp"
 
 

@@ -1,7 +1,7 @@
 """What is recorded of a run, read back through MLflow's own client."""
 
 import pytest
-from helpers.records import config, points, tiny, trained
+from helpers.records import config, points, start, trained
 
 from lockstep.results.history import Evaluation
 from lockstep.tracking.store import REASON, Store
@@ -12,13 +12,9 @@ def store(tmp_path_factory):
     return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
 
 
-def start(store, log_every=50):
-    return store.start_run(config(log_every), tiny(), "a run", [], None, "token")
-
-
 @pytest.mark.parametrize("sent", [True, False])
 def test_an_interrupted_record_loses_and_doubles_nothing(store, monkeypatch, sent):
-    recorded = start(store, log_every=2)
+    recorded = start(store, config(2))
     log_batch = recorded.client.log_batch
 
     def interrupted(*args, **kwargs):
@@ -38,7 +34,7 @@ def test_an_interrupted_record_loses_and_doubles_nothing(store, monkeypatch, sen
 
 
 def test_windows_are_means_and_the_last_one_may_be_short(store):
-    recorded = start(store, log_every=4)
+    recorded = start(store, config(4))
     recorded.record(trained(6))
     assert points(store, recorded.run_id, "train/loss") == [(4, 2.5)]
     evaluations = [
@@ -59,14 +55,14 @@ def test_windows_are_means_and_the_last_one_may_be_short(store):
 
 
 def test_more_metrics_than_mlflow_takes_in_one_batch(store):
-    recorded = start(store, log_every=1)
+    recorded = start(store, config(1))
     recorded.record(trained(1700))
     assert points(store, recorded.run_id, "train/loss") == [(i, float(i)) for i in range(1, 1701)]
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
 def test_an_ending_is_set_with_its_reason(store, status):
-    recorded = start(store)
+    recorded = start(store, config())
     recorded.end(status, {REASON: "because"})
     run = store.client.get_run(recorded.run_id)
     assert (run.info.status, run.data.tags["lockstep.reason"]) == (status, "because")
@@ -76,7 +72,7 @@ def test_an_ending_is_set_with_its_reason(store, status):
 def test_artifacts_lie_beside_the_store(store, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("text")
-    recorded = start(store)
+    recorded = start(store, config())
     recorded.artifacts(tmp_path)
     folder = store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db")
     uri = store.client.get_run(recorded.run_id).info.artifact_uri

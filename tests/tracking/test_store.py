@@ -3,10 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers.records import config, points, tiny, trained
+from helpers.records import config, described, points, start, tiny, trained
 
 from lockstep.config.errors import Refused
+from lockstep.recovery.run_folder import Description
 from lockstep.results.history import Evaluation
+from lockstep.tracking import links
 from lockstep.tracking.store import PRUNED_AT, REASON, Store
 
 
@@ -21,8 +23,8 @@ def dataset():
 
 
 def test_a_run_has_its_tags_params_and_data_set(store, dataset):
-    parent = store.start_sweep("tiny", "a sweep", ["seed=0,1"], "token 1")
-    recorded = store.start_run(config(), dataset, "a run", ["seed=0"], parent.run_id, "token")
+    parent = store.start(Description("sweep", "a sweep", ["seed=0,1"], store.address, "tiny"), None)
+    recorded = start(store, config(), "a run", ["seed=0"], parent.run_id)
     recorded.record(trained(1))
     run = store.client.get_run(recorded.run_id)
     assert run.info.status == "RUNNING"
@@ -31,7 +33,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
     assert tags["lockstep.kind"] == "run"
     assert tags["mlflow.parentRunId"] == parent.run_id
     assert tags["lockstep.overrides"] == "seed=0"
-    assert tags["lockstep.run_key"] == config().run_key(dataset.digest)
+    assert tags["lockstep.run_key"] == config().run_key(dataset.description.digest)
     assert store.client.get_run(parent.run_id).data.tags["lockstep.kind"] == "sweep"
     assert run.data.params == {
         "data": "digits",
@@ -57,19 +59,19 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "trainer.precision": "float32",
     }
     [logged] = run.inputs.dataset_inputs
-    assert (logged.dataset.name, logged.dataset.digest) == ("tiny", dataset.digest)
+    assert (logged.dataset.name, logged.dataset.description.digest) == ("tiny", dataset.description.digest)
     experiment = store.client.get_experiment_by_name("tiny")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_a_run_that_another_process_started_goes_on_and_no_point_stands_twice(store, dataset):
     run_config = config(log_every=2)
-    first = store.start_run(run_config, dataset, "resumed", ["a=1"], None, "its own token")
+    first = start(store, run_config, "resumed", ["a=1"], token="its own token")
     first.record(trained(4, [Evaluation(4, "test", 0.25, 0.9)]))
     first.end("KILLED")
     assert store.find("tiny", "its own token") == first.run_id
     assert store.find("tiny", "no token") is None
-    again = store.resume_run(first.run_id, run_config, dataset)
+    again = store.resume(first.run_id, described(store, run_config, "resumed", ["a=1"]))
     assert store.client.get_run(first.run_id).info.status == "RUNNING"
     again.record(trained(5, [Evaluation(4, "test", 0.25, 0.9), Evaluation(5, "test", 0.5, 0.8)]), last=True)
     again.end("FINISHED")
@@ -77,16 +79,16 @@ def test_a_run_that_another_process_started_goes_on_and_no_point_stands_twice(st
     assert points(store, first.run_id, "test/loss") == [(4, 0.25), (5, 0.5)]
     run = store.client.get_run(first.run_id)
     assert (run.info.status, len(run.inputs.dataset_inputs)) == ("FINISHED", 1)
-    assert store.is_there(first.run_id)
+    assert store.is_active(first.run_id)
     store.client.delete_run(first.run_id)
-    assert not store.is_there(first.run_id)
-    assert not store.is_there("0" * 32)
+    assert not store.is_active(first.run_id)
+    assert not store.is_active("0" * 32)
 
 
 def test_a_result_is_the_latest_that_need_not_be_trained_again(store, dataset):
     run_config = config(experiment="results")
-    assert store.is_empty("results")
-    key = run_config.run_key(dataset.digest)
+    assert not store.has_runs("results")
+    key = run_config.run_key(dataset.description.digest)
     ids = {}
     for status, tag, value in (
         ("KILLED", REASON, ""),
@@ -97,19 +99,19 @@ def test_a_result_is_the_latest_that_need_not_be_trained_again(store, dataset):
         ("KILLED", REASON, ""),
         ("FINISHED", PRUNED_AT, "1"),
     ):
-        recorded = store.start_run(run_config, dataset, "a result", [], None, "token")
+        recorded = start(store, run_config, "a result")
         recorded.end(status, {tag: value} if value else {})
         ids[status, value] = recorded.run_id
         found = store.result("results", key)
         expected = ids.get(("FINISHED", "")) or ids.get(("FAILED", "diverged: at once"))
         assert (found and found.info.run_id) == expected
     assert store.result("results", "another key") is None
-    assert not store.is_empty("results")
+    assert store.has_runs("results")
 
 
 def test_no_password_reaches_the_store(store, dataset):
     overrides = ["tracking.uri=postgresql://me:secret@host/db"]
-    recorded = store.start_run(config(), dataset, "discreet", overrides, None, "token")
+    recorded = start(store, config(), "discreet", overrides)
     run = store.client.get_run(recorded.run_id)
     assert "secret" not in str(run.to_dictionary())
     assert run.data.tags["lockstep.overrides"] == "tracking.uri=postgresql://***@host/db"
@@ -135,13 +137,13 @@ def test_an_impossible_experiment_is_refused(store):
 
 def test_how_to_see_it(store, monkeypatch):
     page = "then open http://127.0.0.1:5000/#/experiments/7/runs"
-    assert store.ui("7") == f"mlflow ui --backend-store-uri {store.uri}, {page}"
+    assert links.how_to_open(store.uri, "7") == f"mlflow ui --backend-store-uri {store.uri}, {page}"
     monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
     monkeypatch.setattr(store, "uri", "sqlite:////somewhere/outputs/mlflow.db")
-    assert store.ui("7") == f"make -C /somewhere ui, {page}"
+    assert links.how_to_open(store.uri, "7") == f"make -C /somewhere ui, {page}"
     monkeypatch.chdir("/")
     monkeypatch.setenv("LOCKSTEP_ROOT", "/")
     monkeypatch.setattr(store, "uri", "sqlite:////outputs/mlflow.db")
-    assert store.ui("7") == f"make ui, {page}"
+    assert links.how_to_open(store.uri, "7") == f"make ui, {page}"
     monkeypatch.setattr(store, "uri", "http://me:secret@127.0.0.1:5000/")
-    assert store.ui("7") == "open http://***@127.0.0.1:5000/#/experiments/7/runs"
+    assert links.how_to_open(store.uri, "7") == "open http://***@127.0.0.1:5000/#/experiments/7/runs"

@@ -3,8 +3,10 @@
 import mlflow
 import pytest
 
+from lockstep.report import wording
 from lockstep.tracking import sweeps
-from lockstep.tracking.store import STORED_RUNS, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.sweeps import STORED_RUNS
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,9 @@ def test_rows_are_ranked_and_repeats_are_one_row(store):
         "runs_pruned": 1,
         "best/test/accuracy": 0.95,
     }
-    assert sweeps.sentence(sweep) == (
+    assert wording.sentence(sweep) == (
         f"7 runs on {sweep.experiment} over optim.lr (0.01, 0.1, 0.5, 1.0) and model.hidden_dim1 (32, 64)."
-        " Best by test accuracy: lr=0.1 hidden_dim1=64, 0.9500. 1 failed. 1 given up on the way."
+        " Best by test accuracy: lr=0.1 hidden_dim1=64, 0.9500. 1 failed. 1 pruned."
     )
 
 
@@ -74,7 +76,7 @@ def test_with_a_validation_split_the_test_set_decides_nothing(store):
     sweep = sweeps.read(store, recorded(store, runs)[0])
     assert sweep.metric == "val/accuracy"
     assert [row.runs[0].params["optim.lr"] for row in sweep.rows] == ["0.1", "0.2"]
-    assert "Best by validation accuracy: lr=0.1, 0.9000 (0.8000 on the test set)." in sweeps.sentence(sweep)
+    assert "Best by validation accuracy: lr=0.1, 0.9000 (0.8000 on the test set)." in wording.sentence(sweep)
 
 
 def test_runs_that_were_stored_before_belong_to_it_too(store):
@@ -95,8 +97,8 @@ def test_a_run_that_is_no_sweep_is_refused(store):
 
 
 def test_values_are_in_order_and_short():
-    assert sweeps.ordered(["10", "9", "1e-3", "10"]) == ["1e-3", "9", "10"]
-    assert sweeps.ordered(["relu", "gelu", ""]) == ["", "gelu", "relu"]
-    assert sweeps.shown("0.2849610891322093") == "0.285"
-    assert sweeps.shown("[256, 100]") == "[256, 100]"
-    assert sweeps.shown("nan") == "nan"
+    assert wording.ordered(["10", "9", "1e-3", "10"]) == ["1e-3", "9", "10"]
+    assert wording.ordered(["relu", "gelu", ""]) == ["", "gelu", "relu"]
+    assert wording.shown("0.2849610891322093") == "0.285"
+    assert wording.shown("[256, 100]") == "[256, 100]"
+    assert wording.shown("nan") == "nan"

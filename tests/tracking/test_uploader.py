@@ -10,20 +10,20 @@ import mlflow
 import pytest
 from helpers.configs import LOGREG, job
 from helpers.faults import contents
-from helpers.records import recorded, statuses
+from helpers.records import carried_out, recorded, statuses
 
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
-from lockstep.sweep.session import Undelivered, carry_out
-from lockstep.tracking import uploader as delivery_module
+from lockstep.sweep.session import NotUploaded
+from lockstep.tracking import uploader as uploader_module
+from lockstep.tracking.pending import upload_pending
 from lockstep.tracking.store import Store
-from lockstep.tracking.uploader import deliver
 from lockstep.training import artifacts
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(delivery_module, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(uploader_module, "RETRY_SECONDS", 0.1)
 
 
 def jobs_of(uri, n=2):
@@ -32,7 +32,7 @@ def jobs_of(uri, n=2):
 
 def undisturbed(tmp_path, n=2):
     uri = f"sqlite:///{tmp_path}/undisturbed.db"
-    carry_out(jobs_of(uri, n), ["seed=0,1"], n_jobs=1)
+    carried_out(jobs_of(uri, n), ["seed=0,1"], n_jobs=1)
     return contents(uri, "digits")
 
 
@@ -51,38 +51,38 @@ def go_away(monkeypatch, n_calls, patience=30.0):
 
     for name in ("create_run", "log_batch", "log_artifacts", "set_terminated"):
         monkeypatch.setattr(mlflow.MlflowClient, name, away(getattr(mlflow.MlflowClient, name)))
-    monkeypatch.setattr(delivery_module.Delivery.wait, "__defaults__", (patience,))
+    monkeypatch.setattr(uploader_module.Uploader.wait, "__defaults__", (patience,))
     monkeypatch.setattr(session, "PATIENCE_SECONDS", patience)
 
 
 def test_a_store_that_comes_back_gets_all(uri, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         go_away(patch, 7)
-        assert statuses(carry_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)) == [("FINISHED", False)] * 2
+        assert statuses(carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)) == [("FINISHED", False)] * 2
     assert contents(uri, "digits") == undisturbed(tmp_path)
 
 
 def test_a_store_that_does_not_come_back_gets_all_from_deliver(uri, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         go_away(patch, 10**9, patience=0.5)
-        with pytest.raises(Undelivered) as caught:
-            carry_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
-        assert len(deliver(unfinished())) == 3  # two runs and their parent
+        with pytest.raises(NotUploaded) as caught:
+            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+        assert len(upload_pending(unfinished())) == 3  # two runs and their parent
     message = str(caught.value)
-    assert "it says: nobody is there" in message
+    assert "the store says: nobody is there" in message
     assert f"-m lockstep deliver {unfinished()}" in message
     assert mlflow.MlflowClient(uri).search_runs(["1"]) == []
     want = undisturbed(tmp_path)
     for _ in range(2):
-        assert deliver(unfinished()) == []
+        assert upload_pending(unfinished()) == []
         assert contents(uri, "digits") == want
 
 
 def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         go_away(patch, 10**9, patience=0.2)
-        with pytest.raises(Undelivered):
-            carry_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+        with pytest.raises(NotUploaded):
+            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
     folders = [path for path in unfinished().iterdir() if path.is_dir()]
     assert len(folders) == 3
     command = [sys.executable, "-m", "lockstep", "deliver"]
@@ -95,7 +95,7 @@ def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
     assert (code, out) == (1, "")
     assert err.count(": a command is at work on it\n") == 3  # this process has not let go
     for folder in folders:
-        delivery_module.Folder(folder).release()
+        uploader_module.RunFolder(folder).release()
     for _ in range(2):
         assert run(unfinished()) == (0, "all is in the store\n", "")
     assert contents(uri, "digits") == undisturbed(tmp_path)
@@ -105,17 +105,17 @@ def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
 
 
 def test_a_locked_store_is_waited_for(uri, tmp_path):
-    carry_out(jobs_of(uri, 1), ["seed=0"], n_jobs=1)  # makes the store
+    carried_out(jobs_of(uri, 1), ["seed=0"], n_jobs=1)  # makes the store
     lock = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)
     lock.execute("BEGIN IMMEDIATE")
     unlock = threading.Timer(8.0, lock.rollback)
     unlock.start()
     started = time.monotonic()
-    outcomes = carry_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+    results = carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
     assert time.monotonic() - started > 7
     unlock.join()
     lock.close()
-    assert statuses(outcomes) == [("FINISHED", True), ("FINISHED", False)]
+    assert statuses(results) == [("FINISHED", True), ("FINISHED", False)]
 
 
 def test_a_run_deleted_meanwhile_is_hopeless_the_others_arrive_and_it_is_started_anew(uri, monkeypatch):
@@ -128,10 +128,10 @@ def test_a_run_deleted_meanwhile_is_hopeless_the_others_arrive_and_it_is_started
 
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "log_batch", deletes)
-        with pytest.raises(Undelivered):
-            carry_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+        with pytest.raises(NotUploaded):
+            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
     assert recorded(uri) == {"sweep of 2 runs": ("FINISHED", None), "seed=1": ("FINISHED", None)}
-    assert deliver(unfinished()) == []
+    assert upload_pending(unfinished()) == []
     assert recorded(uri)["seed=0"] == ("FINISHED", None)
 
 
@@ -142,11 +142,11 @@ def test_what_is_closed_is_not_touched_again(uri, monkeypatch):
     with monkeypatch.context() as interrupted:
         interrupted.setattr(artifacts, "write_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
     states = recorded(uri)
     assert set(states.values()) == {("KILLED", None)}
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", lambda *_: pytest.fail("was touched"))
-    assert deliver(unfinished()) == []
+    assert upload_pending(unfinished()) == []
     assert recorded(uri) == states
 
 

@@ -1,7 +1,10 @@
 """Configuration: from the command line to validated, frozen objects. Nothing deeper sees OmegaConf.
 
-- `schema`: a run's settings and their limits; start reading here.
-- `compose`: a command line to the configs of all its runs.
-- `job`: a run that was asked for.
+- `compose`: a command line to the configs of all its runs; start reading here.
+- `composer`: one run's overrides to its config.
+- `overrides`: Hydra's grammar: what is set, swept and searched.
+- `schema`, `search_config`: the settings of a run and of a search, and their limits.
+- `identity`: which settings are part of what a run is.
+- `run_request`: a run that was asked for.
 - `errors`: bad input as messages.
 """

@@ -1,6 +1,8 @@
 """Data sets and the minibatches drawn from them.
 
-- `datasets`: loading a data set, splitting it, its minibatches; start reading here.
+- `datasets`: loading a data set; start reading here.
+- `description`: a data set without its tensors.
+- `minibatches`: the validation split, and the order of training instances.
 - `downloads`: MNIST and Fashion-MNIST, fetched once.
 - `arrays`: the user's own arrays, checked.
 """

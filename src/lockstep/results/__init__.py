@@ -2,5 +2,6 @@
 
 - `history`: what was measured of a run, epoch by epoch.
 - `run_result`: how a run ended; start reading here.
-- `winner`: which run of a sweep is the best.
+- `winner`: which run of a sweep is best, and repeats over seeds.
+- `history_file`: a history as an artifact (needs pyarrow).
 """

@@ -7,5 +7,7 @@
 - `optim`, `schedule`: optimizers and learning rates.
 - `networks`: the networks as `nn.Module`s.
 - `device`: where a run computes. `random_streams`: a run's own generators.
+- `checkpoint`: a run's state, from which it resumes.
 - `artifacts`: config, history and weights as files.
+- `bit_check`: whether this machine keeps a run's bits whatever trains beside it.
 """
