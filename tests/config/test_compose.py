@@ -1,9 +1,13 @@
 """What a command may say and what it is told when it says something else."""
 
+from functools import partial
+
 import pytest
 from helpers.clone import REPOSITORY
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -11,8 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from lockstep.config.compose import SweepComposer, compose_jobs
+from lockstep.config._hydra_compat import VERSION_BASE, set_override_dirname
+from lockstep.config.compose import compose
+from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
+from lockstep.config.schema import RunConfig
 
 CONF = REPOSITORY / "conf"
 
@@ -25,12 +32,12 @@ def root(monkeypatch, tmp_path):
 
 
 def configs_of(arguments, multirun=False):
-    return [job.config for job in compose_jobs(CONF, arguments, multirun).jobs]
+    return [job.config for job in compose(CONF, arguments, multirun).requests]
 
 
 def refusal(*arguments, multirun=False):
     with pytest.raises(Refused) as caught:
-        compose_jobs(CONF, arguments, multirun)
+        compose(CONF, arguments, multirun)
     return list(caught.value.problems)
 
 
@@ -238,7 +245,7 @@ def test_all_bad_jobs_of_a_sweep_are_listed_together_each_error_once():
         ("model=glob(x*)", "model=glob(x*): no value at all, so there is nothing to run"),
         ("seed=range(0,3,0)", "seed=range(0,3,0): "),
         ("seed=range(0,nan)", "seed=range(0,nan): "),
-        ("optim.lr=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
+        ("optim.lr=interval(0,1)", "optim.lr=interval(0,1): a grid has no intervals; hydra/sweeper=search"),
     ],
 )
 def test_bad_sweeps_are_answered_in_one_message(argument, message):
@@ -251,11 +258,11 @@ def test_a_configs_own_sweep_is_seen(tmp_path):
     own = "defaults: [basic]\nparams: {seed: 'range(0,3)', optim.momentum: 2}\n"
     (tmp_path / "hydra" / "sweeper" / "mine.yaml").write_text(own)
     arguments = ["hydra/sweeper=mine", "optim.lr=0.1,0.2", "optim.momentum=0.5"]
-    jobs = compose_jobs(CONF, arguments, multirun=True, config_dir=tmp_path).jobs
+    jobs = compose(CONF, arguments, multirun=True, config_dir=tmp_path).requests
     configs = [job.config for job in jobs]
     assert [(c.seed, c.optim.lr) for c in configs] == [(s, lr) for s in range(3) for lr in (0.1, 0.2)]
     with pytest.raises(Refused, match=r"optim.momentum=2: must be less than 1"):
-        compose_jobs(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
+        compose(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
 
 
 @pytest.mark.parametrize(("multirun", "mode"), [(False, "run"), (True, "sweep")])
@@ -268,42 +275,42 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, multirun, mode):
 
 
 def test_composed_alike_by_hydra_itself():
-    from hydra import compose, initialize_config_dir
-
-    from lockstep.config.schema import RunConfig
+    from hydra import compose as composed_by_hydra
 
     arguments = ["optim=adamw", "data=digits", "optim.lr=0.003", "model.hidden_dim2=50", "seed=4"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        expected = RunConfig.of(compose("config", arguments))
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
+        expected = RunConfig.of(composed_by_hydra("config", arguments))
     assert configs_of(arguments) == [expected]
 
 
 def test_overrides_of_each_job_and_the_number_of_workers_are_kept():
-    asked = compose_jobs(CONF, ["seed=0,1", "optim.lr=1e-2", "hydra.launcher.n_jobs=3"], multirun=True)
-    assert [job.overrides for job in asked.jobs] == [
+    asked = compose(CONF, ["seed=0,1", "optim.lr=1e-2", "hydra.launcher.n_jobs=3"], multirun=True)
+    assert [job.overrides for job in asked.requests] == [
         ("seed=0", "optim.lr=0.01"),
         ("seed=1", "optim.lr=0.01"),
     ]
     assert asked.n_jobs == 3
-    assert compose_jobs(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
-    assert compose_jobs(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).n_jobs == 1
+    assert compose(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
+    assert compose(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).n_jobs == 1
     assert refusal("hydra.launcher.n_jobs=0", multirun=True) == [
-        "hydra.launcher.n_jobs=0: needs a worker or more; -1 for one a core"
+        "hydra.launcher.n_jobs=0: needs at least one worker; -1 for one per core"
     ]
 
 
-def of_hydra(loader, master, overrides):
+def outcome(compose_run, overrides):
     try:
-        return loader.load_sweep_config(master, overrides)
+        return compose_run(overrides)
     except HydraException as error:
         return str(error)
 
 
-def of_ours(composer, overrides):
-    try:
-        return composer.compose(overrides)
-    except HydraException as error:
-        return str(error)
+def with_hydra_node(composer, overrides):
+    """As the launcher completes a run's config."""
+    composed = composer.compose(overrides)
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    composed.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
+    set_override_dirname(composed, [o for o in parsed if not o.is_hydra_override()])
+    return composed
 
 
 OVERRIDES = st.one_of(
@@ -337,42 +344,48 @@ OVERRIDES = st.one_of(
 @example([["optim=adam", "optim.lr=0.1"], ["optim.lr=0.2", "optim=sgd"]])
 def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
     setup_globals()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["hydra.launcher.n_jobs=2"], RunMode.MULTIRUN)
-        composer, folder = SweepComposer(loader, master), master.hydra.sweep.dir
-        bare = SweepComposer(loader, master, with_hydra=False)
+        by_hydra = partial(loader.load_sweep_config, master)
+        composer, folder = Composer(by_hydra, loader.list_groups("")), master.hydra.sweep.dir
         for overrides in sweep:
-            ours, hydras = of_ours(composer, overrides), of_hydra(loader, master, overrides)
+            hydras = outcome(by_hydra, overrides)
+            ours = outcome(partial(with_hydra_node, composer), overrides)
             if isinstance(hydras, str):
                 assert ours == hydras
                 continue
             assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
             assert ours.hydra.sweep.dir == hydras.hydra.sweep.dir == folder  # the same ${now:}
-            of_us, of_bare = map(OmegaConf.to_container, (ours, of_ours(bare, overrides)))
-            of_us.pop("hydra"), of_bare.pop("hydra", None)
-            assert of_bare == of_us
 
 
-def test_each_choice_of_groups_is_composed_once():
-    class Counting:
-        def __init__(self, loader):
-            self.loader, self.composed = loader, 0
+def test_each_choice_of_groups_is_composed_once_and_each_run_validated_once(monkeypatch):
+    loaded, validated = [], []
+    load, of = ConfigLoaderImpl.load_configuration, RunConfig.of.__func__
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda *a, **k: loaded.append(a) or load(*a, **k)
+    )
+    monkeypatch.setattr(RunConfig, "of", classmethod(lambda *a: validated.append(a) or of(*a)))
+    requests = compose(CONF, ["optim=sgd,adam", "seed=range(0,10)", "data=digits"], multirun=True).requests
+    assert [(r.config.optim.name, r.config.seed) for r in requests] == [
+        (name, seed) for name in ("sgd", "adam") for seed in range(10)
+    ]
+    assert len(loaded) == 3  # the launcher's and sweeper's settings, and two choices
+    assert len(validated) == 20
 
-        def __getattr__(self, name):
-            return getattr(self.loader, name)
 
-        def load_sweep_config(self, *args):
-            self.composed += 1
-            return self.loader.load_sweep_config(*args)
+def test_what_hydras_grammar_leaves_to_hydra_is_composed_by_hydra_and_still_checked():
+    [config] = configs_of(["++data.val_size=100", "++seed=3", "data=digits", "trainer.epochs=2"])
+    assert (config.data.val_size, config.seed, config.trainer.epochs) == (100, 3, 2)
+    [problem] = refusal("++seed=3", "optim.momentun=1")
+    assert problem.startswith("optim.momentun=1: not a setting of optim=sgd; it has lr,")
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        loader = Counting(GlobalHydra.instance().config_loader())
-        composer = SweepComposer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
-        for seed in range(20):
-            composed = composer.compose([f"optim={'adam' if seed % 2 else 'sgd'}", f"seed={seed}"])
-            assert (composed.seed, composed.hydra.job.override_dirname) == (
-                seed,
-                f"optim={'adam' if seed % 2 else 'sgd'},seed={seed}",
-            )
-    assert loader.composed == 2
+
+def test_options_in_hydras_search_path_are_known(tmp_path):
+    for folder in ("mine", "typed"):
+        (tmp_path / folder / "model").mkdir(parents=True)
+        text = "defaults: [mlp]\ndropout: 0.125\n"
+        (tmp_path / folder / "model" / f"{folder}.yaml").write_text(text)
+    arguments = ["model=mine,typed", f"hydra.searchpath=[file://{tmp_path}/typed]"]
+    requests = compose(CONF, arguments, multirun=True, config_dir=tmp_path / "mine").requests
+    assert [request.config.model.dropout for request in requests] == [0.125, 0.125]

@@ -5,10 +5,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lockstep.config.errors import Refused
+from lockstep.config.overrides import Setting
+from lockstep.config.schema import flatten
 from lockstep.search.space import Space
 
 PARSER = OverridesParser.create()
@@ -19,10 +20,13 @@ BASES = {
 
 
 def space(*typed):
-    def compose(options):
-        return OmegaConf.create({"seed": 0, **BASES[options[0] if options else "model=mlp"]})
+    def defaults(options):
+        tree = {"seed": 0, **BASES[options[0] if options else "model=mlp"]}
+        return dict(flatten(tree, with_nodes=True))
 
-    return Space(PARSER.parse_overrides(list(typed)), ["model"], compose)
+    return Space(
+        [Setting.of(override) for override in PARSER.parse_overrides(list(typed))], ["model"], defaults
+    )
 
 
 def value(text):

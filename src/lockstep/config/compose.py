@@ -113,7 +113,7 @@ class _CommandLine:
         overrides = self._parser.parse_overrides(list(arguments))
         self._for_hydra = [as_typed(o) for o in overrides if o.is_hydra_override()]
         if config_dir is not None:
-            self._for_hydra.append(_search_path(config_dir, overrides))
+            self._for_hydra.insert(0, _search_path(config_dir, overrides))  # the first one counts
         groups = self._options("", ObjectType.GROUP)
         self._groups = {group: self._options(group) for group in groups if group != "hydra"}
         self._typed = [override for override in overrides if not override.is_hydra_override()]
