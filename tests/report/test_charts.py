@@ -1,22 +1,32 @@
 """Interactive figures: the values they hold."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from lockstep.report import charts
-from lockstep.tracking.sweeps import Sweep, SweptRun
+from lockstep.results.run_result import RunResult
+from lockstep.results.winner import Ranking, Standings
+from lockstep.tracking.sweeps import Sweep
+
+BY_ACCURACY = Ranking("test/accuracy")
 
 
-def sweep_of(points, swept=("optim.lr", "model.width"), metric="test/accuracy"):
+def sweep_of(points, swept=("optim.lr", "model.width"), ranking=BY_ACCURACY, pruned=()):
     runs = tuple(
-        SweptRun(
-            str(k), f"run {k}", "FINISHED", dict(zip(swept, values, strict=True)), {metric: score}, None, ""
+        RunResult(
+            name=f"run {k}",
+            run_key=str(k),
+            data_digest="",
+            params=dict(zip(swept, values, strict=True)),
+            overrides=(),
+            status="FINISHED",
+            metrics={ranking.metric: score},
+            pruned_at=1 if k in pruned else None,
+            run_id=str(k),
         )
         for k, (*values, score) in enumerate(points)
     )
-    return Sweep("p", "sweep", "mnist", "1", "", 1.0, {}, runs, swept, metric)
+    return Sweep("p", "sweep", "mnist", ("1",), "", "", 1.0, {}, Standings(runs, ranking), swept, None)
 
 
 GRID = [("0.1", "32", 0.8), ("0.1", "64", 0.9), ("0.01", "32", 0.6), ("0.01", "64", 0.7)]
@@ -89,15 +99,14 @@ def test_curves_lie_over_each_other_the_best_on_top():
     assert charts.learning_curves(sweep, {"train/loss": {"0": []}}, {}) is None
 
 
-def test_runs_that_a_search_gave_up_are_shown_with_what_they_had_come_to():
-    whole = sweep_of([("0.25", "32", 0.9), ("0.1", "64", 0.8), ("0.5", "16", 0.5), ("0.01", "8", 0.7)])
-    runs = [replace(run, pruned_at=1) if k >= 2 else run for k, run in enumerate(whole.runs)]
-    sweep = replace(whole, runs=tuple(runs))
+def test_pruned_runs_are_shown_with_their_last_score():
+    points = [("0.25", "32", 0.9), ("0.1", "64", 0.8), ("0.5", "16", 0.5), ("0.01", "8", 0.7)]
+    whole, sweep = sweep_of(points), sweep_of(points, pruned=(2, 3))
     assert [run.name for run in sweep.compared] == ["run 0", "run 1", "run 3", "run 2"]
     parallel = charts.parallel_coordinates(sweep)
     assert list(parallel.figure.data[0].dimensions[-1]["values"]) == [0.9, 0.8, 0.7, 0.5]
-    assert "given up" in parallel.text
-    assert "given up" not in charts.parallel_coordinates(whole).text
+    assert "Pruned runs" in parallel.text
+    assert "Pruned runs" not in charts.parallel_coordinates(whole).text
     importance, shares = charts.importances(sweep)
     assert sum(shares.values()) == pytest.approx(1)
     assert "of 4 runs" in importance.text
@@ -108,3 +117,10 @@ def test_a_curve_of_one_point_can_be_seen():
     curves = {"test/accuracy": {"0": [(10, 0.5), (20, 0.8)], "1": [(10, 0.9)]}}
     chart = charts.learning_curves(sweep, curves, {"0": "run 0", "1": "run 1"})
     assert {trace.name: trace.mode for trace in chart.figure.data} == {"run 0": "lines", "run 1": "markers"}
+
+
+def test_where_a_loss_is_minimised_the_least_is_the_best():
+    sweep = sweep_of([*GRID, ("0.1", "16", 0.1)], ranking=Ranking("val/loss", maximize=False), pruned=(4,))
+    assert [run.name for run in sweep.compared] == ["run 2", "run 3", "run 0", "run 1", "run 4"]
+    line = charts.parallel_coordinates(sweep).figure.data[0].line
+    assert (line.reversescale, list(line.color)) == (True, [0.6, 0.7, 0.8, 0.9, 0.1])

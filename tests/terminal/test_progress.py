@@ -129,7 +129,7 @@ def sweep_of(n, height):
             for job in range(n):
                 progress.add(job, f"lr={job}", run_config(LOGREG, epochs=2))
             for job in range(4, 6):  # what was trained before
-                progress.end(job, "stored", 0.5)
+                progress.end(job, "stored", {"test/accuracy": 0.5})
             progress.array(range(4))
             for job in range(4):
                 progress.epoch(job, history(1, test=0.9, val=(0.7, 0.95, 0.8, 0.75)[job]))

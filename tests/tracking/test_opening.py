@@ -12,7 +12,7 @@ def test_a_store_whose_making_was_cut_short_is_made_anew(tmp_path):
     for name in ("mlflow.db", "mlflow.db.part", "mlflow.db.part-journal"):
         (tmp_path / name).write_bytes(b"" if name == "mlflow.db" else b"half a store")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    assert store.is_empty("anything")
+    assert not store.has_runs("anything")
     assert {path.name for path in tmp_path.glob("mlflow.db*")} == {"mlflow.db", "mlflow.db.lock"}
 
 

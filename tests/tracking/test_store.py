@@ -59,7 +59,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "trainer.precision": "float32",
     }
     [logged] = run.inputs.dataset_inputs
-    assert (logged.dataset.name, logged.dataset.description.digest) == ("tiny", dataset.description.digest)
+    assert (logged.dataset.name, logged.dataset.digest) == ("tiny", dataset.description.digest)
     experiment = store.client.get_experiment_by_name("tiny")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 

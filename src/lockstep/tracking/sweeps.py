@@ -215,7 +215,8 @@ def _members(store: Store, parent: Run) -> list[Run]:
     started = f"tags.`mlflow.parentRunId` = '{run_id}'"
     runs = store.search([experiment_id], started, order_by=["attributes.start_time ASC"])
     if STORED_RUNS in artifacts:
-        runs += _runs(store, [experiment_id], _json(store, run_id, STORED_RUNS)["runs"])
+        stored = _json(store, run_id, STORED_RUNS)["runs"]
+        runs += [store.client.get_run(run) for run in stored if store.is_active(run)]
     return runs
 
 

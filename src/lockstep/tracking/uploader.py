@@ -171,10 +171,13 @@ class Uploader:
             if ended is not None:
                 (status, tags), metrics = conclusion(history, ended), ended.metrics
         is_known = description.kind == "sweep" or bool(history.marks) or status is not None
-        if not is_known or (status is None and description.closed):
-            folder.release()  # nothing to say
+        is_news = status is not None or (is_known and not description.closed)
+        if description.uri == self._store.address and is_news:
+            self.update(self.add(folder, is_new=False), history, status or "KILLED", tags, metrics)
             return
-        self.update(self.add(folder, is_new=False), history, status or "KILLED", tags, metrics)
+        if description.kind == "single" and not is_known:
+            folder.remove()
+        folder.release()
 
     def wait(self, patience: float = PATIENCE_SECONDS) -> list[Upload]:
         """Wait until nothing is pending, or no upload succeeds for `patience` seconds.
