@@ -1,7 +1,7 @@
-"""`make bench`: Lockstep against its peers, all in one sitting, as Markdown in benchmarks/RESULTS.md.
+"""`make bench`: compare Lockstep with its peers on one machine, and write benchmarks/RESULTS.md.
 
-A machine's speed drifts within minutes, so the sides of a comparison alternate, and ratios are taken within
-each round; tables give medians over the rounds.
+A machine's speed drifts within minutes. So the sides of a comparison alternate, ratios are taken within each
+round, and tables give medians over the rounds.
 """
 
 import platform
@@ -41,13 +41,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 CORES = cpu_count()
 ROUNDS = 3
-EPOCHS = 10  # of Lockstep's runs, as in the workshop, written to files; a peer's call is one epoch
+EPOCHS = 10  # of Lockstep's runs, as in the workshop, with result files; a peer trains one epoch per call
 MODELS: dict[Model, LogRegConfig | MLPConfig] = {
     "logreg": LogRegConfig(name="logreg"),
     "mlp": MLPConfig(name="mlp", hidden_dims=(256, 100), dropout=0.25, activation="relu"),
 }
-# Useful FLOPs of a training step of one run: 2 B (3 W - W1), with W all weights and W1 those of the first
-# layer: forward, gradients of the weights, gradients of the inputs of all layers but the first.
+# Useful FLOPs of a training step of one run: 2 B (3 W - W1), where W counts all weights and W1 those of the
+# first layer: forward, gradients of the weights, gradients of the inputs of all layers except the first.
 STEP_FLOPS = {"logreg": 2 * 64 * 2 * 7840, "mlp": 2 * 64 * (3 * (784 * 256 + 25_600 + 1_000) - 784 * 256)}
 
 console = Console(soft_wrap=True, highlight=False)
@@ -55,20 +55,20 @@ lines: list[str] = []
 
 
 def say(line: str = "") -> None:
-    """Print a line, which also goes into the results."""
+    """Print a line and add it to the results."""
     console.print(line, markup=False)
     lines.append(line)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A Markdown table."""
+    """Print a Markdown table and add it to the results."""
     for row in (head, ["---"] * len(head), *rows):
         say("| " + " | ".join(row) + " |")
     say()
 
 
 def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs: int = 1) -> RunConfig:
-    """A run as the workshop configures it, that draws nothing."""
+    """Return the config of a run as in the workshop, without pictures."""
     return RunConfig(
         model=model,
         optim=SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0),
@@ -80,7 +80,7 @@ def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs:
 
 
 def lockstep(configs: Sequence[RunConfig]) -> None:
-    """The runs, each epoch with its evaluation, on the workers that a sweep would have."""
+    """Train the runs, with an evaluation after each epoch, on the workers that a sweep uses."""
     planned = session.plan_of(configs, n_jobs=-1)
     dataset, ended = datasets.load(STREAM), list[Ended]()
     with tempfile.TemporaryDirectory() as folder:
@@ -111,12 +111,12 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
 
 
 def runs(model: Model, k: int, epochs: int) -> list[RunConfig]:
-    """K equal runs that differ in seed and learning rate."""
+    """Return the configs of K runs that differ in seed and learning rate only."""
     return [config(MODELS[model], seed, lr=0.01 + seed / 1e5, epochs=epochs) for seed in range(k)]
 
 
 def mixed() -> list[RunConfig]:
-    """A sweep of many kinds: logistic regressions and MLPs of different widths and depths."""
+    """Return a mixed sweep: logistic regressions and MLPs of different widths and depths."""
     widths = [(), (32, 16), (64,), (128, 100), (256, 100), (512, 100)]
     models = [
         MLPConfig(name="mlp", hidden_dims=dims, dropout=0.25, activation="relu") if dims else MODELS["logreg"]
@@ -126,14 +126,14 @@ def mixed() -> list[RunConfig]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time."""
+    """Return the wall time of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def rounds(sides: Mapping[str, Callable[[], object]], n: int = ROUNDS) -> dict[str, list[float]]:
-    """Each side's times, the sides in turn, after one round that isn't counted."""
+    """Time all sides in turn, `n` rounds after a warm-up round; return the times of each side."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for index in range(n + 1):
         for name, work in sides.items():
@@ -144,10 +144,10 @@ def rounds(sides: Mapping[str, Callable[[], object]], n: int = ROUNDS) -> dict[s
 
 
 def compare(model: Model, k: int, sides: Mapping[str, tuple[Callable[[], object], int]]) -> None:
-    """A table of seconds per run and epoch, and how many times as long as Lockstep's.
+    """Print a table of seconds per run and epoch, and the ratio to Lockstep's.
 
     Args:
-        sides: what to call and how many runs' epochs that is.
+        sides: name → what to call, and the number of epochs, summed over runs, that one call trains.
     """
     ours = f"Lockstep, K = {k}"
     work = {ours: (lambda: lockstep(runs(model, k, EPOCHS)), k * EPOCHS), **sides}
@@ -160,19 +160,19 @@ def compare(model: Model, k: int, sides: Mapping[str, tuple[Callable[[], object]
         ratios = [theirs / mine for theirs, mine in zip(of, per_run[ours], strict=True)]
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
         rows.append([name, f"{statistics.median(of):.4f}", "1" if name == ours else ratio])
-    table(["", "s a run and epoch", "times Lockstep's"], rows)
+    table(["", "s per run and epoch", "ratio to Lockstep"], rows)
     flops = 937 * STEP_FLOPS[model]
     shares = [flops / t / 1e9 / peak for t, peak in zip(per_run[ours], peaks[1:], strict=True)]
     say(
-        f"Useful FLOPs: {flops / 1e9:.1f} G a run and epoch; matmul peak {statistics.median(peaks):.0f}"
-        f" GFLOP/s on {CORES} threads; share of it reached, evaluation and all else included:"
+        f"Useful FLOPs: {flops / 1e9:.1f} G per run and epoch. Matmul peak: {statistics.median(peaks):.0f}"
+        f" GFLOP/s on {CORES} threads. Share of the peak, with evaluation and all overhead:"
         f" {statistics.median(shares):.0%}."
     )
     say()
 
 
 def of_peers(model: Model, k: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """All peers, and how many runs' epochs a call is."""
+    """Return the peers, as `compare` takes them."""
     sides: dict[str, tuple[Callable[[], object], int]] = {
         "workshop's loop": (lambda: peers.workshop_loop(model), 1),
         "eager loop, data in memory": (lambda: peers.eager_loop(model), 1),
@@ -180,23 +180,24 @@ def of_peers(model: Model, k: int) -> dict[str, tuple[Callable[[], object], int]
         f"torch.func.vmap, K = {k}": (lambda: peers.vmap(model, k), k),
     }
     if peers.jax_is_there():
-        sides[f"JAX, jitted scan, K = {k}"] = (lambda: peers.jax_scan(model, k, vmapped=True), k)
+        vmapped = "one vmapped" if k > 1 else "one"
+        sides[f"JAX, {vmapped} jitted scan, K = {k}"] = (lambda: peers.jax_scan(model, k, vmapped=True), k)
         if k > 1:
-            name = f"JAX, a scan for each of {k} runs, on threads"
+            name = f"JAX, one jitted scan for each of {k} runs, on threads"
             sides[name] = (lambda: peers.jax_scan(model, k, vmapped=False), k)
     return sides
 
 
 def scaling(model: Model, sizes: Sequence[int]) -> None:
-    """Seconds per run as K grows."""
-    epochs = {k: max(1, min(EPOCHS, 96 // k)) for k in sizes}  # a large sweep's start counts for little
+    """Print seconds per run and epoch as K grows."""
+    epochs = {k: max(1, min(EPOCHS, 96 // k)) for k in sizes}  # the start-up of a large sweep matters little
     times = rounds({str(k): lambda k=k: lockstep(runs(model, k, epochs[k])) for k in sizes}, n=2)
     row = [f"{statistics.median(times[str(k)]) / k / epochs[k]:.4f}" for k in sizes]
-    table(["K", *map(str, sizes)], [["s a run and epoch", *row]])
+    table(["K", *map(str, sizes)], [["s per run and epoch", *row]])
 
 
 def command(*arguments: str, uri: str | None = None) -> None:
-    """run.py as a cold process, with a store of its own unless one is given."""
+    """Run run.py as a new process, with a new store unless one is given."""
     with tempfile.TemporaryDirectory() as folder:
         uri = uri or f"sqlite:///{folder}/mlflow.db"
         own = [f"tracking.uri={uri}", f"hydra.sweep.dir={folder}/sweep"]
@@ -206,7 +207,7 @@ def command(*arguments: str, uri: str | None = None) -> None:
 
 
 def whole_commands() -> None:
-    """What a user waits for, from cold process to exit."""
+    """Time whole commands as a user waits for them: from a new process to its exit."""
     card = ["model.hidden_dim1=128,256", "optim.lr=1e-2,1e-3"]
     eight = ["seed=range(0,8)"]
     thousand = [
@@ -233,26 +234,26 @@ def whole_commands() -> None:
     table(
         ["command", "s"],
         [
-            ["the card's sweep: 4 MLPs, 10 epochs, everything logged and drawn", f"{median['card']:.1f}"],
+            ["`make sweep`: 4 MLPs, 10 epochs, all metrics and pictures", f"{median['card']:.1f}"],
             [
-                "workshop's loop, 4 MLPs one after the other, 10 epochs (ten times one)",
+                "workshop's loop, 4 MLPs one after the other, 10 epochs (ten times one epoch)",
                 f"{10 * median['workshop']:.0f}",
             ],
-            ["**times as long as the card's sweep**", f"**{ratio:.1f}**"],
-            ["8 MLPs, 10 epochs, everything logged and drawn", f"{median['eight']:.1f}"],
+            ["**workshop's loop, ratio to `make sweep`**", f"**{ratio:.1f}**"],
+            ["8 MLPs, 10 epochs, all metrics and pictures", f"{median['eight']:.1f}"],
             ["the same without pictures", f"{median['eight, numbers only']:.1f}"],
             [
-                "the same training without command, store and pictures",
+                "the same, only the training: no command, no store, no pictures",
                 f"{median['eight, trained only']:.1f}",
             ],
             ["1,000 logistic regressions on digits, one epoch, no pictures", f"{median['thousand']:.1f}"],
-            ["planning those (dry_run=true), imports included", f"{median['plan']:.1f}"],
+            ["the same with dry_run=true", f"{median['plan']:.1f}"],
         ],
     )
 
 
 def explore(*arguments: str) -> tuple[float, float, float]:
-    """Seconds of `experiment=explore`; validation and test accuracy of its best run, by validation."""
+    """Run `experiment=explore`; return its seconds, and its winner's validation and test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         took = seconds(lambda: command("experiment=explore", *arguments, uri=uri))
@@ -263,15 +264,15 @@ def explore(*arguments: str) -> tuple[float, float, float]:
 
 
 def searches() -> None:
-    """Exploring against one workshop run, and against its own budget spent on random full-length runs."""
-    # 64 + 16 x 3 + 4 x 6 epochs at most, as 13 whole runs.
+    """Compare a search with one run of the workshop's loop, and with random runs of the same total epochs."""
+    # 64 + 16 x 3 + 4 x 6 epochs at most: as many as 13 full runs.
     random = ("hydra.sweeper.pruner=none", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=13")
     rows, columns = [], dict[str, list[float]](loop=[], took=[], test=[], random=[])
-    explore("hydra.sweeper.n_trials=8")  # so that the first one finds the files of all libraries in memory
+    explore("hydra.sweeper.n_trials=8")  # warm-up: all libraries' files are in memory for the first timed one
     for seed in range(5):
         loop = seconds(lambda: [peers.workshop_loop("mlp") for _ in range(EPOCHS)])
         took, val, test = explore(f"hydra.sweeper.seed={seed}")
-        # TPE's first trials are random: of the same seed, both would train the same networks.
+        # TPE's first trials are random: with the same seed, both would train the same networks.
         random_seed = f"hydra.sweeper.seed={seed + 100}"
         _, random_val, random_test = explore("tracking.pictures=none", random_seed, *random)
         for name, value in zip(columns, (loop, took, test, random_test), strict=True):
@@ -283,31 +284,31 @@ def searches() -> None:
     rows.append(
         ["mean", f"**{loop:.1f}**", f"**{took:.1f}**", "", f"**{test:.4f}**", "", f"**{random_test:.4f}**"]
     )
-    heading = ["search seed", f"workshop's loop, {EPOCHS} epochs: s", "explore, cold: s", "val", "test"]
+    heading = ["search seed", f"workshop's loop, {EPOCHS} epochs: s", "explore: s", "val", "test"]
     table([*heading, "13 random runs: val", "test"], rows)
 
 
 def processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """Return the processor's name, on Linux as /proc/cpuinfo gives it."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     return names[0].partition(":")[2].strip() if names else platform.machine()
 
 
 def main() -> None:
-    """All sections, or those named on the command line."""
+    """Run all sections, or those named on the command line."""
     sections: dict[str, Callable[[], None]] = {
         "One run of the workshop's MLP, 784-256-100-10": lambda: compare("mlp", 1, of_peers("mlp", 1)),
         "Eight such runs": lambda: compare("mlp", 8, of_peers("mlp", 8)),
         "Equal MLPs, K runs": lambda: scaling("mlp", (2, 4, 8, 16, 32, 256)),
         "A mixed sweep: 24 runs, six networks": lambda: table(
-            ["", "s an epoch of the sweep"],
+            ["", "s per epoch of the sweep"],
             [
                 [name, f"{statistics.median(times):.2f}"]
                 for name, times in rounds(
                     {
-                        "as one sweep": lambda: lockstep(mixed()),
-                        "run by run": lambda: [lockstep([one]) for one in mixed()],
+                        "all runs as one sweep": lambda: lockstep(mixed()),
+                        "one run after the other": lambda: [lockstep([one]) for one in mixed()],
                     },
                     n=3,
                 ).items()
@@ -334,17 +335,21 @@ def main() -> None:
     say()
     say(
         f"`make bench` on {date.today().isoformat()}: {processor()}, {CORES} cores, Python"
-        f" {platform.python_version()}, {versions}. MNIST, batch 64, SGD with momentum; an epoch includes its"
-        f" evaluation on the test set. Medians of {ROUNDS} rounds (K runs: 2; whole commands, searches: 1) in"
-        " which the sides alternate, after one that isn't counted; in brackets the least and greatest ratio."
-        f" Lockstep's runs have the workshop's {EPOCHS} epochs (K runs: fewer as K grows), start to"
-        " written artifacts."
+        f" {platform.python_version()}, {versions}. MNIST, minibatches of 64, SGD with momentum. An epoch"
+        " includes its evaluation on the test set. Lockstep's runs train the workshop's"
+        f" {EPOCHS} epochs (fewer in the tables over K), and their time includes start-up and result files."
     )
     say()
     say(
-        "Useful FLOPs of a step of one run are 2 B (3 W - W1), with B the batch, W all weights and W1 those"
-        " of the first layer: forward, gradients of the weights, gradients of the inputs of all layers but"
-        " the first."
+        f"The sides of a comparison alternate. Figures are medians of {ROUNDS} rounds (tables over K: 2;"
+        " whole commands and searches: 1) after a warm-up round. The smallest and largest ratio are in"
+        " parentheses. A ratio above 1 means that Lockstep is faster."
+    )
+    say()
+    say(
+        "Useful FLOPs of one step of one run: 2 B (3 W - W1), where B is the batch size, W the number of"
+        " weights, and W1 that of the first layer: forward, gradients of the weights, gradients of the inputs"
+        " of all layers except the first."
     )
     say()
     for name, section in sections.items():
@@ -354,7 +359,7 @@ def main() -> None:
         say(f"## {name}")
         say()
         if len(sys.argv) > 1:
-            say(f"(On {date.today().isoformat()}, later than the others: {processor()}, {versions}.)")
+            say(f"(Measured later, on {date.today().isoformat()}: {processor()}, {versions}.)")
             say()
         section()
         if len(sys.argv) > 1:
@@ -364,7 +369,7 @@ def main() -> None:
 
 
 def _replace_section(section: Sequence[str]) -> None:
-    """Put a section in its place in the results; one that isn't there comes last."""
+    """Replace a section of the results; append a new one."""
     text, new = RESULTS.read_text(), "\n".join(section).rstrip() + "\n"
     parts = re.split(r"(?m)^(?=## )", text)
     at = next((k for k, part in enumerate(parts) if part.startswith(f"{section[0]}\n")), None)

@@ -1,9 +1,9 @@
-"""What Lockstep is compared against: each peer trains one epoch of K runs on MNIST and evaluates it.
+"""The peers that Lockstep is compared with. Each trains one epoch of K runs on MNIST and evaluates it.
 
-All take minibatches of 64 (937 steps), SGD with lr 0.01 and momentum 0.9, and classify the 10,000 test
-images at the end. Except where a docstring says otherwise they keep every minibatch's loss and accuracy, as
-Lockstep does, and read the data from memory. Threads are as each library sets them: all cores.
-Call each once before it is timed: the first call loads, compiles and warms up.
+All use minibatches of 64 (937 steps), SGD with lr 0.01 and momentum 0.9, and classify the 10,000 test images
+at the end. Unless a docstring says otherwise, they keep every minibatch's loss and accuracy, as Lockstep
+does, and read the data from memory. Each library uses its default number of threads: all cores. Call each
+peer once before timing it: the first call loads, compiles and warms up.
 """
 
 import copy
@@ -39,7 +39,7 @@ HIDDEN_DIMS: dict[Model, tuple[int, ...]] = {"logreg": (), "mlp": (256, 100)}
 
 
 def workshop_loop(model: Model) -> None:
-    """As the workshop writes it: torchvision, ToTensor, DataLoader; each minibatch's accuracy is read."""
+    """Train as the workshop does: torchvision, ToTensor, DataLoader; reads each minibatch's accuracy."""
     data = [
         torchvision.datasets.MNIST(user_cache_path("lockstep"), train=part, transform=ToTensor())
         for part in (True, False)
@@ -62,9 +62,9 @@ def workshop_loop(model: Model) -> None:
 
 
 def eager_loop(model: Model) -> None:
-    """Eager PyTorch at its best: rows taken from one tensor, fused SGD, nothing read before the end.
+    """Train with a tight eager loop: rows of one tensor, fused SGD, no value read before the end.
 
-    On 2 cores torch's default of two intra-op threads beats one, for the MLP by a fifth.
+    On 2 cores, torch's default of two intra-op threads is faster than one, for the MLP by a fifth.
     """
     data = load(STREAM)
     module, criterion = _module(model), nn.CrossEntropyLoss()
@@ -86,9 +86,9 @@ def eager_loop(model: Model) -> None:
 
 
 def scikit_learn(model: Model) -> None:
-    """MLPClassifier, in float32; no hidden layer makes it logistic regression. It has no dropout.
+    """Train MLPClassifier in float32, without dropout; without hidden layers it is logistic regression.
 
-    Keeps no minibatch's loss or accuracy, only the epoch's loss.
+    It keeps the epoch's loss, but no minibatch's loss or accuracy.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -111,7 +111,7 @@ def scikit_learn(model: Model) -> None:
 
 
 def vmap(model: Model, k: int = 1) -> None:
-    """K modules stacked by torch.func, which all see the same minibatches; each its own dropout."""
+    """Train K modules stacked by torch.func, on the same minibatches, each with its own dropout."""
     data = load(STREAM)
     modules = [_module(model) for _ in range(k)]
     skeleton = copy.deepcopy(modules[0]).to("meta")
@@ -144,19 +144,20 @@ def vmap(model: Model, k: int = 1) -> None:
 
 
 def jax_is_there() -> bool:
-    """Whether JAX, which Lockstep doesn't need, is installed."""
+    """Return whether JAX, which Lockstep does not need, is installed."""
     return importlib.util.find_spec("jax") is not None
 
 
 def jax_scan(model: Model, k: int, vmapped: bool) -> None:
-    """A compiled scan over the epoch's steps; one permutation for all K runs. Compiles when first called.
+    """Train by a compiled scan over the epoch's steps, with one permutation for all K runs.
 
-    Either all runs are vmapped, or each is a scan of its own, as many at once as there are cores: for MLPs
-    that is nearly twice as fast. Of what was tried, these
-    were kept as faster: weights as outputs x inputs, one mask drawn for both hidden layers, a permutation
-    drawn by numpy (jax.random's takes 25 ms). These made no difference or were slower: rbg for threefry,
-    dropout from 8 or 16 random bits, masks drawn ahead, unrolling, rows gathered ahead, K runs side by side
-    in one step, XLA's CPU flags. There is nothing to donate, as parameters are made inside.
+    Either all runs are vmapped, or each is a scan of its own, as many at the same time as there are cores;
+    for MLPs the latter is nearly twice as fast. The first call compiles.
+
+    Tried and faster: weights as outputs x inputs; one mask drawn for both hidden layers; a permutation drawn
+    by numpy (jax.random's takes 25 ms). Tried, no faster: rbg instead of threefry, dropout from 8 or 16
+    random bits, masks drawn in advance, unrolling, rows gathered in advance, K runs side by side in one step,
+    XLA's CPU flags. No buffer can be donated, because parameters are created inside.
     """
     import jax
     import jax.numpy as jnp
@@ -171,7 +172,7 @@ def jax_scan(model: Model, k: int, vmapped: bool) -> None:
 
 
 def matmul_peak(threads: int) -> float:
-    """GFLOP/s of torch.mm on 2048 x 2048 float32 matrices, the best of ten."""
+    """Return the GFLOP/s of torch.mm on 2048 x 2048 float32 matrices, the best of ten."""
     n, before = 2048, torch.get_num_threads()
     a, b = torch.randn(n, n), torch.randn(n, n)
     seconds = []
@@ -211,7 +212,7 @@ def _jax_data() -> tuple[Any, ...]:
 
 @functools.cache
 def _jax_epoch(model: Model, runs: int) -> Callable[[Any, Any], Any]:
-    """Compiled: the runs' keys, rows T x B -> test accuracies, and each minibatch's loss and accuracy."""
+    """Compile: the runs' keys, rows T x B -> test accuracies, and each minibatch's loss and accuracy."""
     import jax
     import jax.numpy as jnp
 
