@@ -32,7 +32,7 @@ def test_nor_again_by_what_mlflow_does_to_the_root_logger():
 import logging
 from lockstep.terminal.console import show_log
 show_log()
-import lockstep.logged_model
+import lockstep.tracking.logged_model
 logging.getLogger("lockstep").info("once")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
