@@ -1,37 +1,50 @@
-# `make sweep` and `make test` set up whatever they need; a second call does no set-up work.
+# `make sweep` and `make test` set up what they need; a second call does no set-up work.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup sweep test faults ui bench
+.PHONY: help setup sweep ui test faults bench upgrade
 .DEFAULT_GOAL := setup
 
-setup: $(INSTALLED)
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-$(INSTALLED): pyproject.toml
+setup: $(INSTALLED)  ## install Lockstep and all it needs in .venv
+
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lockstep needs Python 3.11 or later; name one with PYTHON=")'
 	@echo "Setting up .venv: torch, MLflow and the rest; this takes some minutes, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-sweep: setup
+sweep: setup  ## train four perceptrons on MNIST
 	$(BIN)/python run.py -m model.hidden_dim1=128,256 optim.lr=1e-2,1e-3
 
-# Many tests wait for processes: so more than one a core. In the order of their names, as those that take
-# longest come early then; by the number of tests in a file, tests/recovery/test_faults.py would be the last.
-test: setup
+ui: setup  ## serve the results at http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1
+
+test: setup  ## lint, check types, run the tests: what a change must pass
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile
 
-faults: setup
+faults: setup  ## the long tests of faults: 50 kills of each sweep and the rest
 	$(BIN)/pytest tests/recovery/test_faults.py tests/search/test_trials.py --faults --kills 50 -s
 
-ui: setup
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1
-
-bench: setup
-	$(BIN)/pip install --quiet --editable '.[bench]'
+bench: setup  ## measure speed against other tools, and renew benchmarks/RESULTS.md
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+
+# On the oldest Python: the newest versions that it can install also install on later ones. The file is written
+# only if the tests pass. It leaves out torch, and what torch alone brings, so that each machine gets its own build.
+upgrade:  ## install the newest versions, run the tests, and renew constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "constraints.txt is renewed with Python 3.11; name one with PYTHON=")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $(INSTALLED)
+	$(MAKE) test
+	echo "# Written by \`make upgrade\`: the versions that the tests last passed with." > constraints.txt
+	$(BIN)/pip freeze --exclude-editable | grep -Ev '^(torch|torchvision|triton|nvidia-.*|cuda-.*|sympy|mpmath|networkx|fsspec|setuptools)==' >> constraints.txt
+	@touch $(INSTALLED)

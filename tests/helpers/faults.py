@@ -1,13 +1,17 @@
 """What the tests of faults share: a store's contents, to be compared, and sweeps that are killed."""
 
 import random
+import re
 import signal
-import subprocess
 import time
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import mlflow
+
+EPOCH = "  epoch "
+"""Of a line that a command prints after each epoch of an array."""
 
 
 def contents(uri, experiment, unique=True):
@@ -56,16 +60,54 @@ def contents(uri, experiment, unique=True):
     return dict(runs)
 
 
-def survive(clone, arguments, kills, seed, sent=signal.SIGKILL, longest=7.0):
-    """Start a sweep, kill it at a random moment, again and again, then let it end; how many kills hit."""
-    moments, hit = random.Random(seed), 0
-    for _ in range(kills):
-        process = clone.start(*arguments, stdout=subprocess.DEVNULL)
-        time.sleep(moments.uniform(0.5, longest))
-        if process.poll() is None:
-            hit += 1
-            process.send_signal(sent)
+def survive(clone, arguments, kills, lines, seed):
+    """Start a sweep and kill it, so many times, then let it end.
+
+    The first kill comes as the first run's folder appears, each later one a random number of epochs after its
+    command's start. However fast the machine is, each of them finds the sweep under way.
+
+    Args:
+        lines: that an undisturbed sweep prints of epochs.
+    """
+    moments = random.Random(seed)
+    for kill in range(kills):
+        process = clone.start(*arguments)
+        if kill == 0:
+            wait_for_a_run_folder(clone, process)
+        else:
+            for _ in range(moments.randint(1, lines // (kills + 1))):
+                read_until(process, EPOCH)
+            time.sleep(moments.uniform(0, 0.02))  # about an epoch: a kill may come anywhere within one
+        process.kill()
         process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, "the sweep had ended before it was killed"
     code, _, err = clone.run(*arguments)
     assert code == 0, err
-    return hit
+
+
+def read_until(process, text):
+    """Read what a command prints, up to the first line with this text."""
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was not printed; exit code {process.wait()}: {process.stderr.read()}")
+
+
+def wait_for_a_run_folder(clone, process):
+    while not list((clone.root / "outputs").glob("unfinished/*/")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+
+
+def descendants(pid):
+    """The processes that a process has started, and those that they have."""
+    children = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # it may have ended meanwhile
+            parent = re.search(r"^PPid:\s*(\d+)", status.read_text(), re.M).group(1)
+            children.setdefault(int(parent), []).append(int(status.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        found += (of_one := children.get(todo.pop(), []))
+        todo += of_one
+    return found

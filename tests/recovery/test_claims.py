@@ -8,7 +8,7 @@ from lockstep.recovery.claims import Claims
 HOLDER = """
 import sys
 from pathlib import Path
-from lockstep.claims import Claims
+from lockstep.recovery.claims import Claims
 claims = Claims(Path(sys.argv[1]))
 for name in sys.argv[2:]:
     print(claims.take(name), flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import os, signal, sys
-from lockstep.interrupts import deferred, listen
+from lockstep.recovery.interrupts import deferred, listen
 
 listen()
 send = lambda: os.kill(os.getpid(), {number})
