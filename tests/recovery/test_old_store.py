@@ -47,8 +47,8 @@ def runs_of(clone, experiment):
 
 
 def everything_of(runs):
-    """What the store has of runs; as text, in which NaN equals NaN."""
-    return [str(run.to_dictionary()) for run in runs]
+    """What the store has of each run; as text, in which NaN equals NaN."""
+    return {run.info.run_id: str(run.to_dictionary()) for run in runs}
 
 
 def artifacts_of(run):
