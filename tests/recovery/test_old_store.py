@@ -61,7 +61,7 @@ def assert_same(name, got, want):
     assert got.shape == want.shape, name
     if SAME_BITS:
         assert np.array_equal(got, want, equal_nan=True), name
-    elif "accuracy" in name or name.startswith("space/"):  # a representation's figures are of 360 instances
+    elif "accuracy" in name:
         assert np.abs(got - want).max() <= ONE_INSTANCE, name
     else:
         np.testing.assert_allclose(got, want, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
