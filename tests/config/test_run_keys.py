@@ -7,7 +7,7 @@ the setting out where it has that default. Then this table stays as it is; add a
 import pytest
 from helpers.clone import REPOSITORY
 
-from lockstep.config.compose import compose_jobs
+from lockstep.config.compose import compose
 
 DIGEST = "0123456789abcdef" * 2  # instead of the data set's
 
@@ -63,5 +63,5 @@ KEYS = {
 @pytest.mark.parametrize("overrides", KEYS)
 def test_a_run_has_the_key_that_it_always_had(overrides, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
-    jobs = compose_jobs(REPOSITORY / "conf", overrides.split(), multirun=True).jobs
-    assert [job.config.run_key(DIGEST) for job in jobs] == KEYS[overrides].split()
+    requests = compose(REPOSITORY / "conf", overrides.split(), multirun=True).requests
+    assert [request.config.run_key(DIGEST) for request in requests] == KEYS[overrides].split()
