@@ -1,0 +1,164 @@
+"""A store with an interrupted sweep, written by commit b581169 (see tests/fixtures/README.md).
+
+Users have such stores: every later version recognises their runs as stored, resumes and reproduces them.
+"""
+
+import re
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from helpers import old_store
+from pyarrow import parquet
+
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
+from lockstep.recovery.run_folder import folders
+from lockstep.training.loop import train
+
+ONE_WORKER = "hydra.launcher.n_jobs=1"
+"""Added to the commands: worker processes take longer to start than all the training here."""
+
+SAME_BITS = old_store.processor() == old_store.recorded_on()
+"""Whether numbers must be equal bit for bit. Elsewhere sums are rounded differently."""
+
+TOLERANCE = 1e-5
+"""Elsewhere, of losses (relative) and weights (which are of order 1). Among the instruction sets that torch
+and MKL can use on the processor that recorded, 100 epochs differ by 2.4e-7 in losses, 3.0e-7 in weights."""
+
+ONE_INSTANCE = 1 / 64 + 1e-9
+"""Elsewhere, of accuracies: rounding may decide the class of one instance of a minibatch of 64."""
+
+
+@pytest.fixture
+def old(make_clone):
+    clone = make_clone()
+    old_store.unpack(clone.root)
+    return clone
+
+
+def runs_of(clone, experiment):
+    """The experiment's training runs."""
+    client = mlflow.MlflowClient(clone.store)
+    [experiment_id] = [e.experiment_id for e in client.search_experiments() if e.name == experiment]
+    return client.search_runs([experiment_id], "tags.`lockstep.kind` = 'run'", max_results=1000)
+
+
+def everything_of(runs):
+    """Each run's status, times, params, metrics and tags; as text, in which NaN equals NaN."""
+    return {run.info.run_id: f"{run.info} {run.data.to_dictionary()}" for run in runs}
+
+
+def artifacts_of(run):
+    return Path(run.info.artifact_uri.removeprefix("file://"))
+
+
+def assert_same(name, got, want):
+    """Fail unless two vectors of numbers are equal: in every bit, or as nearly as another processor can."""
+    got, want = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
+    assert got.shape == want.shape, name
+    if SAME_BITS:
+        assert np.array_equal(got, want, equal_nan=True), name
+    elif "accuracy" in name:
+        assert np.abs(got - want).max() <= ONE_INSTANCE, name
+    else:
+        np.testing.assert_allclose(got, want, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
+
+
+def assert_same_artifacts(run, loss, accuracy, weights):
+    """Fail unless a run's history and weights are these; losses and accuracies in the history's order."""
+    table = parquet.read_table(artifacts_of(run) / "history.parquet")
+    assert_same("loss", table["loss"], loss)
+    assert_same("accuracy", table["accuracy"], accuracy)
+    path = artifacts_of(run) / "model" / "state_dict.pt"
+    stored = torch.load(path, weights_only=True) if path.exists() else {}
+    assert weights.keys() == stored.keys()
+    for name, tensor in stored.items():
+        assert_same(name, weights[name], tensor)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "n_rows"),
+    [
+        pytest.param(old_store.GRID, 0, 3, id="grid"),
+        pytest.param(old_store.MORE_SEEDS, 0, 2, id="seeds, trained by two sweeps"),
+        pytest.param(("-m", *old_store.SINGLE), 0, 1, id="single run"),
+        pytest.param(old_store.DIVERGING, 1, 2, id="diverged"),
+        pytest.param(old_store.SEARCH, 0, 1, id="search"),
+    ],
+)
+def test_the_same_command_trains_nothing_again(old, command, code, n_rows):
+    before = everything_of(runs_of(old, "digits"))
+    got, out, err = old.quick(*command, ONE_WORKER)
+    assert got == code, err
+    assert everything_of(runs_of(old, "digits")) == before
+    assert "  epoch " not in out
+    assert len(re.findall(r"  stored  F(?:INISH|AIL)ED", out)) == n_rows, out
+
+
+def test_an_interrupted_sweep_is_resumed_in_its_own_runs_to_the_same_numbers(old):
+    unfinished = old.root / "outputs" / "unfinished"
+    checkpoints = [folder.checkpoint() for folder in folders(unfinished)]
+    assert {history.epochs for history, _ in filter(None, checkpoints)} == {68, 137}
+    before = {run.info.run_id: run.info for run in runs_of(old, "interrupted")}
+    assert sorted(info.status for info in before.values()) == ["FINISHED", "FINISHED", "RUNNING", "RUNNING"]
+    code, out, err = old.quick(*old_store.INTERRUPTED, ONE_WORKER)
+    assert (code, err) == (0, "")
+    assert min(int(epoch) for epoch in re.findall(r"  epoch +(\d+)/160", out)) > 68
+    runs = runs_of(old, "interrupted")
+    assert {run.info.run_id for run in runs} == before.keys()
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if before[run.info.run_id].status == "FINISHED":
+            assert run.info.end_time == before[run.info.run_id].end_time
+    client = mlflow.MlflowClient(old.store)
+    [parent] = {run.data.tags["mlflow.parentRunId"] for run in runs}
+    [experiment] = {run.info.experiment_id for run in runs}
+    [sweep] = client.search_runs([experiment], "tags.`lockstep.kind` = 'sweep'")
+    assert (sweep.info.run_id, sweep.info.status) == (parent, "FINISHED")
+    assert [path.name for path in unfinished.iterdir()] == ["claims"]
+
+    undisturbed = {run.data.tags["lockstep.run_key"]: run for run in runs_of(old, "undisturbed")}
+    assert len(undisturbed) == 4
+    for run in runs:
+        other = undisturbed.pop(run.data.tags["lockstep.run_key"])
+        table = parquet.read_table(artifacts_of(other) / "history.parquet")
+        weights = torch.load(artifacts_of(other) / "model" / "state_dict.pt", weights_only=True)
+        assert_same_artifacts(run, table["loss"], table["accuracy"], weights)
+        assert run.data.metrics.keys() == other.data.metrics.keys()
+        for key in set(run.data.metrics) - {"time/train_seconds"}:
+            got, want = (
+                sorted((p.step, p.value) for p in client.get_metric_history(r.info.run_id, key))
+                for r in (run, other)
+            )
+            assert [step for step, _ in got] == [step for step, _ in want]
+            assert_same(key, [value for _, value in got], [value for _, value in want])
+
+
+def test_a_run_is_reproduced(old):
+    run = next(run for run in runs_of(old, "digits") if run.info.run_name == "lr=0.05 seed=1")
+    code, out, err = old.verb("reproduce", run.info.run_id)
+    assert err == ""
+    assert "how Lockstep computes" not in out  # what it says of another run key
+    assert code == 0 or not SAME_BITS, out
+    assert out.startswith("lr=0.05 seed=1: identical, all" if code == 0 else "lr=0.05 seed=1: not the same")
+
+
+def test_every_run_has_its_key_and_its_numbers_today(old):
+    runs = runs_of(old, "digits")
+    assert len(runs) == 16
+    for run in runs:
+        config = RunConfig.from_yaml(artifacts_of(run) / "config.yaml", old.store)
+        dataset = datasets.load(config.data)
+        assert config.run_key(dataset.description.digest) == run.data.tags["lockstep.run_key"]
+        pruned_at = run.data.tags.get("lockstep.pruned_at")
+        [again] = train([config], dataset, pause_at=int(pruned_at) if pruned_at else None)
+        evaluations = again.history.evaluations
+        assert_same_artifacts(
+            run,
+            [*again.history.loss_T, *(evaluation.loss for evaluation in evaluations)],
+            [*again.history.accuracy_T, *(evaluation.accuracy for evaluation in evaluations)],
+            again.network.state_dict() if run.info.status == "FINISHED" and not pruned_at else {},
+        )
