@@ -2,12 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# The pre-release that tests/hydra_plugins/test_next.py runs a sweep with; it stands beside the environment.
+NEXT := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
-.PHONY: help setup sweep ui test faults bench upgrade
+.PHONY: help setup sweep ui test test-next faults bench upgrade
 .DEFAULT_GOAL := setup
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED)  ## install Lockstep and all it needs in .venv
 
@@ -16,6 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Setting up .venv: torch, MLflow and the rest; this takes some minutes, once."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --target .venv/next $(NEXT)
 	@touch $@
 
 sweep: setup  ## train four perceptrons on MNIST
@@ -29,6 +32,10 @@ test: setup  ## lint, check types, run the tests: what a change must pass
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 3 --dist loadfile
+
+test-next: setup  ## run what touches Hydra with its newest pre-release
+	$(BIN)/pip install --quiet --no-deps --pre --upgrade --target .venv/next hydra-core omegaconf
+	PYTHONPATH=.venv/next $(BIN)/pytest tests/config tests/hydra_plugins tests/cli tests/search/test_space.py
 
 faults: setup  ## the long tests of faults: 50 kills of each sweep and the rest
 	$(BIN)/pytest tests/recovery/test_faults.py tests/search/test_trials.py --faults --kills 50 -s

@@ -363,7 +363,7 @@ def test_a_device_that_is_not_there_is_refused(refused):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     [line] = refused("data=digits", "trainer.device=cuda")
-    assert line.startswith("trainer.device=cuda: not to be had on this machine")
+    assert line.startswith("trainer.device=cuda: not available on this machine")
 
 
 @pytest.mark.parametrize(

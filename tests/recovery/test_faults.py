@@ -53,7 +53,7 @@ def test_interruptions_say_so_and_change_nothing(make_clone, sent):
         assert time.monotonic() - sent_at < 5
         assert process.returncode == 128 + sent
         if sent == signal.SIGINT:
-            assert "goes on from its last checkpoint" in err
+            assert "the same command resumes the others" in err
         states = {run["status"] for run in contents(clone.store, "digits").values()}
         assert "RUNNING" not in states
         assert "KILLED" in states

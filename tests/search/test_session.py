@@ -17,6 +17,10 @@ from helpers.searches import (
 )
 from optuna.trial import TrialState
 
+from lockstep.report import wording
+from lockstep.tracking import sweeps
+from lockstep.tracking.store import Store
+
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, empty_store):
@@ -133,7 +137,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(cold_clone):
     assert not (cold_clone.root / "outputs").exists()
 
 
-def test_the_best_are_confirmed_over_seeds(clone):
+def test_the_best_are_confirmed_over_seeds_and_all_readers_name_the_same_winner(clone):
     code, out, err = clone.quick(
         *DIGITS,
         *SPACE[:2],
@@ -153,6 +157,23 @@ def test_the_best_are_confirmed_over_seeds(clone):
             losses.setdefault(run.data.params["optim.lr"], []).append(run.data.metrics["val/loss"])
     best = min((lr for lr in losses if len(losses[lr]) == 3), key=lambda lr: np.mean(losses[lr]))
     assert f"Best by val/loss: optim.lr={best} " in out
+    # What Hydra's users read, the parent's tags and metrics, the report, the logged model.
+    [results] = (clone.root / "outputs" / "sweeps").glob("*/*/optimization_results.yaml")
+    found = yaml.safe_load(results.read_text())
+    assert repr(found["best_params"]["optim.lr"]) == best
+    assert found["best_value"] == pytest.approx(np.mean(losses[best]))
+    store = Store(clone.store)
+    of_best = {run.info.run_id: run for run in runs if run.data.params["optim.lr"] == best}
+    [parent] = store.search([runs[0].info.experiment_id], "tags.`lockstep.kind` = 'sweep'")
+    assert set(parent.data.tags["lockstep.winner_runs"].split(",")) == set(of_best)
+    assert of_best[parent.data.tags["lockstep.winner"]].data.params["seed"] == "0"
+    assert parent.data.metrics["best/val/loss"] == pytest.approx(found["best_value"])
+    sweep = sweeps.read(store, parent.info.run_id)
+    assert {run.run_id for run in sweep.winner.runs} == {run.run_id for run in sweep.rows[0].runs}
+    assert {run.run_id for run in sweep.winner.runs} == set(of_best)
+    assert len(sweep.runs) == 12
+    assert f"Best by validation loss: lr={wording.shown(best)}" in wording.sentence(sweep)
+    assert [run.info.run_id for run in runs if run.outputs.model_outputs] == [sweep.stored_winner]
 
 
 @pytest.mark.parametrize(

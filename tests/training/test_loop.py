@@ -226,7 +226,7 @@ def trainer(device, precision="float32"):
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Refused, match=r"trainer.device=cuda: not to be had .*; allowed here: auto, .*cpu"):
+    with pytest.raises(Refused, match=r"trainer.device=cuda: not available .*; allowed here: auto, .*cpu"):
         device_of(trainer("cuda"))
 
 

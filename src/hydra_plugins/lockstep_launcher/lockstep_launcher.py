@@ -98,7 +98,7 @@ class LockstepLauncher(Launcher):
         from lockstep.config.errors import Refused
 
         with open_dict(composed):
-            composed.hydra.job.id = composed.hydra.job.num = index
+            composed.hydra.job.id, composed.hydra.job.num = str(index), index
         composed.hydra.overrides.task = list(overrides)
         set_override_dirname(composed, OverridesParser.create().parse_overrides(list(overrides)))
         if "${hydra:" in OmegaConf.to_yaml(composed.hydra.sweep):
