@@ -82,8 +82,7 @@ def assert_same_artifacts(run, loss, accuracy, weights):
 @pytest.mark.parametrize(
     ("command", "code", "n_rows"),
     [
-        pytest.param(old_store.GRID, 0, 3, id="grid"),
-        pytest.param(old_store.MORE_SEEDS, 0, 2, id="seeds, trained by two sweeps"),
+        pytest.param(old_store.MORE_SEEDS, 0, 2, id="grid with repeats, trained by two sweeps"),
         pytest.param(("-m", *old_store.SINGLE), 0, 1, id="single run"),
         pytest.param(old_store.DIVERGING, 1, 2, id="diverged"),
         pytest.param(old_store.SEARCH, 0, 1, id="search"),
