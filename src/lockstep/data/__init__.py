@@ -1,8 +1,8 @@
-"""Data sets and the minibatches drawn from them.
+"""Data sets and minibatches.
 
 - `datasets`: loading a data set; start reading here.
 - `description`: a data set without its tensors.
 - `minibatches`: the validation split, and the order of training instances.
-- `downloads`: MNIST and Fashion-MNIST, fetched once.
+- `downloads`: MNIST and Fashion-MNIST, downloaded once.
 - `arrays`: the user's own arrays, checked.
 """

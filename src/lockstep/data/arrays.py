@@ -1,4 +1,4 @@
-"""The user's own data: an .npz file of four arrays, read without pickle and checked before it is used."""
+"""The user's own data: an .npz file of four arrays, read without pickle and checked before use."""
 
 import difflib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def read(path: Path) -> tuple[Array, ...]:
-    """The file's ARRAYS, fit to be trained on. Raises Refused with everything that is wrong with them."""
+    """Return the file's ARRAYS, checked. Raise Refused with every problem found."""
     arrays, problems = _read_file(path)
     problems += check_arrays(arrays)
     if problems:
@@ -25,7 +25,7 @@ def read(path: Path) -> tuple[Array, ...]:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Array], list[str]]:
-    """Those of the four arrays that can be read, and what is wrong with the file and with the others."""
+    """Return the arrays that can be read, and the problems of the file and of the others."""
     try:
         with open(path, "rb") as file:  # np.load leaves its own file open when the content is malformed
             npz = np.load(file, allow_pickle=False)
@@ -60,7 +60,7 @@ def _members(npz: np.lib.npyio.NpzFile) -> tuple[dict[str, Array], list[str]]:
 
 
 def check_arrays(arrays: Mapping[str, Array]) -> list[str]:
-    """What keeps these arrays (of ARRAYS, those that could be read) from being trained on, if anything."""
+    """Return the problems of these arrays, which are some or all of ARRAYS: empty if none."""
     problems = []
     for name, array in arrays.items():
         problems += _check_features(name, array) if name.startswith("x") else _check_labels(name, array)

@@ -1,7 +1,6 @@
-"""Data sets -> tensors in memory, and the streams of minibatches drawn from them.
+"""Data sets as tensors in memory. N and M are training and test instances, F features.
 
-MNIST and Fashion-MNIST come from `downloads`, the user's own arrays from `npz`; digits ships inside
-scikit-learn. Shape suffixes: N instances, F features, B instances of a minibatch.
+MNIST and Fashion-MNIST come from `downloads`, the user's own arrays from `arrays`, digits from scikit-learn.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ from lockstep.data.description import DataDescription
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory, shared by all runs of a process: never write to it.
+    """A data set in memory. All runs of a process share it, so never write to it.
 
     Attributes:
         x_train, x_test: N x F and M x F, float32; pixels lie in [0, 1].
@@ -39,9 +38,9 @@ class Dataset:
 
 
 def load(config: DataConfig) -> Dataset:
-    """The data set that `config` names; the same object again for the same data, whatever the stream.
+    """Return the data set that `config` names: one object per data set, for any batch size or split.
 
-    Raises Refused if it can't be had (no source reached, folder not writable) or can't be trained on.
+    Raise Refused if it isn't available (no source reached, folder not writable) or has invalid arrays.
     """
     if isinstance(config, DigitsConfig):
         return _load_digits()
@@ -53,7 +52,7 @@ def load(config: DataConfig) -> Dataset:
 
 
 def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
-    """What keeps this data set from being split and batched as configured; one message per key."""
+    """Return why this data set can't be split and batched as configured, a message per key."""
     n, problems = data.n_train, []
     left, whence = n - config.val_size, f" that data.val_size={config.val_size} leaves"
     if left < 1:
@@ -73,7 +72,7 @@ def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
 
 @functools.cache
 def _load_digits() -> Dataset:
-    from sklearn.datasets import load_digits  # here, because it takes a second
+    from sklearn.datasets import load_digits  # here, because loading it takes 1 s
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
@@ -87,7 +86,7 @@ def _load_digits() -> Dataset:
 @functools.cache
 def _load_downloaded(name: str, root: Path) -> Dataset:
     loaded, class_names = downloads.load(name, root)
-    # Whoever the files were fetched from: by their MD5 they are those that this class reads.
+    # The MD5 proves that files from any source are the ones that this class reads.
     source = f"torchvision.datasets.{downloads.DOWNLOADED[name].torchvision_class}"
     return _dataset(name, loaded, class_names, source, scale=255)
 
@@ -101,7 +100,7 @@ def _load_arrays(path: Path, stamp: tuple[int, int] | None) -> Dataset:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Changes when the file does, so that a rewritten file is read again."""
+    """Return a stamp that changes when the file does, so that a rewritten file is read again."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return status.st_mtime_ns, status.st_size
@@ -130,7 +129,7 @@ def _dataset(
 
 
 def _features(x: Array, scale: float) -> torch.Tensor:
-    # Cast first, then divide in float32: so pixels are bit for bit what torchvision's ToTensor makes of them.
+    # Cast first, then divide in float32: so pixels equal torchvision's ToTensor bit for bit.
     return torch.from_numpy(x.reshape(len(x), -1).astype(np.float32)).div_(scale)
 
 

@@ -1,4 +1,4 @@
-"""A data set without its tensors: what is recorded of it, and what a run's cost depends on."""
+"""A data set without its tensors, as recorded in the store and used to plan."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ class DataDescription:
     """A data set's description.
 
     Attributes:
-        digest: 32 hex digits of the source arrays' content: equal digests, equal data.
+        digest: 32 hex digits of the SHA-256 of the source arrays; equal for equal data.
         feature_shape: the shape of one instance before it is flattened, (28, 28) for MNIST.
         n_train, n_test: instances.
-        source: where the data came from.
+        source: where the data came from: a function, a class or a path.
     """
 
     name: str
@@ -25,10 +25,10 @@ class DataDescription:
 
     @property
     def n_features(self) -> int:
-        """Features of an instance."""
+        """The number of features."""
         return math.prod(self.feature_shape)
 
     @property
     def n_classes(self) -> int:
-        """Classes to tell apart."""
+        """The number of classes."""
         return len(self.class_names)

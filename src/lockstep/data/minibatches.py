@@ -1,18 +1,18 @@
-"""Which instances a run trains on, in which order. Suffixes: N instances, B instances of a minibatch."""
+"""The validation split and shuffled minibatches. Suffixes: N instances, B instances of a minibatch."""
 
 import math
 
 import torch
 
 SPLIT_SEED = 0
-"""Seeds the validation split of every run: runs are compared on the same instances."""
+"""Seed of every run's validation split, so that runs are compared on the same instances."""
 
 
 def split(n: int, val_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to train on and rows to validate on, both int64, disjoint, in ascending order.
+    """Return the rows to train on and to validate on, int64, disjoint, in ascending order.
 
-    Depends on the number of training instances and on val_size alone; a larger validation split contains
-    every smaller one. Raises ValueError for what `check_stream` reports.
+    They depend on `n` and `val_size` only; a larger validation split contains every smaller one.
+    Raise ValueError unless 0 <= val_size < n.
     """
     if not 0 <= val_size < n:
         raise ValueError(f"val_size={val_size}: allowed: 0 to {n - 1}")
@@ -21,7 +21,7 @@ def split(n: int, val_size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Minibatches:
-    """One run's stream: each epoch's minibatches, in an order drawn from the run's own CPU generator.
+    """A stream of minibatches, shuffled in each epoch by a CPU generator of its own.
 
     Raises ValueError unless the training rows fill one minibatch or more.
     """
@@ -39,11 +39,11 @@ class Minibatches:
         """Iterations per epoch."""
 
     def skip(self, epochs: int) -> None:
-        """Go on after so many epochs."""
+        """Skip epochs."""
         for _ in range(epochs):
             torch.randperm(len(self._train_indices_N), generator=self._generator)
 
     def epoch(self) -> list[torch.Tensor]:
-        """`steps` int64 tensors of B rows each (the last may be shorter unless drop_last), newly shuffled."""
+        """Return `steps` int64 tensors of B rows, newly shuffled; the last is shorter unless drop_last."""
         order_N = torch.randperm(len(self._train_indices_N), generator=self._generator)
         return list(torch.split(self._train_indices_N[order_N], self._batch_size))[: self.steps]

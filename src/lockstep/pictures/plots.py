@@ -1,7 +1,7 @@
-"""Arrays → Figure: the pictures of a run. Reads nothing from the store.
+"""Figures of a run, from arrays.
 
 Suffixes name the axes of an array: N instances, F features, T training iterations.
-Figures are built without pyplot: no global state, so several can be drawn at once, in threads.
+Figures are built without pyplot, so without global state: several threads can draw at once.
 """
 
 import textwrap
@@ -22,10 +22,10 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 DPI = 150
-TITLE_WIDTH = 70  # characters, which is as wide as a figure
-TURNS = 6  # of the classes, when instances are drawn
+TITLE_WIDTH = 70  # characters; fits a figure's width
+TURNS = 6  # how often the classes take turns when instances are drawn
 SAMPLES_PER_CLASS = CLASSES_SHOWN = 10
-# Okabe and Ito's palette (jfly.uni-koeln.de/color), made to be told apart by the colour-blind.
+# Okabe and Ito's palette for colour-blind readers (jfly.uni-koeln.de/color).
 TRAIN_COLOR = "#0072B2"
 EVALUATION_STYLES = {"test": ("#D55E00", "o"), "val": ("#009E73", "s")}
 
@@ -33,17 +33,17 @@ EVALUATION_STYLES = {"test": ("#D55E00", "o"), "val": ("#009E73", "s")}
 def samples(
     x_NxF: FloatArray, y_N: IntArray, feature_shape: tuple[int, ...], class_names: Sequence[str]
 ) -> Figure:
-    """One row for each of the first 10 classes with its first 10 instances: as images where `feature_shape`
-    is an image's (H x W, or 3-D with 1 or 3 channels first or last), else as profiles over the features.
-    All share one scale, from the least to the greatest value shown.
-    """
+    """Draw the first 10 instances of each of the first 10 classes, a row per class.
+
+    Draw images if `feature_shape` is an image's (H x W, or 3-D with 1 or 3 channels first or last), else
+    profiles over the features. All share one scale, from the least to the greatest value shown."""
     rows = min(len(class_names), CLASSES_SHOWN)
     chosen = [np.flatnonzero(y_N == label)[:SAMPLES_PER_CLASS] for label in range(rows)]
     cells = [(row, column) for row, indices in enumerate(chosen) for column in range(len(indices))]
     shown = _to_unit_range(x_NxF[np.concatenate(chosen)])
     images = _as_images(shown, feature_shape)
     height, width = (2, 3) if images is None else images.shape[1:3]
-    # Inches: an instance's longer side is 0.6, neither less than 0.25, so that the rows' names fit.
+    # Inches: an instance's longer side is 0.6; neither side is less than 0.25, so that the rows' names fit.
     cell_height, cell_width = np.maximum(0.6 * np.array([height, width]) / max(height, width), 0.25)
     names_width = 0.4 + 0.08 * max(map(len, class_names[:rows]))
     figure, axes = _figure(SAMPLES_PER_CLASS * cell_width + names_width, rows * cell_height + 0.6)
@@ -66,9 +66,9 @@ def samples(
 def curves(
     metric: str, train_T: FloatArray, evaluations: Mapping[str, tuple[IntArray, FloatArray]], title: str
 ) -> Figure:
-    """A metric ("loss", "accuracy") over training iterations 1 … T: each minibatch's, that smoothed, and by
-    split ("test", "val") the `evaluations`: (iterations done, values). Values not finite leave gaps.
-    """
+    """Draw a metric ("loss", "accuracy") over training iterations 1 … T: each minibatch's, and smoothed.
+
+    `evaluations`: (iterations done, values) by split ("test", "val"). Values not finite leave gaps."""
     train = np.asarray(train_T, dtype=np.float64)
     smoothed = smooth(train)
     iterations = np.arange(1, len(train) + 1)
@@ -90,12 +90,12 @@ def curves(
 
 
 def smooth(values_T: FloatArray, window: int = 21, order: int = 3) -> NDArray[np.float64]:
-    """Savitzky-Golay smoothing, which keeps polynomials up to `order` as they are.
+    """Return values smoothed by a Savitzky-Golay filter, which preserves polynomials up to `order`.
 
-    Each stretch of finite values is smoothed by itself; a short one with the longest odd window that fits,
-    or, where that is no longer than `order`, not at all. Values that are not finite stay.
+    Each stretch of finite values is smoothed separately. A short stretch gets the longest odd window that
+    fits, and stays as it is if that isn't longer than `order`. Values that aren't finite stay as they are.
     """
-    from scipy.signal import savgol_filter  # here, as loading it takes 0.9 s
+    from scipy.signal import savgol_filter  # here, because loading it takes 0.9 s
 
     smoothed = np.array(values_T, dtype=np.float64)
     edges = np.flatnonzero(np.diff(np.isfinite(smoothed), prepend=False, append=False))
@@ -103,7 +103,7 @@ def smooth(values_T: FloatArray, window: int = 21, order: int = 3) -> NDArray[np
         length = min(window, stop - start)
         fitting = length - 1 + length % 2
         if fitting > order:
-            with np.errstate(over="ignore"):  # residuals of a diverged run's last values, squared
+            with np.errstate(over="ignore"):  # squared residuals of a diverged run's last values overflow
                 smoothed[start:stop] = savgol_filter(smoothed[start:stop], fitting, order)
     return smoothed
 
@@ -112,13 +112,13 @@ def plane(
     points_Nx2: FloatArray, y_N: IntArray, class_names: Sequence[str],
     explained_variance_ratio_2: Sequence[float], title: str,
 ) -> Figure:  # fmt: skip
-    """Instances on their first two principal components, classes told by colour and named at the medians."""
-    # A fixed shuffle: where the data is sorted by class, the last one would cover the others.
+    """Draw instances on their first two principal components, coloured by class, named at its median."""
+    # A fixed shuffle: in data sorted by class, the last class would cover the others.
     shown = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(points_Nx2).all(axis=1)))
     points, labels = points_Nx2[shown].astype(np.float64), y_N[shown]
     colors = _class_colors(len(class_names))
     figure, axes = _figure(7.6, 6)
-    # Marker area in square points: little enough to show the density of 60,000 instances, more for few.
+    # Marker area in square points: small enough to show the density of 60,000 instances, larger for few.
     area = float(np.clip(30_000 / max(len(shown), 1), 2.5, 16))
     left_out = len(points_Nx2) - len(shown)
     note = f"\n{left_out} of {len(points_Nx2)} instances are not finite, so not shown" if left_out else ""
@@ -139,10 +139,10 @@ def plane(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG; the same figure gives the same bytes (no software version inside)."""
+    """Write a PNG. The same figure gives the same bytes: the file names no software version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas: Any = figure.canvas
-    # Figure.savefig would lay out and go through the figure twice.
+    # Figure.savefig would lay out and traverse the figure twice.
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.execute(figure)
@@ -150,7 +150,7 @@ def save(figure: Figure, path: Path) -> None:
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     if not any(axes.images for axes in figure.axes):
-        # A palette is enough for what is no image: a quarter of the size, in a third of the time.
+        # A palette is enough for figures without images: a quarter of the size, in a third of the time.
         image = image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     image.save(path, dpi=(DPI, DPI), compress_level=3)
 
@@ -181,9 +181,9 @@ def _mark_divergence(axes: Axes, train_T: NDArray[np.float64]) -> None:
         axes.axvline(first, color="0.3", ls=":", label=f"not finite at iteration {first}")
     start = train_T[finite][:1].max(initial=1.0)
     if train_T[finite].max(initial=0.0) > 10 * start:
-        # A loss: linear up to what the run started from, decades beyond, or only the peak would be seen.
+        # A linear axis would show only the peak: linear up to the first loss, logarithmic beyond.
         axes.set_yscale("symlog", linthresh=start, linscale=2)
-        axes.set_ylim(bottom=0)  # smoothing a peak undershoots, a loss doesn't
+        axes.set_ylim(bottom=0)  # a loss is positive, but a smoothed peak undershoots
 
 
 def _to_unit_range(values: FloatArray) -> NDArray[np.float64]:
@@ -194,7 +194,7 @@ def _to_unit_range(values: FloatArray) -> NDArray[np.float64]:
 
 
 def _as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """N x H x W (x 3 where in colour), or None where the features are no image."""
+    """Return N x H x W (x 1 or 3 channels), or None where the features are no image."""
     images = x_NxF.reshape(-1, *shape)
     if len(shape) == 3 and shape[0] in (1, 3):
         return np.moveaxis(images, 1, -1)
@@ -204,9 +204,8 @@ def _as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np
 def _draw_dots(
     axes: Axes, points_Nx2: FloatArray, y_N: IntArray, colors: NDArray[np.float64], diameter: float
 ) -> None:
-    """As Axes.scatter in a fraction of its time: Agg copies markers of one colour instead of drawing each.
-    Classes take turns, so that none covers the others.
-    """
+    """Draw like Axes.scatter, but faster: Agg copies markers of one colour instead of drawing each.
+    Classes take turns, so that none covers the others."""
     for turn in np.array_split(np.arange(len(y_N)), TURNS):
         points, labels = points_Nx2[turn], y_N[turn]
         for label in np.unique(labels):
@@ -218,13 +217,13 @@ def _draw_dots(
 
 
 def _class_colors(classes: int) -> NDArray[np.float64]:
-    if classes > 20:  # no palette tells so many apart: along a perceptual scale
+    if classes > 20:  # too many for a palette: a perceptual scale
         return np.asarray(colormaps["viridis"](np.linspace(0, 1, classes)))
     return np.asarray(colormaps["tab10" if classes <= 10 else "tab20"](np.arange(classes)))
 
 
 def _name_medians(axes: Axes, points_Nx2: FloatArray, y_N: IntArray, names: Sequence[str]) -> None:
-    """Names classes where they lie, for who can't tell the colours apart; not where names would overlap."""
+    """Name classes at their medians, for colour-blind readers; leave out names that would overlap."""
     placed: list[tuple[float, float, float]] = []
     for label in np.unique(y_N):
         x, y = np.median(points_Nx2[y_N == label], axis=0)

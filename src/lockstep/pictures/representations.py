@@ -1,4 +1,4 @@
-"""The feature spaces of a run, each in the plane of its first two principal components.
+"""A run's feature spaces, projected to their first two principal components and measured.
 
 Suffixes name the axes of an array: N instances, F features, H units of a hidden layer.
 """
@@ -17,18 +17,17 @@ from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 
 FloatArray = NDArray[np.floating[Any]]
 
-# Up to 1,000 features scikit-learn's own default is to solve for the eigenvectors of the covariance. Beyond,
-# that matrix costs more than ARPACK's passes over the data (60,000 x 3,136 pixels: 5.9 s against 2.6 s).
+# Up to 1,000 features, solve for the covariance's eigenvectors, as scikit-learn does by default. Beyond, that
+# matrix costs more than ARPACK's passes over the data (60,000 x 3,136 pixels: 5.9 s against 2.6 s).
 WIDEST_COVARIANCE = 1000
 
-
 FITTED, MEASURED, NEIGHBOURS = 2000, 1000, 5
-"""Training and test instances that spaces are measured by: half a second a run. More change little."""
+"""Training and test instances that spaces are measured on: 0.5 s per run. More instances change little."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A feature space on its first two principal components, and the share of variance along each."""
+    """A feature space on its first two principal components, and each component's share of variance."""
 
     name: str
     title: str
@@ -37,19 +36,19 @@ class Plane:
 
 
 def input_plane(x_NxF: torch.Tensor) -> Plane:
-    """The plane of the input space.
+    """Return the plane of the input space.
 
-    Instances with a value that isn't finite get NaN for a point and count for nothing.
+    Instances with a value that isn't finite are left out of the fit; their points are NaN.
     """
     return Plane("input", "Input space", *_project(x_NxF))
 
 
 def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
-    """The planes of the activations (N x H) after each hidden layer in turn, likewise.
+    """Return the planes of the activations (N x H) of each hidden layer, as `input_plane` does.
 
-    Takes the activations one layer after the other, so an iterator need hold only one in memory.
+    It takes one layer at a time, so an iterator needs to hold only one in memory.
     """
-    # map() lets go of one layer's activations before it asks for the next; a loop variable would hold both.
+    # map() releases one layer's activations before it takes the next; a loop variable would hold both.
     return [
         Plane(f"hidden{layer}", f"Representation after hidden layer {layer}", *projection)
         for layer, projection in enumerate(map(_project, representations), start=1)
@@ -58,14 +57,14 @@ def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
 
 @torch.no_grad()
 def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Dataset) -> dict[str, float]:
-    """How well the input space and each representation tell the classes apart, by names of metrics.
+    """Return metrics of how well the input space and each representation separate the classes.
 
-    Measured on FITTED training instances and MEASURED test instances, the same for every run; NaN, which is
-    left out, where a space holds values that aren't finite or the test instances one class.
-    - `space/<name>/explained_variance`: of the plane of the first two principal components.
-    - `space/<name>/silhouette`, `.../silhouette_plane`: Rousseeuw's (1987) mean silhouette of the test
-      instances with their classes for clusters, -1 to 1, in the whole space and on that plane.
-    - `space/<name>/knn_accuracy`: of NEIGHBOURS nearest training instances' vote.
+    They are measured on FITTED training and MEASURED test instances, the same for every run. A space with
+    values that aren't finite gets no metrics; test instances of one class get no silhouette.
+    - `space/<name>/explained_variance`: share of variance on the first two principal components, the plane.
+    - `space/<name>/silhouette`, `.../silhouette_plane`: mean silhouette of the test instances with classes as
+      clusters (Rousseeuw, 1987), -1 to 1, in the whole space and on that plane.
+    - `space/<name>/knn_accuracy`: accuracy of the vote of the NEIGHBOURS nearest training instances.
     """
     weight = next(network.parameters())
     if dataset.description.digest not in _of_inputs:
@@ -82,11 +81,11 @@ def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Data
 
 
 _of_inputs: dict[str, dict[str, float]] = {}
-"""What was measured of data sets, by digest: a cache must not keep a worker's shared memory."""
+"""Metrics of input spaces by the data's digest: caching by Dataset would keep a worker's shared memory."""
 
 
 def _subsample(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of training instances and of test instances, drawn once for all."""
+    """Return rows of training and of test instances, the same in every call."""
     drawn = torch.Generator().manual_seed(0)
     return (
         torch.randperm(len(dataset.x_train), generator=drawn)[:FITTED],
@@ -95,7 +94,7 @@ def _subsample(dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _measured(name: str, x_NxF: torch.Tensor, dataset: Dataset) -> dict[str, float]:
-    from sklearn.decomposition import PCA  # here, as loading them takes 0.7 s
+    from sklearn.decomposition import PCA  # here, because loading these takes 0.7 s
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -126,10 +125,10 @@ def _project(x_NxF: torch.Tensor) -> tuple[NDArray[np.float32], tuple[float, flo
 
 
 def _principal_plane(x_NxF: FloatArray) -> tuple[NDArray[np.float32], tuple[float, float]]:
-    """Coordinates (N x 2) and explained variance ratios of finite values; zeros where nothing varies."""
-    from sklearn.decomposition import PCA  # here, as loading it takes 0.6 s
+    """Return coordinates (N x 2) and explained variance ratios of finite values; zeros if all are equal."""
+    from sklearn.decomposition import PCA  # here, because loading it takes 0.6 s
 
-    # Squares of values near the ends of float32's range would leave it, so the values are scaled to -1 … 1.
+    # Squares of values near the ends of float32's range would overflow, so values are scaled to -1 … 1.
     scale = _greatest_magnitude(x_NxF)
     centred_NxF = _centred(x_NxF / scale) if scale > 0 else x_NxF
     if _greatest_magnitude(centred_NxF) == 0:
@@ -139,7 +138,7 @@ def _principal_plane(x_NxF: FloatArray) -> tuple[NDArray[np.float32], tuple[floa
     pca = PCA(2, svd_solver=_solver(*centred_NxF.shape), copy=False, random_state=0)
     points_Nx2 = pca.fit_transform(centred_NxF)
     first, second = pca.explained_variance_ratio_.tolist()
-    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
         return (points_Nx2 * scale).astype(np.float32), (first, second)
 
 
@@ -148,9 +147,10 @@ def _greatest_magnitude(x_NxF: FloatArray) -> float:
 
 
 def _centred(x_NxF: FloatArray) -> FloatArray:
-    """Minus the mean, in place. scikit-learn's covariance is that of uncentred products less that of the
-    means, which leaves few digits to features with a mean far from zero. The first instance goes off before
-    the mean does: so a constant feature becomes exactly zero, and no rounding passes for variance.
+    """Subtract the mean in place: scikit-learn's covariance loses digits where a mean is far from zero.
+
+    The first instance is subtracted before the mean, so that a constant feature becomes exactly zero and
+    rounding doesn't look like variance.
     """
     x_NxF -= x_NxF[0].copy()
     x_NxF -= x_NxF.mean(axis=0)
@@ -158,7 +158,7 @@ def _centred(x_NxF: FloatArray) -> FloatArray:
 
 
 def _solver(instances: int, features: int) -> str:
-    """The quickest solver that is deterministic and exact, which scikit-learn's randomized one is not."""
+    """Return the fastest deterministic, exact solver; scikit-learn's randomized one is neither."""
     if features <= WIDEST_COVARIANCE:
         return "covariance_eigh"
     return "arpack" if instances > 2 else "full"  # ARPACK finds fewer components than there are instances

@@ -1,4 +1,4 @@
-"""A run that has ended → its pictures, as files."""
+"""The pictures of a run that has ended, as files."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared:
     """Draw a run's pictures: samples, curves, and, unless it diverged, the planes of its feature spaces.
 
     Args:
-        shared: where what is the same for all runs on a data set is drawn, once, by whoever needs it first.
+        shared: folder of the pictures that are the same for all runs on a data set, see `draw_data`.
     """
     _draw_curves(run.history, name, folder / "curves")
     if run.history.diverged_at is None and isinstance(run.network, MultilayerPerceptron):
@@ -33,7 +33,7 @@ def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared:
 
 
 def draw_data(dataset: Dataset, shared: Path) -> Path:
-    """Draw what is the same for all runs on a data set, unless it is there: samples, the input plane."""
+    """Draw the pictures that all runs on a data set share, unless they exist: samples, the input plane."""
     drawn = shared / dataset.description.digest
     with FileLock(f"{drawn}.lock"):
         if not drawn.exists():

@@ -1,7 +1,7 @@
-"""The training array: K runs that advance together, on the same minibatches, each as if it were alone.
+"""The training array: K runs stepped together on the same minibatches, each with the bits of training alone.
 
-The array gathers a stretch of minibatches once; each stack of runs in turn takes its steps on them, so that
-the weights of a large network stay in a core's cache meanwhile.
+The array gathers a stretch of minibatches once. Each stack of runs in turn takes all its steps on them, so
+that the weights of a large network stay in a core's cache.
 
 Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features.
 """
@@ -21,22 +21,22 @@ from lockstep.training.schedule import Schedule, constant
 from lockstep.training.stack import Run, Stack, Stretch, steps_at_once, widest
 
 EVALUATION_ROWS = 1024
-"""Rows per forward pass in evaluation: even shares for threads, and little memory where layers are wide."""
+"""Rows per forward pass in evaluation: gives threads equal shares and bounds the memory of wide layers."""
 
 
 class TrainingArray:
-    """K runs stepped together. The networks' parameters are views of the array's storage: always current.
+    """K runs stepped together. The networks' parameters are views of the array's storage, so always current.
 
     Args:
-        networks: K networks on one device, of one dtype; widths, depth and family may differ.
+        networks: K networks on one device, of one dtype. Widths, depth and family may differ.
         optim_configs: K optimizers' hyperparameters.
-        dropout_generators: K generators on the CPU, one run's dropout masks each.
+        dropout_generators: K generators on the CPU, one for each run's dropout masks.
         exact: stack no runs, so that every kernel is called as it is for a run alone.
-        matmul_dtype: what GEMMs compute in, by default the networks' dtype.
-        threads: intra-op threads that may share a large network's steps, where that is quicker. All else is
-            done on one, which `torch.get_num_threads()` should therefore be.
-        states: what each run goes on from, see `state`; None for a run that starts.
-        schedules: each run's learning rate; by default its config's, throughout.
+        matmul_dtype: the dtype that GEMMs compute in, by default the networks' dtype.
+        threads: intra-op threads that may share a large network's steps, where that is faster. Everything
+            else runs on one thread, so `torch.get_num_threads()` should be 1.
+        states: the state that each run resumes from, see `state`; None for a run that starts.
+        schedules: each run's learning rate; by default its config's, constant.
     """
 
     def __init__(
@@ -77,15 +77,15 @@ class TrainingArray:
 
     @torch.no_grad()
     def train(self, x_NxF: Tensor, y_N: Tensor, minibatches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """A step of every run on each minibatch in turn: forward, backward, update.
+        """Step every run on each minibatch in turn: forward, backward, update.
 
         Args:
-            x_NxF, y_N: the data set, on the runs' device, of matmul_dtype; the same in every call.
+            x_NxF, y_N: the data set, on the runs' device, x_NxF in matmul_dtype; the same in every call.
             minibatches: T index tensors into it, int64, on that device.
 
         Returns:
-            loss_KxT: mean cross-entropy of each minibatch before its update, dropout active; `widest`.
-            accuracy_KxT: likewise.
+            loss_KxT, accuracy_KxT: mean cross-entropy and accuracy of each minibatch before its update, with
+                dropout, in `widest`.
         """
         n_classes = self._runs[0].shapes[-1][0]
         measured: dict[Run, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
@@ -109,10 +109,10 @@ class TrainingArray:
 
     @torch.no_grad()
     def evaluate(self, x_NxF: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy and accuracy of every run over N instances, in evaluation mode.
+        """Return every run's mean cross-entropy and accuracy over N instances, in evaluation mode.
 
         Returns:
-            loss_K and accuracy_K, `widest`.
+            loss_K and accuracy_K, in `widest`.
         """
         losses, accuracies, dtype = [], [], widest(x_NxF.device)
         for run in self._runs:
@@ -125,9 +125,9 @@ class TrainingArray:
         if self._threads == 1:
             return [network(x_NxF) for x_NxF in parts]
 
-        # Whole parts to threads of ours: torch's would split a GEMM's sums (see OnThreads).
+        # Our own threads take whole parts: torch's threads would split a GEMM's sums (see OnThreads).
         def logits_of(x_NxF: Tensor) -> Tensor:
-            with torch.no_grad():  # which is each thread's own affair, like denormals
+            with torch.no_grad():  # a setting of each thread, like flushing denormals
                 logits_NxC: Tensor = network(x_NxF)
                 return logits_NxC
 
@@ -137,11 +137,11 @@ class TrainingArray:
             return list(pool.map(logits_of, parts))
 
     def state(self, k: int) -> dict[str, Tensor]:
-        """What run k needs to go on as if it had never paused: tensors on the CPU, in the array's layout."""
+        """Return the state from which run k resumes with the same bits: CPU tensors in the array's layout."""
         return self._runs[k].state()
 
     def remove(self, k: int) -> None:
-        """Take run k out; the runs after it move up by one. Its network keeps its parameters."""
+        """Remove run k; the runs after it move up by one. Its network keeps its parameters."""
         run = self._runs.pop(k)
         stack = next(stack for stack in self._stacks if run in stack.runs)
         self._stacks.remove(stack)
@@ -150,10 +150,10 @@ class TrainingArray:
 
 
 class _Sharing:
-    """Finds out, in the first stretches of an epoch, whether threads make it quicker.
+    """A measurement, in the first stretches of an epoch, of whether threads make it faster.
 
-    Two threads that wait for each other at every kernel do, but not where another process wants a core: then
-    they take several times as long as one. The numbers are the same either way.
+    The threads wait for each other at every kernel. They are faster on idle cores, but take several times as
+    long as one thread where another process needs a core. The numbers are the same either way.
     """
 
     def __init__(self, stacks: Sequence[Stack], threads: int) -> None:
@@ -162,11 +162,11 @@ class _Sharing:
         self._started: list[float] = []
 
     def next_stretch(self) -> OnThreads:
-        """What to use for the next stretch; called before it is gathered."""
+        """Return the threads for the next stretch; call it before the stretch is gathered."""
         if self._threads == 1 or len(self._started) == 4:
             return self._on_threads
         self._started.append(time.perf_counter())
-        shared = len(self._started) < 3  # the first stretch may take longer, as it allocates
+        shared = len(self._started) < 3  # the first stretch isn't compared: it allocates, so takes longer
         if len(self._started) == 4:
             _, second, third, fourth = self._started
             shared = third - second < fourth - third
@@ -177,7 +177,7 @@ class _Sharing:
 
 
 def _equal_stretches(minibatches: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Consecutive minibatches of one size, as many as make a stretch, stacked, T x B."""
+    """Yield stretches: up to `steps_at_once` consecutive minibatches of one size, stacked, T x B."""
     for n_rows, equal in groupby(minibatches, key=len):
         alike, n_steps = list(equal), steps_at_once(n_rows)
         for start in range(0, len(alike), n_steps):

@@ -1,4 +1,4 @@
-"""A trained run as files that are kept of it, and back: config, history, weights."""
+"""A trained run's artifacts, written and read: config, history, weights."""
 
 import io
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ WEIGHTS = "model/state_dict.pt"
 
 
 def write_run(run: TrainedRun, folder: Path) -> None:
-    """Write a run's artifacts that aren't pictures. A run that diverged has no weights worth keeping."""
+    """Write a run's config and history, and its weights unless it diverged."""
     write_history(run.config, run.history, folder)
     if run.history.diverged_at is None:
         (folder / "model").mkdir()
@@ -29,7 +29,7 @@ def write_run(run: TrainedRun, folder: Path) -> None:
             name: tensor.cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in run.network.state_dict().items()
         }
-        written = io.BytesIO()  # torch itself makes a RuntimeError of a full disk
+        written = io.BytesIO()  # torch.save to a file would turn a full disk's OSError into a RuntimeError
         torch.save(weights, written)
         (folder / WEIGHTS).write_bytes(written.getvalue())
 
@@ -41,7 +41,7 @@ def write_history(config: RunConfig, history: History, folder: Path) -> None:
 
 
 def read_network(config: RunConfig, data: DataDescription, file: Path) -> Network:
-    """Return a run's network with the weights in a file, on the CPU, in their dtype."""
+    """Return a run's network with the weights of a file, on the CPU, in their dtype."""
     weights = _read_weights(file)
     network = networks.initial(config, data)
     network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
@@ -49,7 +49,7 @@ def read_network(config: RunConfig, data: DataDescription, file: Path) -> Networ
 
 
 def differing_weights(file: Path, network: Network) -> list[str]:
-    """Return the names of a network's weights that are not, bit for bit, those in a file."""
+    """Return the names of a network's weights that differ in any bit from a file's."""
     weights = _read_weights(file)
     return [
         name for name, tensor in network.state_dict().items() if not torch.equal(weights[name], tensor.cpu())

@@ -1,8 +1,7 @@
-"""Does this machine give a run the same bits whatever trains beside it?
+"""A test of whether a run's bits stay the same on this machine when other runs train beside it.
 
-Kernels are called with the same shapes, scalars and alignment whoever a run is stacked with. That a batched
-kernel, or one spread over threads, then gives the same bits is a property of the machine's libraries: here
-it is tried.
+A run's kernels get the same shapes, scalars and alignment in any stack. Whether a batched kernel, or one
+spread over threads, then gives the same bits depends on the machine's libraries.
 """
 
 import os
@@ -18,7 +17,7 @@ from lockstep.training.random_streams import generator
 
 N_STEPS, N_ROWS, N_FEATURES, N_CLASSES = 60, 64, 784, 10
 ALIKE = 5
-"""Runs of each network; several fill a stack only in part, and a run's place in it differs."""
+"""Runs of each network: they may fill a stack only in part, and a run's position in it varies."""
 
 NETWORKS: dict[str, LogRegConfig | MLPConfig] = {
     "logistic regression": LogRegConfig(name="logreg"),
@@ -29,7 +28,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": t
 
 
 def keeps_bits(network: LogRegConfig | MLPConfig, precision: str, exact: bool) -> bool:
-    """Whether runs of a network give the same losses and weights alone and together, on 1 and 2 threads."""
+    """Tell whether runs get the same losses and weights alone as together, on 1 thread as on all cores."""
     dtype = PRECISIONS[precision]
     alone = [_trained(network, [seed], dtype, threads=1, exact=exact)[0] for seed in range(ALIKE)]
     return all(
@@ -42,7 +41,7 @@ def keeps_bits(network: LogRegConfig | MLPConfig, precision: str, exact: bool) -
 def _trained(
     network: LogRegConfig | MLPConfig, seeds: Sequence[int], dtype: torch.dtype, threads: int, exact: bool
 ) -> list[bytes]:
-    """The bytes of each run's losses and weights."""
+    """Return the bytes of each run's losses and weights."""
     drawn = torch.Generator().manual_seed(0)
     x_NxF = torch.rand(1000, N_FEATURES, generator=drawn)
     y_N = torch.randint(N_CLASSES, (1000,), generator=drawn)

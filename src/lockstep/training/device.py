@@ -1,4 +1,4 @@
-"""Where a run computes, and how."""
+"""The device that a run trains on, and its CPU settings and speed."""
 
 import math
 import time
@@ -12,10 +12,10 @@ from lockstep.config.schema import TrainerConfig
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:
-    """The device a run trains on; `auto` takes CUDA, then MPS, then the CPU.
+    """Return the device that a run trains on; `auto` prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        Refused: naming the devices that are there.
+        Refused: if the device isn't available; the message names the available ones.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available() and trainer.precision != "float64":  # MPS has no float64
@@ -37,10 +37,10 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 @contextmanager
 def cpu_settings(device: torch.device) -> Iterator[None]:
-    """How runs compute on the CPU: on one intra-op thread, with denormals flushed to zero.
+    """Compute on the CPU with one intra-op thread and denormals flushed to zero.
 
-    The momentum of weights whose pixel is always blank decays into denormals; an epoch would then take a
-    third longer.
+    The momentum of weights of a pixel that is always blank decays into denormals, which would make an epoch
+    take a third longer.
     """
     if device.type != "cpu":
         yield
@@ -56,7 +56,7 @@ def cpu_settings(device: torch.device) -> Iterator[None]:
 
 
 def gemm_flops() -> float:
-    """FLOP/s of a GEMM of 1024 cubed in float32 on one thread, the better of a few."""
+    """Return the FLOP/s of a 1024 x 1024 x 1024 GEMM in float32 on one thread, the best of 5."""
     with cpu_settings(torch.device("cpu")):
         a = torch.ones(1024, 1024)
         product, seconds = torch.mm(a, a), math.inf

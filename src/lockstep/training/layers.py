@@ -1,6 +1,6 @@
-"""What a network is made of, forward and backward by hand: linear layers, activations, dropout masks.
+"""A network's parts, forward and backward by hand: linear layers, activations, dropout masks.
 
-Instances lie along the last axis (weights O x I, activations O x B): the orientation that GEMM likes best at
+Instances lie along the last axis (weights O x I, activations O x B), the fastest orientation for GEMM at
 these shapes.
 
 Shapes: B minibatch, R runs of a stack, G GEMMs of a batch (R, or the blocks of one run's layer), I and O a
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 BLOCK_UNITS = 128
-"""Units in a block of a large network's layer, or more where they don't divide its width."""
+"""Units in a block of a large network's layer; blocks are larger where 128 doesn't divide the width."""
 
 
 def _relu_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -> None:
@@ -27,12 +27,12 @@ def _sigmoid_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -
 
 def _tanh_backward(grad: Tensor, h: Tensor, z: Tensor, kept: Tensor | None) -> None:
     torch.ops.aten.tanh_backward.grad_input(grad, h, grad_input=grad)
-    if kept is not None:  # the others' derivative is 0 where the output is, as a dropped unit's; tanh's is 1
+    if kept is not None:  # a dropped unit's h is 0, where tanh's derivative is 1; ReLU's and sigmoid's are 0
         grad.mul_(kept)
 
 
-# Run by run: torch leaves contiguous tensors to oneDNN, whose erf rounds otherwise than its own, and what is
-# contiguous of a run alone is not of several.
+# Run by run: torch gives contiguous tensors to oneDNN, whose erf rounds differently from torch's own, and a
+# tensor that is contiguous for one run isn't for several.
 def _gelu(z: Tensor, out: Tensor) -> None:
     for z_OxB, out_OxB in zip(z.unbind(), out.unbind(), strict=True):
         torch.ops.aten.gelu.out(z_OxB, out=out_OxB)
@@ -50,10 +50,10 @@ class Activation:
     """An activation, forward and backward.
 
     Attributes:
-        forward: (z, out): from a layer's outputs z, which may be `out` themselves.
-        backward: (grad, h, z, kept), R x O x B each: d loss/d h becomes d loss/d z in place, given the output
-            after dropout h, and which units dropout kept.
-        keeps_z: whether z must still be there on the way back; else it is `out` itself, overwritten.
+        forward: (z, out): writes the activation of a layer's outputs z to `out`, which may be z itself.
+        backward: (grad, h, z, kept), R x O x B each: turns d loss/d h in `grad` into d loss/d z in place.
+            h is the output after dropout; `kept` marks the units that dropout kept.
+        keeps_z: whether the backward pass needs z; if not, z and `out` are one tensor.
     """
 
     forward: Callable[..., object]
@@ -70,13 +70,13 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
 
 
 def draw_kept(rate: float, generator: torch.Generator, bits: Tensor, out: Tensor) -> Tensor:
-    """Which units dropout keeps: 1 or 0 each, into `out`, by way of the scratch vector `bits` on the CPU.
+    """Draw the units that dropout keeps into `out`: 1 for kept, 0 for dropped.
 
-    torch.nn.Dropout takes no generator, hence our own draw: 8 random bits a unit where they make `rate`
-    exact, else 16, so that it holds to the nearest 1/65536. Units drawn in two calls are the same as in one.
+    torch.nn.Dropout takes no generator, so this draws itself: 8 random bits per unit where they make `rate`
+    exact, else 16, which give it to the nearest 1/65536. Two calls draw the same units as one.
 
     Args:
-        bits: int64, a quarter of `out` in length.
+        bits: scratch on the CPU, int64, a quarter of `out` in length.
         out: N units on any device, N a multiple of 8.
     """
     lane, values = (torch.int8, 256) if (rate * 256).is_integer() else (torch.int16, 65536)
@@ -85,15 +85,15 @@ def draw_kept(rate: float, generator: torch.Generator, bits: Tensor, out: Tensor
 
 
 def n_blocks(n_units: int) -> int:
-    """Into how many equal blocks, of BLOCK_UNITS or more, a layer is cut."""
+    """Return the number of equal blocks, of BLOCK_UNITS or more, that a layer is cut into."""
     return max(n for n in range(1, max(1, n_units // BLOCK_UNITS) + 1) if n_units % n == 0)
 
 
 class OnThreads:
-    """A context in which n intra-op threads, instead of one, share what is computed.
+    """A context in which kernels use n intra-op threads instead of one.
 
-    Only GEMMs whose batch has n parts or more, and elementwise kernels, may be: left to share one GEMM, two
-    threads would split its sums, and round otherwise than one does.
+    It is for elementwise kernels and for batches of n GEMMs or more only. Two threads on one GEMM would split
+    its sums, and round differently from one thread.
     """
 
     def __init__(self, n: int) -> None:
@@ -111,16 +111,16 @@ class OnThreads:
 class Layer:
     """A linear layer of every run of a stack: views of its parameters and gradients, minibatch buffers.
 
-    Biases are the weights of one more input that is always 1, so that GEMM adds them, and sums their
-    gradients, along with the rest. J is I, that input, and zeros up to an aligned width; GEMMs take all of
-    it, as they like whole contiguous matrices best.
+    A bias is the weight of one more input that is always 1, so that GEMM also adds biases and sums their
+    gradients. J is I, that input, and zeros up to an aligned width. GEMMs take all of J, because whole
+    contiguous matrices are faster.
 
     Args:
         w_RxOxJ, grad_RxOxJ: parameters and gradients.
-        dtype: what GEMMs compute in; where it isn't the parameters' own, they work on copies.
+        dtype: the dtype that GEMMs compute in; if it isn't the parameters' own, GEMMs take copies.
         n_in: I.
-        alpha: dropout's 1 / (1 - rate) of the inputs; 1 where nothing was dropped.
-        blocks: of the layer's units, each a GEMM of its own; 1 where there are several runs.
+        alpha: dropout's scale 1 / (1 - rate) for the inputs, 1 without dropout.
+        blocks: the number of blocks that the layer's units are cut into, a GEMM each; 1 for several runs.
     """
 
     def __init__(
@@ -138,17 +138,17 @@ class Layer:
         self.on_threads = OnThreads(1)
         self._params_RxOxJ, self._w_RxOxJ = w_RxOxJ, w_RxOxJ.to(dtype)
         self.w_RxOxI = self._w_RxOxJ[:, :, :n_in]
-        # What the layer hands on, and before its activation; a hidden layer's, once allocated.
+        # A hidden layer's outputs after and before its activation, once allocated.
         self.out_RxOxB = self.z_RxOxB = self.z_GxOxB = self.w_RxOxI.new_empty(0)
         self.w_GxOxJ = self._of_gemms(self._w_RxOxJ)
         self.grad_GxOxJ = self._of_gemms(grad_RxOxJ)
-        # A minibatch's own gradients, before they are added to what is kept: None where GEMM adds them.
+        # A minibatch's gradients before they are accumulated; None where GEMM accumulates them itself.
         self._new_grad_GxOxJ = torch.empty_like(self.grad_GxOxJ, dtype=dtype) if self._copies else None
 
     def allocate(self, n_rows: int, below: "Layer | None", keeps_z: bool) -> None:
-        """Set buffers aside for minibatches of `n_rows` instances, which the layer `below` hands on.
+        """Allocate buffers for minibatches of `n_rows` instances, the outputs of the layer `below`.
 
-        The first layer has inputs of its own where some are dropped.
+        The first layer (`below` is None) has an input buffer only where inputs are dropped.
         """
         self.grad_RxOxB = self.w_RxOxI.new_zeros(self.n_runs, self.n_out, n_rows)
         self.grad_GxOxB = self._of_gemms(self.grad_RxOxB)
@@ -164,7 +164,7 @@ class Layer:
         below.out_RxOxB = self.in_RxIxB
         below.z_RxOxB = torch.empty_like(below.grad_RxOxB) if keeps_z else below.out_RxOxB
         below.z_GxOxB = below._of_gemms(below.z_RxOxB)
-        # The way back is one GEMM for each block of the layer below.
+        # The backward pass has one GEMM for each block of the layer below.
         w_RxIxO = self.w_RxOxI.transpose(1, 2)
         self.back_w_GxIxO = w_RxIxO.view(below.blocks, -1, self.n_out) if below.blocks > 1 else w_RxIxO
         self.back_grad_GxOxB = self.grad_RxOxB.expand(below.n_gemms, -1, -1)
@@ -175,17 +175,17 @@ class Layer:
         return self._w_RxOxJ is not self._params_RxOxJ
 
     def refresh(self) -> None:
-        """Take over what became of the parameters."""
+        """Copy the updated parameters, where GEMMs take copies."""
         if self._copies:
             self._w_RxOxJ.copy_(self._params_RxOxJ)
 
     def forward(self, in_GxJxB: Tensor, out_GxOxB: Tensor) -> None:
-        """The layer's outputs, before the activation."""
+        """Write the layer's outputs before the activation to `out_GxOxB`."""
         with self.on_threads:
             torch.baddbmm(out_GxOxB, self.w_GxOxJ, in_GxJxB, beta=0, alpha=self.alpha, out=out_GxOxB)
 
     def accumulate(self, in_GxBxJ: Tensor, keep: float) -> None:
-        """The parameters' gradients, on top of `keep` times what stands there."""
+        """Set the gradient buffer to `keep` times itself plus the parameters' gradients."""
         with self.on_threads:
             if (new := self._new_grad_GxOxJ) is None:
                 self.grad_GxOxJ.baddbmm_(self.grad_GxOxB, in_GxBxJ, beta=keep, alpha=self.alpha)
@@ -197,10 +197,10 @@ class Layer:
                     self.grad_GxOxJ.copy_(new)
 
     def backward(self) -> None:
-        """d loss/d input, before dropout, into the gradients of the layer below."""
+        """Write d loss/d input, without dropout's mask, to the gradients of the layer below."""
         below = self.below_grad_GxIxB
         torch.baddbmm(below, self.back_w_GxIxO, self.back_grad_GxOxB, beta=0, alpha=self.alpha, out=below)
 
     def _of_gemms(self, of_runs: Tensor) -> Tensor:
-        """R x O x ... as G x O / blocks x ..."""
+        """Return R x O x ... as G x O / blocks x ..."""
         return of_runs if self.blocks == 1 else of_runs.view(self.n_gemms, -1, of_runs.shape[2])

@@ -1,4 +1,4 @@
-"""train(configs, dataset): the one loop that trains. A run alone is an array of one."""
+"""The training loop: `train(configs, dataset)`. A single run is an array of one."""
 
 import copy
 import time
@@ -24,10 +24,10 @@ from lockstep.training.random_streams import generator
 
 @dataclass
 class TrainedRun:
-    """A run as far as it has trained; `network` is on the device it trains on.
+    """A run and its training so far; `network` is on the device that it trains on.
 
     Attributes:
-        state: makes what a Checkpoint needs, while the run trains.
+        state: returns the run's state for a Checkpoint, while the run trains.
     """
 
     config: RunConfig
@@ -37,7 +37,7 @@ class TrainedRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has left its array: all epochs done, or diverged."""
+        """Whether all epochs are done, or the run diverged."""
         return self.history.diverged_at is not None or self.history.epochs == self.config.trainer.epochs
 
 
@@ -54,15 +54,15 @@ def train(
 
     Args:
         configs: K runs with the same data, device and precision.
-        dataset: what their data config names.
-        after_epoch: called with k, run k and what was added, after each of its epochs; it changes nothing.
+        dataset: the data set that their data config names.
+        after_epoch: called with k, run k and its new epoch after each epoch; it must not change the run.
         threads, exact: see TrainingArray.
-        checkpoints: what runs resume from, all after the same number of epochs; None for runs that start.
-        pause_at: stop after so many epochs, those of the checkpoints counted; None trains all to their end.
+        checkpoints: each run's, all after the same number of epochs; None for runs that start.
+        pause_at: the epoch to stop after, counted from a run's start; None trains all runs to their end.
 
     Returns:
-        K runs, in order, trained as far as was asked. A run whose loss stopped being finite leaves the array
-        after that epoch; its history ends with that iteration.
+        K runs, in order. A run leaves the array after the epoch in which its loss stops being finite, and its
+        history ends with that iteration.
 
     Raises:
         Refused: if the device or precision isn't available here.
@@ -108,9 +108,9 @@ class _Data:
     """A data set on the device that an array trains on, and the minibatches that its runs share.
 
     Attributes:
-        dtype: of parameters and of all that is no matrix product.
-        matmul_dtype: what matrix products compute in.
-        held_out: instances and classes of the test set, and of the validation set where there is one.
+        dtype: the dtype of parameters and of everything but matrix products.
+        matmul_dtype: the dtype that matrix products compute in.
+        held_out: instances and classes of the test set, and of the validation set if val_size > 0.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
@@ -135,7 +135,7 @@ class _Data:
 
 
 def _epochs_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
-    """Return after how many epochs the runs of an array start, which must be the same for all."""
+    """Return the number of epochs that the runs of an array start after, which must be the same for all."""
     shared = {(config.data, config.trainer.device, config.trainer.precision) for config in configs}
     if len(shared) > 1:
         raise ValueError("runs of one array share data, device and precision")
@@ -172,13 +172,13 @@ def _epoch(
     evaluated: Mapping[HeldOut, tuple[Tensor, Tensor]],
     seconds: float,
 ) -> Epoch:
-    """Return an epoch after `done` iterations; it ends with its first loss that isn't finite."""
+    """Return the epoch that follows `done` iterations; it ends with the first loss that isn't finite."""
     at = time.time_ns() // 1_000_000
     not_finite = np.flatnonzero(~np.isfinite(loss_T))
     if len(not_finite):
         end = not_finite[0] + 1
         return Epoch(loss_T[:end].copy(), accuracy_T[:end].copy(), (), seconds, diverged=True, at=at)
-    # The epoch's last update is first seen by the evaluation.
+    # The evaluation is the first to see the epoch's last update.
     if not all(loss.isfinite() for loss, _ in evaluated.values()):
         return Epoch(loss_T, accuracy_T, (), seconds, diverged=True, at=at)
     evaluations = [

@@ -1,6 +1,6 @@
-"""The workshop's two networks, as a reader of the workshop would write them.
+"""The workshop's two networks as plain `nn.Module`s.
 
-`generator` seeds the initial weights; without one torch's global generator does, as in any nn.Module.
+The initial weights are drawn from `generator`, or without one from torch's global generator.
 """
 
 import math
@@ -27,16 +27,14 @@ class LogisticRegression(nn.Module):
         nn.init.xavier_uniform_(self.W, generator=generator)
 
     def forward(self, x_BxF: Tensor) -> Tensor:
-        """Logits, B x C."""
+        """Return logits, B x C."""
         return x_BxF @ self.W + self.b
 
 
 class MultilayerPerceptron(nn.Module):
-    """Linear, activation, dropout for each hidden layer, then a linear layer to the logits.
+    """A multilayer perceptron: linear, activation, dropout per hidden layer, then linear to the logits.
 
-    The input may have a dropout of its own.
-
-    Where there is a `max_norm`, call `constrain()` after each update of the weights.
+    `input_dropout` drops inputs. With a `max_norm`, call `constrain()` after each update of the weights.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class MultilayerPerceptron(nn.Module):
         self.output = _linear(widths[-1], n_classes, generator)
 
     def forward(self, x_BxF: Tensor) -> Tensor:
-        """Logits, B x C."""
+        """Return logits, B x C."""
         h = self.input_dropout(x_BxF)
         for layer in self.hidden:
             h = self.dropout(self.activation(layer(h)))
@@ -69,15 +67,15 @@ class MultilayerPerceptron(nn.Module):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Shrink weights into a hidden unit to a norm of `max_norm` or less (Srivastava et al., 2014)."""
+        """Scale each hidden unit's incoming weights to an L2 norm <= `max_norm` (Srivastava et al., 2014)."""
         if self.max_norm is not None:
             for weight in self.hidden.parameters():
-                if weight.ndim == 2:  # a bias is left as it is
+                if weight.ndim == 2:  # not biases
                     weight.renorm_(p=2, dim=0, maxnorm=self.max_norm)
 
     @torch.no_grad()
     def representations(self, x_NxF: Tensor) -> Iterator[Tensor]:
-        """The activations after each hidden layer in turn, N x H, without dropout."""
+        """Yield the activations of each hidden layer in turn, N x H, without dropout."""
         h = x_NxF
         for layer in self.hidden:
             h = self.activation(layer(h))
@@ -111,16 +109,16 @@ def initial(config: RunConfig, data: DataDescription) -> Network:
 
 
 def load_exporter() -> None:
-    """Load what `torch.export` needs. It takes a second or two, and importing torch.export leaves it out."""
+    """Load the modules that `torch.export` imports on first use, which takes one to two seconds."""
     torch.compiler.reset()
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """nn.Linear with its default initialisation, drawn from `generator`.
+    """Return an nn.Linear with its default initialisation, drawn from `generator`.
 
-    The same draws as `nn.Linear.reset_parameters`: U(-1/sqrt(n_in), 1/sqrt(n_in)) for weights and biases.
+    It draws as `nn.Linear.reset_parameters`: U(-1/sqrt(n_in), 1/sqrt(n_in)) for weights and biases.
     """
-    # As nn.utils.skip_init, which loads SymPy, in 0.4 s.
+    # nn.utils.skip_init does the same, but loads SymPy, which takes 0.4 s.
     layer = nn.Linear(n_in, n_out, device="meta")
     layer.weight, layer.bias = nn.Parameter(torch.empty(n_out, n_in)), nn.Parameter(torch.empty(n_out))
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)

@@ -1,7 +1,7 @@
 """SGD, Adam and AdamW on one run's flat parameters, with torch.optim's semantics.
 
-All parameters of a run lie in one contiguous vector, so a step is a handful of elementwise kernels
-whatever the network's depth. (torch.optim also walks a list of parameters and allocates as it goes.)
+All parameters of a run lie in one contiguous vector, so a step is a few elementwise kernels for a network of
+any depth. (torch.optim loops over a list of parameters and allocates.)
 """
 
 import math
@@ -15,18 +15,18 @@ from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training.schedule import Schedule
 
 CHUNK = 2**16
-"""Parameters that Adam updates at a time: with gradients and moments they take 1.3 MB in float32, and stay
-in a core's level-2 cache from one kernel to the next: 1.9 million take 6.7 ms a step, not 9.3."""
+"""Parameters that Adam updates at a time. With gradients and moments they take 1.3 MB in float32, and stay in
+a core's level-2 cache from one kernel to the next: 1.9 million parameters take 6.7 ms per step, not 9.3."""
 
 
 class Optimizer(ABC):
-    """Updates a run's parameters in place.
+    """An optimizer that updates a run's parameters in place.
 
     Attributes:
         params_P: the parameters.
-        grad_P: where the backward pass leaves keep * grad_P + gradient.
-        keep: so that SGD's momentum is accumulated by the backward pass's own GEMMs; 0 where there is none.
-        steps: taken.
+        grad_P: the buffer that the backward pass sets to keep * grad_P + gradient.
+        keep: SGD's momentum, so that the backward pass's GEMMs accumulate it; 0 for other optimizers.
+        steps: the number of steps taken.
     """
 
     keep = 0.0
@@ -36,7 +36,7 @@ class Optimizer(ABC):
         self._schedule, self.steps = schedule, 0
 
     def step(self) -> None:
-        """Take the step that `grad_P` asks for, at the scheduled learning rate."""
+        """Update the parameters from `grad_P`, at the scheduled learning rate."""
         lr = self._schedule(self.steps)
         self.steps += 1
         self._update(lr)
@@ -45,22 +45,22 @@ class Optimizer(ABC):
     def _update(self, lr: float) -> None: ...
 
     def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
-        """Go on with the parameters, which were moved to `params_P`, and with the gradients in `grad_P`."""
+        """Continue with parameters that were moved to `params_P`; copy the gradients to `grad_P`."""
         self.params_P, self.grad_P = params_P, grad_P.copy_(self.grad_P)
 
     def state(self) -> dict[str, Tensor]:
-        """What it needs to go on, beside the parameters; the tensors themselves."""
+        """Return the state to resume from, beside the parameters: the tensors themselves, not copies."""
         return {"grad": self.grad_P, "steps": torch.tensor(self.steps)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a copy of another's state."""
+        """Copy a state that `state` returned into this optimizer."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
         self.steps = int(state["steps"])
 
 
 class SGD(Optimizer):
-    """torch.optim.SGD with momentum and weight decay (dampening 0): grad_P is the momentum itself."""
+    """torch.optim.SGD with momentum and weight decay (dampening 0); grad_P holds the momentum."""
 
     def __init__(self, config: SGDConfig, params_P: Tensor, schedule: Schedule) -> None:
         super().__init__(params_P, schedule)
@@ -73,7 +73,7 @@ class SGD(Optimizer):
 
 
 class NesterovSGD(Optimizer):
-    """torch.optim.SGD with Nesterov momentum, whose step takes the gradient beside the momentum."""
+    """torch.optim.SGD with Nesterov momentum: a step needs both gradient and momentum."""
 
     def __init__(self, config: SGDConfig, params_P: Tensor, schedule: Schedule) -> None:
         super().__init__(params_P, schedule)
@@ -128,7 +128,7 @@ class Adam(Optimizer):
 
 
 def build(config: SGDConfig | AdamConfig, params_P: Tensor, schedule: Schedule) -> Optimizer:
-    """The optimizer that `config` describes, for `params_P`, with zeroed state."""
+    """Return the optimizer that `config` describes, for `params_P`, with zeroed state."""
     if isinstance(config, AdamConfig):
         return Adam(config, params_P, schedule)
     return (NesterovSGD if config.nesterov else SGD)(config, params_P, schedule)

@@ -7,6 +7,6 @@ import torch
 
 
 def generator(seed: int, purpose: Literal["init", "dropout", "shuffle"]) -> torch.Generator:
-    """A CPU generator of its own for each (seed, purpose), independent of torch's global one."""
+    """Return a CPU generator seeded by (seed, purpose)."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]))

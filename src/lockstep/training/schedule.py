@@ -1,4 +1,4 @@
-"""How a run's learning rate goes over its iterations, as torch.optim.lr_scheduler has it."""
+"""Learning rate schedules over a run's iterations, equal to torch.optim.lr_scheduler's."""
 
 import math
 from collections.abc import Callable
@@ -6,21 +6,19 @@ from collections.abc import Callable
 from lockstep.config.schema import AdamConfig, SGDConfig
 
 Schedule = Callable[[int], float]
-"""The learning rate of the update after so many, the first being 0."""
+"""From the number of updates done, 0 before the first, to the next update's learning rate."""
 
 WARMUP_SHARE = 0.3
-"""Of all iterations, in which onecycle's learning rate rises where nothing else is said: OneCycleLR's
-pct_start."""
+"""onecycle's default share of iterations with a rising learning rate: OneCycleLR's pct_start."""
 
 DIV_FACTOR, FINAL_DIV_FACTOR = 25, 1e4
-"""OneCycleLR's defaults: by what its first learning rate is smaller than its greatest, and its last than its
-first."""
+"""OneCycleLR's defaults: greatest over first learning rate, and first over last."""
 
 
 def build(config: SGDConfig | AdamConfig, epochs: int, steps_per_epoch: int) -> Schedule:
-    """The schedule of a run of so many epochs.
+    """Return the schedule of a run.
 
-    With S iterations in all and W of warm-up, t done and the greatest rate `config.lr`:
+    With S iterations in all, W of warm-up, t done, and lr the greatest rate, `config.lr`:
     - constant, cosine: lr (t + 1) / W while t < W (LinearLR from 1 / W); then lr, or CosineAnnealingLR's
       lr (1 + cos(pi (t - W) / (S - W))) / 2.
     - onecycle: OneCycleLR with cycle_momentum=False, whose pct_start is W / S.
@@ -39,7 +37,7 @@ def build(config: SGDConfig | AdamConfig, epochs: int, steps_per_epoch: int) -> 
 
 
 def constant(lr: float) -> Schedule:
-    """The same learning rate throughout."""
+    """Return the schedule of a constant learning rate."""
     return lambda step: lr
 
 
@@ -49,7 +47,7 @@ def _cosine(lr: float, total: int) -> Schedule:
 
 def _onecycle(lr: float, warmup: float, total: int) -> Schedule:
     first, last = lr / DIV_FACTOR, lr / DIV_FACTOR / FINAL_DIV_FACTOR
-    peak = warmup - 1  # where OneCycleLR has it
+    peak = warmup - 1  # as in OneCycleLR
 
     def rate(step: int) -> float:
         if step <= peak and peak > 0:
@@ -60,5 +58,5 @@ def _onecycle(lr: float, warmup: float, total: int) -> Schedule:
 
 
 def _between(start: float, end: float, share: float) -> float:
-    """From `start` to `end` along half a cosine."""
+    """Interpolate from `start` (share 0) to `end` (share 1) along half a cosine."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))

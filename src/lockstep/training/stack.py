@@ -1,14 +1,14 @@
 """Runs whose networks have the same shapes, stepped by the same kernels.
 
-What makes a step quick, measured on the workshop's networks (benchmarks/RESULTS.md):
+These make a step fast, as measured on the workshop's networks (benchmarks/RESULTS.md):
 - small networks are stacked: one batched GEMM, one activation, one softmax for all of them;
-- a large network's wide layers are cut into blocks of units, which caches like and idle cores can share;
-- gradients accumulate by GEMM right into the momentum, dropout's scale is left to GEMM's alpha;
-- minibatches are gathered, masks drawn, losses and accuracies worked out, for a stretch of steps at once;
-- nothing is allocated, and views are made once.
+- a large network's wide layers are cut into blocks of units, which fit caches and which idle cores share;
+- GEMMs accumulate gradients directly into the momentum, and apply dropout's scale as their alpha;
+- minibatches are gathered, masks drawn, and losses and accuracies computed for a stretch of steps at once;
+- a step allocates nothing, and views are made once.
 
-Each GEMM of a batch has the shape it would have were its run alone, and so has all else that a kernel is
-told: scalars, alignment. So a run's numbers don't depend on those it is stacked with.
+Each GEMM of a batch has the same shape, scalars and alignment as for a run alone, and so have all other
+kernels. So a run's numbers don't depend on the runs that it is stacked with.
 
 Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R runs of a stack, O and I a
 layer's outputs and inputs, P a run's parameters.
@@ -26,26 +26,26 @@ from lockstep.training.networks import LogisticRegression, MultilayerPerceptron,
 from lockstep.training.schedule import Schedule
 
 INSTANCES_AT_ONCE = 1024
-"""Instances of a stretch: 16 of the workshop's minibatches. More gains nothing and takes memory."""
+"""Instances of a stretch: 16 of the workshop's minibatches. More take memory and aren't faster."""
 
 STACK_BYTES = 2**20
-"""Parameters and gradients of a stack on the CPU: half the level-2 cache of a core, as that is in 2026."""
+"""The most bytes of a stack's parameters and gradients on the CPU: half a core's level-2 cache (in 2026)."""
 
 DEVICE_STACK_BYTES = 2**30
-"""Likewise on a GPU, where every stack costs its own kernel launches."""
+"""The same on a GPU, where every stack costs kernel launches of its own."""
 
 ALIGNMENT = 16
-"""Every row of weights starts at a multiple of so many elements: 64 bytes in float32, which is a cache line
-and an AVX-512 vector. So kernels meet the same alignment in every run of a stack."""
+"""Every row of weights starts at a multiple of this many elements: 64 bytes in float32, a cache line and an
+AVX-512 vector. So the alignment is the same in every run of a stack."""
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """What means are taken in: float64, which MPS doesn't have."""
+    """Return the dtype that means are taken in: float64, or float32 on MPS, which has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def steps_at_once(n_rows: int) -> int:
-    """How many steps on minibatches of `n_rows` instances make a stretch."""
+    """Return the number of steps of a stretch, on minibatches of `n_rows` instances."""
     return max(1, INSTANCES_AT_ONCE // n_rows)
 
 
@@ -57,9 +57,9 @@ class Stretch:
     """The next minibatches of one size, gathered once for all runs.
 
     Attributes:
-        n_steps: T, up to `steps_at_once`; of the buffers, which are always that long, the first T count.
-        x_TxBxJ, x_TxJxB: the instances, both ways round: F features, one that is always 1, and zeros up to an
-            aligned width.
+        n_steps: T, at most `steps_at_once`, which is the buffers' length; only their first T steps are valid.
+        x_TxBxJ, x_TxJxB: the instances and their transpose: F features, one that is always 1, and zeros up to
+            an aligned width.
         y_TxB: their classes.
         target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
     """
@@ -71,11 +71,11 @@ class Stretch:
         self.x_TxBxJ[:, :, n_features] = 1
         self.x_TxJxB = self.x_TxBxJ.transpose(1, 2).contiguous()
         self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
-        dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # 1 / B is no number of bfloat16
+        dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # bfloat16 would round 1 / B
         self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
 
     def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
-        """Take the instances at `indices_TxB`."""
+        """Copy the instances at `indices_TxB` into the buffers."""
         self.n_steps = n_steps = len(indices_TxB)
         x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
         torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
@@ -86,12 +86,12 @@ class Stretch:
 
 
 class Run:
-    """One run of the array: its network, whose parameters lie flat in a stack, its optimizer, its masks.
+    """A run of the array: its network, optimizer, and generator of dropout masks.
 
     Attributes:
-        kernels: runs that agree in it can be stacked: shapes, and the scalars that their kernels share.
-        per_stack: how many runs like this one may be stacked.
-        params_P: all parameters, layer by layer: O x J, a row the weights of an output, its bias, padding.
+        kernels: shapes, and the scalars that kernels share; runs that are equal in it can be stacked.
+        per_stack: the most runs of this kind in a stack.
+        params_P: all parameters, layer by layer, O x J each: a row is an output's weights, bias, padding.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Run:
         self.network, self.dropout_generator = network, dropout_generator
         if isinstance(network, LogisticRegression):
             self._stored = [(network.W, network.W.data.t(), network.b)]
-            self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # of no hidden layer
+            self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # unused: no hidden layer
         else:
             linear = [*network.hidden, network.output]
             self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
@@ -126,25 +126,25 @@ class Run:
         self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
 
     def update(self) -> None:
-        """Take the step that the gradients ask for."""
+        """Update the parameters from the gradients."""
         self.optimizer.step()
         if isinstance(self.network, MultilayerPerceptron):
             self.network.constrain()
 
     def state(self) -> dict[str, Tensor]:
-        """All that the run needs to go on as if it had never paused, copied to the CPU."""
+        """Return a copy, on the CPU, of the state from which the run resumes with the same bits."""
         tensors = {"params": self.params_P, **self.optimizer.state()}
         copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         return {**copies, "dropout": self.dropout_generator.get_state()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Set the run to a state that `state` returned."""
         self.params_P.copy_(state["params"])
         self.optimizer.load(state)
         self.dropout_generator.set_state(state["dropout"])
 
     def matrices(self, flat_XxP: Tensor) -> list[Tensor]:
-        """Each layer's part of flat parameters, or of anything laid out like them, as X x O x J."""
+        """Return each layer's part of a tensor laid out like flat parameters, as X x O x J."""
         sizes = [n_out * _aligned(n_in + 1) for n_out, n_in in self.shapes]
         return [
             part.view(*part.shape[:-1], n_out, -1)
@@ -152,7 +152,7 @@ class Run:
         ]
 
     def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
-        """Let parameters and gradients live in a stack's row; the network's parameters are views of it."""
+        """Move parameters and gradients into a stack's row; the network's parameters become views of it."""
         self.params_P = params_P.copy_(self.params_P)
         self.optimizer.move_to(params_P, grad_P)
         for (weight, _, bias), (_, n_in), w_OxJ in zip(
@@ -164,10 +164,10 @@ class Run:
 
 
 class Stack:
-    """R runs that agree in `Run.kernels`, up to `Run.per_stack` of them.
+    """R runs of equal `Run.kernels`, at most `Run.per_stack`.
 
     Args:
-        dtype: what GEMMs compute in.
+        dtype: the dtype that GEMMs compute in.
     """
 
     def __init__(self, runs: Sequence[Run], dtype: torch.dtype) -> None:
@@ -186,7 +186,7 @@ class Stack:
                 dtype,
                 n_in,
                 alpha=1 / (1 - (first.rate if index else first.input_rate)),
-                # The same whoever is beside it. In bfloat16 oneDNN would copy the inputs for each block.
+                # Independent of the other runs. In bfloat16 oneDNN would copy the inputs for each block.
                 blocks=n_blocks(n_out) if first.per_stack == 1 and dtype != torch.bfloat16 else 1,
             )
             for index, (w_RxOxJ, grad_RxOxJ, (n_out, n_in)) in enumerate(
@@ -197,16 +197,16 @@ class Stack:
         self._stretch: Stretch | None = None
 
     def share(self, threads: int) -> None:
-        """Let intra-op threads share a large network's updates, and the blocks of its layers."""
+        """Set the intra-op threads that share a large network's updates and the blocks of its layers."""
         for layer in self._layers:
             layer.on_threads.n = min(threads, layer.blocks)
         self._on_threads.n = threads if self.runs[0].per_stack == 1 else 1
 
     def train(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
-        """A step of every run on each minibatch of the stretch: forward, backward, update.
+        """Step every run on each minibatch of the stretch: forward, backward, update.
 
         Returns:
-            Mean cross-entropy and accuracy of each minibatch before its update, R x T each, `widest`.
+            Mean cross-entropy and accuracy of each minibatch before its update, R x T each, in `widest`.
         """
         if stretch is not self._stretch:
             self._allocate(stretch)
@@ -216,19 +216,19 @@ class Stack:
         return self._measured(stretch)
 
     def _allocate(self, stretch: Stretch) -> None:
-        """Buffers for minibatches of the stretch's size, and what every step needs of them as views."""
+        """Allocate buffers for minibatches of the stretch's size, and make each step's views of them."""
         self._stretch = stretch
         n_runs, n_rows, n_steps = len(self.runs), stretch.n_rows, len(stretch.y_TxB)
         for below, layer in zip([None, *self._layers], self._layers, strict=False):
             layer.allocate(n_rows, below, self._activation.keeps_z)
         first, last = self._layers[0], self._layers[-1]
-        # Losses are worked out in the parameters' own precision, whatever GEMMs compute in.
+        # Losses are computed in the parameters' dtype, GEMMs may use another.
         params_P = self.runs[0].params_P
         self._logits_TxRxCxB = params_P.new_empty(n_steps, n_runs, last.n_out, n_rows)
         self._softmax_RxCxB = params_P.new_empty(n_runs, last.n_out, n_rows)
-        logits_TxRxCxB = self._logits_TxRxCxB.to(last.w_RxOxI.dtype)  # itself, or what is to be copied to it
+        logits_TxRxCxB = self._logits_TxRxCxB.to(last.w_RxOxI.dtype)  # the same tensor if dtypes are equal
         self._copies_logits = logits_TxRxCxB is not self._logits_TxRxCxB
-        # What a step on minibatch t reads and writes.
+        # Views that the step on minibatch t reads and writes.
         self._x_TxGxJxB = [x_JxB.expand(first.n_gemms, -1, -1) for x_JxB in stretch.x_TxJxB]
         self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
         self._target_TxCxB = list(stretch.target_TxCxB)
@@ -237,7 +237,7 @@ class Stack:
             logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
         ]
         self._kept_TxL: list[list[Tensor | None]] = [[None] * len(self._layers) for _ in range(n_steps)]
-        # A step's draws: the units of each hidden layer in turn; the inputs before them.
+        # A step draws masks of its inputs first, then of each hidden layer's units in turn.
         shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]] if self.runs[0].rate else []
         n_inputs = _aligned(first.n_in * n_rows) if self.runs[0].input_rate else 0
         sizes = [_aligned(units * rows) for units, rows in shapes]
@@ -308,7 +308,7 @@ class Stack:
         logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
         y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
         loss_TxRxB = nn.functional.cross_entropy(logits_TxRxCxB.transpose(1, 2), y_TxRxB, reduction="none")
-        correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes ten times as long
+        correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes 10 times as long
         dtype = widest(loss_TxRxB.device)
         loss_TxR, accuracy_TxR = (of_TxRxB.to(dtype).mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))
         return loss_TxR.t(), accuracy_TxR.t()
