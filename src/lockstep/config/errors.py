@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """A command that can't be carried out as given; `problems` holds one message per error."""
+    """A command that was rejected; `problems` holds one message per error."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(dict.fromkeys(problems))
@@ -16,24 +16,24 @@ class Refused(Exception):
 
 
 def without_password(text: str) -> str:
-    """`text` with the user and password of any URI in it replaced by ***."""
+    """Return `text` with the user and password of any URI in it replaced by ***."""
     return re.sub(r"(\w://)[^/\s'\"][^\s'\"]*@", r"\1***@", text)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean …?` with the name most like `name`, or an empty string where none is."""
+    """Return `; did you mean …?` with the most similar name, or an empty string if none is similar."""
     match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {match[0]}?" if match else ""
 
 
 def problem(details: Mapping[str, Any], tree: Any) -> str:
-    """One pydantic error as a sentence: key, value, what is allowed, the nearest right name."""
+    """Return one pydantic error as a sentence: key, value, what is allowed, the nearest right name."""
     message = details["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    if details["type"] == "value_error":  # our own, with its key
+    if details["type"] == "value_error":  # raised by our validators, whose messages name the key
         return str(message)
     group, *rest = (str(part) for part in details["loc"])
     if group in ("model", "optim", "data") and len(rest) > 1:
-        rest = rest[1:]  # pydantic names the union's branch after the group
+        rest = rest[1:]  # pydantic puts the union's branch after the group
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join([group, *rest]))
     if details["type"] == "missing":
         return f"{key} is missing"
@@ -49,6 +49,6 @@ def problem(details: Mapping[str, Any], tree: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """As it is typed, cut to fit a line."""
+    """Return a value as it is typed, cut to 60 characters."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""A run's configuration: validated once, frozen, and the only thing the rest of the code sees.
+"""A run's configuration: validated once, then frozen.
 
-This module alone knows OmegaConf. `RunConfig.of` takes what Hydra composed and either returns frozen
-objects or raises `Refused` with every error found.
+`RunConfig.of` takes Hydra's composed config and either returns frozen objects or raises `Refused` with every
+error found.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from lockstep.config.errors import Refused, problem
 from lockstep.config.identity import is_identity
 
 NUMERICS_VERSION = 2
-"""Goes into every run key. Raise it when a change makes the same config train to other numbers."""
+"""Part of every run key. Raise it when a change makes the same config train to other numbers."""
 
 
 class Frozen(BaseModel):
@@ -32,7 +32,7 @@ class LogRegConfig(Frozen):
 
 
 class MLPConfig(Frozen):
-    """Multilayer perceptron. `hidden_dims` is what counts; the other two repeat its first entries."""
+    """Multilayer perceptron. `hidden_dims` are its widths; the other two repeat its first entries."""
 
     name: Literal["mlp"]
     hidden_dim1: int | None = Field(ge=1, default=None)
@@ -43,8 +43,8 @@ class MLPConfig(Frozen):
     activation: Literal["relu", "gelu", "tanh", "sigmoid"]
     max_norm: float | None = Field(gt=0, default=None)
 
-    # A network has one description, whichever way its widths were typed: each is validated where it was
-    # typed, then the other is filled in from it.
+    # A network has one description, however its widths were typed: the typed key is validated, then the other
+    # is filled in from it.
     @model_validator(mode="before")
     @classmethod
     def _as_typed(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -66,14 +66,14 @@ class MLPConfig(Frozen):
             raise ValueError(
                 "model.hidden_dims=[]: needs at least one width; model=logreg has no hidden layer"
             )
-        object.__setattr__(self, "hidden_dims", dims)  # frozen from here on
+        object.__setattr__(self, "hidden_dims", dims)  # the model is frozen
         object.__setattr__(self, "hidden_dim1", dims[0])
         object.__setattr__(self, "hidden_dim2", dims[1] if len(dims) > 1 else None)
         return self
 
 
 class _OptimConfig(Frozen):
-    """What all optimizers have: a learning rate, the greatest of its schedule."""
+    """Settings of all optimizers; `lr` is the greatest learning rate of the schedule."""
 
     lr: float = Field(gt=0)
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
@@ -115,7 +115,7 @@ class _Stream(Frozen):
 
 
 class DownloadedConfig(_Stream):
-    """MNIST or Fashion-MNIST; `root` is the folder of the files, None the user's cache folder."""
+    """MNIST or Fashion-MNIST; `root` is the folder of the files, None for the user's cache folder."""
 
     name: Literal["mnist", "fashion_mnist"]
     root: str | None
@@ -138,7 +138,7 @@ DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 
 
 class TrainerConfig(Frozen):
-    """How long, where and in which precision a run trains."""
+    """A run's epochs, device, precision, logging and checkpoints."""
 
     epochs: int = Field(ge=1)
     device: Literal["auto", "cpu", "cuda", "mps"]
@@ -148,7 +148,7 @@ class TrainerConfig(Frozen):
 
 
 class TrackingConfig(Frozen):
-    """Where runs are recorded, an MLflow tracking URI and the name of an experiment; whose pictures are."""
+    """The store (an MLflow tracking URI), the experiment's name, and which runs get pictures."""
 
     uri: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
@@ -156,7 +156,7 @@ class TrackingConfig(Frozen):
 
 
 class RunConfig(Frozen):
-    """One run, resolved."""
+    """The resolved config of one run."""
 
     model: Annotated[LogRegConfig | MLPConfig, Field(discriminator="name")]
     optim: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
@@ -176,7 +176,7 @@ class RunConfig(Frozen):
 
     @classmethod
     def of(cls, composed: DictConfig) -> Self:
-        """Validate what Hydra composed; its own `hydra` node is left aside.
+        """Validate a config that Hydra composed, without its `hydra` node.
 
         Raises:
             Refused: with a message for each value that is missing, unknown, mistyped or out of range.
@@ -204,10 +204,10 @@ class RunConfig(Frozen):
 
     @classmethod
     def from_yaml(cls, path: Path, uri: str) -> Self:
-        """What `to_yaml` wrote, for the store at `uri`.
+        """Return the config that `to_yaml` wrote, with the store at `uri`.
 
         Raises:
-            Refused: if it is no config that can be had today.
+            Refused: if this version doesn't accept it.
         """
         stored = OmegaConf.load(path)
         assert isinstance(stored, DictConfig)
@@ -215,7 +215,7 @@ class RunConfig(Frozen):
         return cls.of(stored)
 
     def params(self) -> dict[str, Any]:
-        """Every resolved value under the key the user would type; the store's address is left out."""
+        """Return every resolved value under the key that a user types, without the store's address."""
         commands: Any = {"tracking": {"uri"}, "dry_run": True, "rerun": True}
         flat = dict(flatten(self.model_dump(mode="json", exclude=commands)))
         for group in ("model", "optim", "data"):
@@ -223,25 +223,25 @@ class RunConfig(Frozen):
         return dict(sorted(flat.items()))
 
     def param_texts(self) -> dict[str, str]:
-        """Return `params` as a store keeps them."""
+        """Return `params` as text, as the store has them."""
         return {
             key: json.dumps(value) if value is None or isinstance(value, bool) else str(value)
             for key, value in self.params().items()
         }
 
     def run_key(self, data_digest: str) -> str:
-        """32 hex digits that identify what is trained: equal for runs whose numbers must be equal.
+        """Return 32 hex digits that identify a run: equal for runs that must get equal numbers.
 
-        SHA-256 over the settings that are part of its identity, the data's digest and `NUMERICS_VERSION`. A
-        setting that is added later must have a default with the old behaviour, and be left out here where it
-        has that value: or every run that a store has would count as another.
+        They are the SHA-256 of the settings that identify it, the data's digest and `NUMERICS_VERSION`. A
+        setting that is added later must have a default with the old behaviour, and must be left out here
+        where it has that value: otherwise no run in a store would be recognised.
         """
         kept = {key: value for key, value in flatten(self.model_dump(mode="json")) if is_identity(key)}
         identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
     def to_yaml(self) -> str:
-        """The resolved config as YAML, without the store's address."""
+        """Return the resolved config as YAML, without the store's address."""
         return str(
             OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
         )
@@ -251,7 +251,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "", with_nodes: bool = False)
     """Yield the values of nested mappings under the keys that a user types.
 
     Args:
-        with_nodes: whether inner mappings are yielded as well, each before what it holds.
+        with_nodes: whether to yield inner mappings as well, each before its values.
     """
     for key, value in tree.items():
         if with_nodes or not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A search's settings, validated: those of `hydra/sweeper=search`."""
+"""The settings of a search (`hydra/sweeper=search`), validated."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -11,16 +11,16 @@ from lockstep.config.schema import Frozen
 
 
 class SearchConfig(Frozen):
-    """How a search goes about it: the settings of `hydra/sweeper=search`.
+    """The settings of `hydra/sweeper=search`.
 
     Attributes:
-        n_trials: in all, those of earlier commands that searched the same counted.
-        timeout: seconds after which no trial is started any more.
-        metric, direction: what trials are ranked by.
-        array_size: trials that are asked for, and start, together.
+        n_trials: trials in all, including the ones of earlier commands with the same search.
+        timeout: seconds after which no new trial starts.
+        metric, direction: how trials are ranked.
+        array_size: trials that are proposed, and start, together.
         pruner, min_epochs, reduction_factor: see lockstep.search.halving.
-        confirm_best, confirm_seeds: how many of the best are trained with how many seeds each, before the
-            winner is named; 0 seeds for none.
+        confirm_best, confirm_seeds: the number of best trials that are trained again before the winner is
+            decided, and the number of seeds for each; 0 seeds confirm none.
     """
 
     n_trials: int = Field(ge=1)
@@ -58,7 +58,7 @@ class SearchConfig(Frozen):
 
     @property
     def maximizes(self) -> bool:
-        """Whether more is better: unless it is said otherwise, of accuracy."""
+        """Whether more is better; by default true for accuracy, false for loss."""
         direction = self.direction or ("maximize" if self.metric == "val/accuracy" else "minimize")
         return direction == "maximize"
 

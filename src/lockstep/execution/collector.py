@@ -1,4 +1,4 @@
-"""Python's garbage collector, where all that it could do is look."""
+"""Python's garbage collector, paused where it would find nothing to free."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """What is made meanwhile stays unseen by the collector, now and later: imports, the configs of a sweep.
+    """Hide objects made in the block from the collector, now and later: imports, the configs of a sweep.
 
-    It takes a third of the time in which torch, MLflow and the rest load, and a second when Python exits,
-    to find nothing.
+    The collector would take a third of the time that torch, MLflow and other imports load, and a second when
+    Python exits, to find nothing.
     """
     gc.disable()
     try:

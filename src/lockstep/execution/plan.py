@@ -1,4 +1,4 @@
-"""Which jobs train together, in which arrays, on how many workers. Pure: configs in, a plan out."""
+"""Plans: which runs train together as arrays, on how many workers. Pure: configs in, a plan out."""
 
 import math
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ from lockstep.data.description import DataDescription
 
 ARRAY_BYTES = 16 * 2**20
 """Weights, gradients and optimizer state of an array: a share of the last-level cache, 9 of the workshop's
-MLPs. More runs would gain nothing from each other, and finish, and be drawn, only at the very end."""
+MLPs. More runs per array aren't faster, and would all finish, and get their pictures, at the very end."""
 
 FLOPS_PER_BYTE = 38
-"""What moving a byte of parameters costs, in FLOPs of a GEMM of 2048 cubed; with the next two constants
+"""Cost of moving a byte of parameters, in FLOPs of a GEMM of 2048 cubed. This and the next two constants were
 measured on the workshop's networks (an MLP's step: 525 us, a logistic regression's: 22 us, 214 GFLOP/s)."""
 
 GEMM_SHARE = 0.8
-"""Of that GEMM's speed, what GEMMs of a step reach."""
+"""The share of that GEMM's speed that a step's GEMMs reach."""
 
 FLOPS_PER_STEP = 1e6
-"""What else a step of one run costs."""
+"""The remaining cost of a run's step, in the same FLOPs."""
 
 
 @dataclass(frozen=True)
 class PlannedArray:
-    """Jobs that train as one array.
+    """Runs that train as one array.
 
     Attributes:
         runs: their indices.
-        cost: FLOPs of a large GEMM that would take as long on one thread.
-        bytes: of weights, gradients and optimizer state.
+        cost: training time on one thread, in FLOPs of a large GEMM that would take as long.
+        bytes: weights, gradients and optimizer state.
     """
 
     runs: tuple[int, ...]
@@ -40,11 +40,11 @@ class PlannedArray:
 
 @dataclass(frozen=True)
 class Plan:
-    """Arrays, longest first, and how they are spread.
+    """Arrays, longest first, and the workers that train them.
 
     Attributes:
-        n_workers: processes that each take the next array when they are done with one.
-        threads: intra-op threads of each.
+        n_workers: processes; each takes the next array when it has finished one.
+        threads: intra-op threads of each worker.
     """
 
     arrays: tuple[PlannedArray, ...]
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def cost(self) -> float:
-        """Of the busiest worker; each array goes to the worker that is free first."""
+        """The cost of the busiest worker, if each array goes to the first free worker."""
         loads = [0.0] * self.n_workers
         for array in self.arrays:
             loads[loads.index(min(loads))] += array.cost
@@ -61,24 +61,24 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Of the largest arrays that can be in memory at once, without the data."""
+        """The bytes of the `n_workers` largest arrays, which may train at once, without the data."""
         return sum(sorted((array.bytes for array in self.arrays), reverse=True)[: self.n_workers])
 
 
 def plan(configs: Sequence[RunConfig], descriptions: Sequence[DataDescription], n_jobs: int) -> Plan:
-    """Spread jobs over workers so that they finish together, jobs of one stream in few arrays.
+    """Spread runs over workers so that the workers finish together; runs of equal data share few arrays.
 
     Args:
-        configs: one or more jobs.
+        configs: one or more runs.
         descriptions: each run's data.
-        n_jobs: workers, or threads where there is less than a job for each; 1 or more.
+        n_jobs: the most workers, 1 or more; with fewer runs than that, runs get several threads.
     """
     n_workers = min(n_jobs, len(configs))
     costs = [cost(config, data) for config, data in zip(configs, descriptions, strict=True)]
     groups: dict[object, list[int]] = {}
     for k, config in enumerate(configs):
         groups.setdefault((config.data, config.trainer.device, config.trainer.precision), []).append(k)
-    # Longest processing time first: at most 4/3 of the shortest makespan (Graham 1969).
+    # Longest processing time first: at most 4/3 of the shortest makespan (Graham, 1969).
     of_group = {k: index for index, group in enumerate(groups.values()) for k in group}
     loads, of_worker = [0.0] * n_workers, dict[int, int]()
     for k in sorted(of_group, key=lambda k: (-costs[k], of_group[k], k)):
@@ -103,7 +103,7 @@ def plan(configs: Sequence[RunConfig], descriptions: Sequence[DataDescription], 
 
 
 def cost(config: RunConfig, data: DataDescription) -> float:
-    """What a run takes on one thread, in FLOPs of a large GEMM that would take as long."""
+    """Return a run's training time on one thread, in FLOPs of a large GEMM that would take as long."""
     layers = _layers(config, data)
     n_weights = sum(n_in * n_out for n_in, n_out in layers)
     n_first = layers[0][0] * layers[0][1]
@@ -118,7 +118,7 @@ def cost(config: RunConfig, data: DataDescription) -> float:
 
 
 def state_bytes(config: RunConfig, data: DataDescription) -> int:
-    """Bytes of a run's weights, gradients and optimizer state."""
+    """Return the bytes of a run's weights, gradients and optimizer state."""
     vectors = 5 if isinstance(config.optim, AdamConfig) else 3 if config.optim.nesterov else 2
     n_parameters = sum((n_in + 1) * n_out for n_in, n_out in _layers(config, data))
     return vectors * _item_bytes(config) * n_parameters
@@ -134,7 +134,7 @@ def _item_bytes(config: RunConfig) -> int:
 
 
 def _cuts(sizes: Sequence[int]) -> list[int]:
-    """Where to cut runs of these bytes into the fewest arrays of about equal number that hold ARRAY_BYTES."""
+    """Return where to cut runs of these bytes into the fewest arrays of ARRAY_BYTES, about equally long."""
     if not sizes:
         return [0]
     n_arrays = min(len(sizes), math.ceil(sum(sizes) / ARRAY_BYTES))

@@ -1,4 +1,4 @@
-"""Runs that train as one array, in whichever process: from their folders' checkpoints to their artifacts."""
+"""Runs that train as one array, in any process: from their folders' checkpoints to their artifacts."""
 
 import errno
 import shutil
@@ -23,7 +23,7 @@ from lockstep.training.checkpoint import Checkpoint
 from lockstep.training.loop import TrainedRun, train
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a full disk, or a limit on files, is called: it fails the sweep, not a run."""
+"""Error numbers of a full disk or a limit on file size, which fail the sweep, not a run."""
 
 Tell = Callable[[int, Event], object]
 
@@ -33,12 +33,12 @@ class Task:
     """Runs to be trained as one array.
 
     Attributes:
-        jobs: what the runs are called in events.
-        configs, names: theirs.
+        jobs: the runs' numbers in events.
+        configs, names: each run's.
         folders: each run's, see RunFolder.
-        digest: of the data set that they share.
-        shared: where what is the same for all runs on a data set is drawn.
-        pause_at: epochs after which they stop with a checkpoint; None trains them to their end.
+        digest: the digest of the data set that they share.
+        shared: folder of the pictures that all runs on a data set share.
+        pause_at: the epoch after which runs stop with a checkpoint; None trains them to their end.
     """
 
     jobs: tuple[int, ...]
@@ -52,7 +52,7 @@ class Task:
     pause_at: int | None = None
 
     def of(self, which: Sequence[int]) -> "Task":
-        """Some of the runs, by position."""
+        """Return the task of some of the runs, by position."""
         return replace(
             self,
             jobs=tuple(self.jobs[k] for k in which),
@@ -63,15 +63,15 @@ class Task:
 
 
 def train_task(task: Task, dataset: Dataset, tell: Tell) -> None:
-    """Train runs until they pause or end, and write each one's artifacts as soon as it ends.
+    """Train runs until they pause or end, and write each run's artifacts as soon as it ends.
 
-    Those that go on after the same number of epochs train together.
+    Runs that resume after the same number of epochs train together.
 
     Args:
-        tell: called with a run's job and what became of it, once that is in its journal.
+        tell: called with a run's job and each event, once the event is in the run's journal.
 
     Raises:
-        OSError: where there is no room left to write (see NO_ROOM). Other errors end the runs they concern.
+        OSError: if the disk is full (see NO_ROOM). Other errors end the runs that they concern.
     """
     with ExitStack() as stack:
         for path in task.folders:
@@ -120,7 +120,7 @@ def _train_together(
 
 
 class _Written:
-    """A run on its way into its folder."""
+    """A run that writes its events, checkpoints and artifacts to its folder."""
 
     def __init__(self, folder: RunFolder, job: int, tell: Tell, pause_at: int | None) -> None:
         self._folder, self._job, self._tell, self._pause_at = folder, job, tell, pause_at
@@ -129,13 +129,13 @@ class _Written:
         self.is_over = False  # ended, or paused
 
     def tell(self, event: Event) -> None:
-        """Into the journal first, then to whom it concerns."""
+        """Append an event to the journal, then report it."""
         self._folder.journal.append(event)
         self.is_over = isinstance(event, Ended)
         self._tell(self._job, event)
 
     def add(self, run: TrainedRun, epoch: Epoch) -> None:
-        """An epoch, if it isn't one that was trained again to get back to where the journal ends."""
+        """Record an epoch unless the journal has it already; save a checkpoint when one is due."""
         if len(run.history.marks) > self._journaled:
             self.tell(epoch)
         if run.has_ended:
@@ -147,7 +147,7 @@ class _Written:
             self._saved_at = time.monotonic()
 
     def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
-        """Its artifacts, then its end."""
+        """Write the run's artifacts, then record its end."""
         end = Ended()
         try:
             if run.history.diverged_at is None:
@@ -156,7 +156,7 @@ class _Written:
             self._folder.artifacts.mkdir()
             artifacts.write_run(run, self._folder.artifacts)
             if run.config.tracking.pictures == "all":
-                from lockstep.pictures import run_pictures  # here, as it loads all that draws
+                from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
                 run_pictures.draw_run(run, dataset, name, self._folder.artifacts, shared)
         except Exception as error:
@@ -172,8 +172,8 @@ def _checkpoint(folder: RunFolder) -> Checkpoint | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in a line."""
-    first_line = (str(error).splitlines() or [""])[0]  # torch's errors go on with frames of C++
+    """Return an error as one line."""
+    first_line = (str(error).splitlines() or [""])[0]  # torch's errors continue with C++ stack frames
     return f"{type(error).__name__}: {first_line}"
 
 

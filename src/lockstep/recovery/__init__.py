@@ -1,7 +1,7 @@
-"""What survives a kill: state on disk from which the next command resumes.
+"""State on disk that survives a kill, from which the next command resumes.
 
-- `run_folder`: all that is kept of a run that the store lacks; start reading here.
+- `run_folder`: a run's state that is not yet in the store; start reading here.
 - `journal`: a run's events, line by line.
-- `claims`: which process works on which run folder.
-- `interrupts`: signals, deferred while something must not be torn.
+- `claims`: locks, so that one process works on a run folder.
+- `interrupts`: signals, deferred during writes that must not be cut short.
 """

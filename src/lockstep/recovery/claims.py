@@ -1,4 +1,4 @@
-"""Who works on what: claims that end with the process that took them, however it ends."""
+"""Claims: locks on names that the kernel releases when their process ends, even if it is killed."""
 
 import fcntl
 import hashlib
@@ -7,12 +7,12 @@ from functools import cache
 from pathlib import Path
 
 
-@cache  # closing a second descriptor of the file would let go of all claims
+@cache  # closing a second descriptor of the file would release all claims
 class Claims:
-    """Claims of this process on names, among all processes that use the same file.
+    """This process's claims on names, among all processes that use the same file.
 
-    A claim is a POSIX lock on one byte of the file, at an offset that stands for the name: there may be
-    thousands on one descriptor, and the kernel lets go of them when the process ends.
+    A claim is a POSIX lock on one byte of the file, at an offset computed from the name. One descriptor can
+    hold thousands, and the kernel releases them when the process ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,19 +20,19 @@ class Claims:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def take(self, name: str) -> bool:
-        """Whether the name is this process's now, or was already."""
+        """Claim a name; tell whether this process has it, now or from before."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(name))
-        except (BlockingIOError, PermissionError):  # as POSIX has it, either
+        except (BlockingIOError, PermissionError):  # POSIX allows either
             return False
         return True
 
     def wait_for(self, name: str) -> None:
-        """Take the name as soon as no other process has it."""
+        """Claim a name as soon as no other process has it."""
         fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _offset(name))
 
     def release(self, name: str) -> None:
-        """Leave the name to others."""
+        """Release a name."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _offset(name))
 
 

@@ -1,7 +1,7 @@
-"""Signals that end a command wait for what must not be torn.
+"""Interrupt signals, deferred during writes that must not be cut short.
 
-Where Ctrl-C breaks into a write to an SQLite store, the transaction stays open, and whatever the command
-has still to write about its end waits for the lock that it holds itself.
+Where Ctrl-C interrupts a write to an SQLite store, the transaction stays open, and the command's last writes
+would wait for a lock that the command itself holds.
 """
 
 import os
@@ -16,15 +16,15 @@ _waiting: int | None = None
 
 
 def listen() -> None:
-    """Make SIGTERM end a command as Ctrl-C does: Python unwinds, what is under way is recorded as KILLED."""
+    """Make SIGTERM end a command like Ctrl-C: Python unwinds and unfinished runs are recorded as KILLED."""
     signal.signal(signal.SIGTERM, _heard)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as by nohup
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as nohup does
         signal.signal(signal.SIGINT, _heard)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """A signal that comes meanwhile takes effect at the end; a second one ends the process at once."""
+    """Defer a signal to the end of the block; a second signal ends the process at once."""
     global _depth, _waiting
     _depth += 1
     try:
@@ -40,7 +40,7 @@ def _heard(number: int, _frame: FrameType | None) -> None:
     global _waiting
     if _depth == 0:
         _end(number)
-    if _waiting is not None:  # a tracking server that is gone can keep a write waiting for minutes
+    if _waiting is not None:  # a write to an unreachable tracking server can block for minutes
         print("interrupted again; what was being recorded may be incomplete", file=sys.stderr, flush=True)
         os._exit(128 + number)
     _waiting = number

@@ -1,7 +1,7 @@
-"""What becomes of a run, event by event, as lines of JSON in a file that only grows.
+"""A run's journal: its events as lines of JSON, in an append-only file.
 
-A line is written at once and counts when it is whole: what is cut short by a kill or a power cut is as if it
-had not happened. Numbers are written so that they are read back bit for bit.
+A line is written in one call and counts only if it is complete; a line cut short by a kill or a power cut is
+ignored. Numbers are read back bit for bit.
 """
 
 import errno
@@ -18,11 +18,11 @@ from lockstep.results.history import Epoch, Evaluation
 
 @dataclass(frozen=True)
 class Ended:
-    """A run is over and its artifacts are written; or it failed, `reason` and `trace` say why.
+    """The end of a run: its artifacts are written, or it failed, for `reason`, with `trace`.
 
     Attributes:
-        pruned_at: the epochs after which a search gave it up, or None.
-        metrics: what was measured of it at its end.
+        pruned_at: the epochs after which a search pruned it, or None.
+        metrics: metrics measured once, at its end.
     """
 
     reason: str = ""
@@ -35,7 +35,7 @@ Event = Epoch | Ended
 
 
 class Journal:
-    """The journal of one run, at `path`, of which one process writes and others read."""
+    """The journal of one run, at `path`; one process writes it, others read it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,32 +45,32 @@ class Journal:
         """Write an event.
 
         Raises:
-            OSError: if it can't be written; nothing of it counts then.
+            OSError: if it can't be written; the journal is then unchanged.
         """
         line = _line(event)
         with self.path.open("ab", buffering=0) as file:
             start = file.tell()
-            if file.write(line) != len(line):  # a full disk may take a part
+            if file.write(line) != len(line):  # a full disk may accept a part
                 file.truncate(start)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def mend(self) -> None:
-        """Cut off a last line that is not whole, before the next is written."""
+        """Cut off an incomplete last line, before the next is written."""
         if self.path.exists():
             whole = self.path.read_bytes().rfind(b"\n") + 1
             os.truncate(self.path, whole)
 
     def sync(self) -> None:
-        """Return when what was written survives a power cut."""
+        """Sync the file to disk, so that it survives a power cut."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
     def unread(self) -> Iterator[Event]:
-        """The whole events that were written since this was last asked."""
+        """Yield the complete events that were written since the last call."""
         try:
             if os.stat(self.path).st_size == self._read:
                 return
-        except FileNotFoundError:  # nothing has happened yet
+        except FileNotFoundError:  # no event yet
             return
         with self.path.open("rb") as file:
             file.seek(self._read)

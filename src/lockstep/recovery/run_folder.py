@@ -1,7 +1,7 @@
-"""The state of runs that the store doesn't hold in full: `outputs/unfinished/`, a folder for each.
+"""Run folders: durable state of runs that are not fully in the store, under `outputs/unfinished/`.
 
-A sweep's parent run has a folder as well. All is written so that a process may be killed at any moment, and
-the next one that is given the same command resumes from here.
+A sweep's parent run has a folder as well. A process may be killed at any moment; the same command resumes
+from these folders.
 """
 
 import hashlib
@@ -29,19 +29,19 @@ def unfinished() -> Path:
 
 @dataclass
 class Description:
-    """What a run folder is about, as `run.json` keeps it.
+    """A run folder's description, stored as `run.json`.
 
     Attributes:
-        kind: a sweep's run; a run without a sweep, which is never resumed; or a sweep's parent.
+        kind: a sweep's run; a run without a sweep ("single"), which is never resumed; or a sweep's parent.
         uri: the store's address, see Store.
-        config: the run's, or None for a parent.
-        parent: the parent's folder, by name.
-        token: marks the MLflow run, in case its id got lost with the process that made it.
-        run_id: the MLflow run, once there is one.
-        status: the parent's last one, once it is known; for a run, the journal tells.
-        closed: whether the store says that nobody works on it: KILLED.
-        data: what the run trains on, see DataDescription; None of a parent, and in folders of version 0.1.0.
-        sweep_key: identifies the sweep; of a parent.
+        config: the run's config, None for a parent.
+        parent: the name of the parent's folder.
+        token: a tag of the MLflow run, to find it if the process that started it was killed.
+        run_id: the MLflow run's id, once it exists.
+        status: a parent's final status, once known; a run's is in its journal.
+        closed: whether the run is KILLED in the store, because no process works on it.
+        data: the data set, see DataDescription; None for a parent, and in folders of version 0.1.0.
+        sweep_key: a parent's; identifies the sweep.
     """
 
     kind: Literal["run", "single", "sweep"]
@@ -59,13 +59,13 @@ class Description:
     sweep_key: str | None = None
 
     def run_config(self, uri: str) -> RunConfig:
-        """Return the run's config, recorded in the store at `uri`."""
+        """Return the run's config, with the store at `uri`."""
         assert self.config is not None
         tracking = {**self.config["tracking"], "uri": uri}
         return RunConfig.model_validate({**self.config, "tracking": tracking})
 
     def data_description(self) -> DataDescription | None:
-        """Return what the run trains on, where the folder says."""
+        """Return the data set's description, None for a parent and in folders of version 0.1.0."""
         if self.data is None:
             return None
         shape, names = tuple(self.data["feature_shape"]), tuple(self.data["class_names"])
@@ -75,7 +75,7 @@ class Description:
 class RunFolder:
     """The folder of one run, or of a sweep's parent.
 
-    run.json: see Description. journal: see Journal. checkpoint-<epochs>.pt: the state after so many epochs.
+    run.json: see Description. journal: see Journal. checkpoint-<epochs>.pt: the run's state after <epochs>.
     artifacts/: written when the run has ended.
     """
 
@@ -85,17 +85,17 @@ class RunFolder:
         self.artifacts = path / "artifacts"
 
     def create(self, description: Description) -> None:
-        """Make it, in place of what is left of one whose removal was cut short."""
+        """Create the folder; replace the remains of an interrupted removal."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True)
         self.write(description)
 
     def claim(self) -> bool:
-        """Whether this process, and no other, works on it from now on, or did already."""
+        """Claim the folder; tell whether this process has it, now or from before."""
         return self._claims.take(self.path.name)
 
     def release(self) -> None:
-        """Leave it to others."""
+        """Release the claim."""
         self._claims.release(self.path.name)
 
     @property
@@ -104,7 +104,7 @@ class RunFolder:
 
     @contextmanager
     def in_training(self) -> Iterator[None]:
-        """A process that trains the run is the only one: a worker outlives a killed parent by a moment."""
+        """Train the run alone: wait for a worker that briefly outlives its killed command."""
         name = f"{self.path.name} trains"
         self._claims.wait_for(name)
         try:
@@ -122,7 +122,7 @@ class RunFolder:
         _replace(self.path / "run.json", json.dumps(asdict(description), indent=1).encode())
 
     def history(self) -> tuple[History, Ended | None]:
-        """All that the journal tells."""
+        """Return the journal's history, and its end if the run has ended."""
         history = History()
         for event in Journal(self.journal.path).unread():
             if isinstance(event, Ended):
@@ -131,7 +131,7 @@ class RunFolder:
         return history, None
 
     def save(self, epochs: int, state: bytes) -> None:
-        """Keep the run's state after so many epochs, all of which the journal has; drop earlier ones."""
+        """Write a checkpoint after epochs that the journal has; delete earlier checkpoints."""
         self.journal.sync()
         saved = self._checkpoints()
         path = self.path / f"checkpoint-{epochs}.pt"
@@ -141,7 +141,7 @@ class RunFolder:
                 earlier.unlink()
 
     def checkpoint(self) -> tuple[History, bytes] | None:
-        """Return the last state that was saved, and the history until then."""
+        """Return the history up to the last checkpoint, and its state; None without a checkpoint."""
         saved = self._checkpoints()
         if not saved:
             return None
@@ -153,8 +153,8 @@ class RunFolder:
         return history, saved[epochs].read_bytes()
 
     def remove(self) -> None:
-        """Nothing is left to do."""
-        # run.json goes first: what is left of a folder whose removal is cut short is no run's.
+        """Delete the folder."""
+        # run.json goes first: a folder without it is no run's, so an interrupted removal does no harm.
         (self.path / "run.json").unlink()
         shutil.rmtree(self.path)
 
@@ -163,7 +163,7 @@ class RunFolder:
 
 
 def folders(root: Path) -> Iterator[RunFolder]:
-    """The folders in `root`, or `root` itself where it is one."""
+    """Yield the run folders in `root`, or `root` itself if it is one."""
     for path in [root, *sorted(root.glob("*/"))]:
         if (folder := RunFolder(path)).exists():
             yield folder
@@ -173,14 +173,14 @@ def folder_name(kind: Literal["run", "sweep"], *identity: str) -> str:
     """Return the name of the folder for a run or a sweep.
 
     Args:
-        identity: of a run, the store's address, the experiment, the run key, and of a trial the study and its
-            number; of a sweep, the store's address and what the sweep is.
+        identity: for a run, the store's address, the experiment, the run key, and for a trial also the study
+            and the trial's number; for a sweep, the store's address and the sweep key.
     """
     return hashlib.sha256(json.dumps([kind, *identity]).encode()).hexdigest()[:32]
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that there is always the old one or the new one, power cuts included."""
+    """Replace a file atomically, even if a power cut interrupts it."""
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         file.write(content)

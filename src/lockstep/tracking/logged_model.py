@@ -1,4 +1,4 @@
-"""A run's network as a logged model of MLflow, which needs no code of ours to be loaded or to be served."""
+"""A run's network as an MLflow logged model, which can be loaded and served without Lockstep."""
 
 import tempfile
 import warnings
@@ -20,24 +20,24 @@ from lockstep.training import artifacts
 from lockstep.training.networks import Network
 
 NAME = "model"
-"""So that it is found as `runs:/<run id>/model` too."""
+"""The model's name, so that `runs:/<run id>/model` finds it too."""
 
 EXAMPLES = 5
-"""Rows of the input example."""
+"""The number of rows of the input example."""
 
 
 def log_model(store: Store, run_id: str) -> str:
-    """Log the network of a run that was trained to its end: logits of rows, N x F to N x C.
+    """Log the network of a run that was trained to its end: rows N x F to logits N x C.
 
     It is an exported program (`torch.export`) on the CPU, in the dtype of its weights, with a signature and
-    an input example. A run gets one, however often it is asked for.
+    an input example. Calling this again for a run returns the same model.
 
     Returns:
-        Its address, `models:/…`.
+        The model's URI, `models:/…`.
 
     Raises:
-        Refused: if the run's data can't be had.
-        MlflowException: if the store doesn't take it.
+        Refused: if the run's data isn't available.
+        MlflowException: if the store rejects it.
     """
     client = store.client
     run = client.get_run(run_id)
@@ -53,7 +53,7 @@ def log_model(store: Store, run_id: str) -> str:
         dataset = datasets.load(config.data)
         network = artifacts.read_network(config, dataset.description, weights).eval()
         example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
-        # A kill may have left one that is not whole.
+        # A kill may have left an incomplete one.
         begun = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
         logged = (
             begun[0]
@@ -77,14 +77,14 @@ def _save(network: Network, example_NxF: NDArray[Any], n_classes: int, path: Pat
         Schema([TensorSpec(example_NxF.dtype, (-1, n_classes))]),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export's and MLflow's own, of each other
+        warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other's use
         mlflow.pytorch.save_model(
             network,
             str(path),
             mlflow_model=described,
             signature=signature,
             input_example=example_NxF,
-            # A build's suffix (2.9.0+cpu) is not on PyPI.
+            # PyPI has no versions with a build's suffix (2.9.0+cpu).
             pip_requirements=[
                 f"mlflow=={mlflow.__version__}",
                 f"torch=={metadata.version('torch').partition('+')[0]}",

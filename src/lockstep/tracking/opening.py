@@ -1,4 +1,4 @@
-"""Opening an MLflow store: that it answers, and how a new SQLite one is made in one piece."""
+"""Opening an MLflow store: checks that it answers, and creates a new SQLite store atomically."""
 
 import logging
 import os
@@ -13,24 +13,24 @@ from mlflow.entities import ViewType
 from sqlalchemy.engine import make_url
 
 CONNECT_SECONDS = 10
-"""How long a tracking server may take to accept a connection. MLflow itself retries for minutes."""
+"""The longest wait for a tracking server to accept a connection. MLflow itself retries for minutes."""
 
 LOCK_SECONDS = 120
-"""How long another process may hold a store's lock; it does so while it makes the schema, for seconds."""
+"""The longest wait for another process, which locks a store for some seconds while it makes the schema."""
 
 
 def open_store(uri: str) -> mlflow.MlflowClient:
-    """A client of a store that has answered.
+    """Return a client of a store that has answered.
 
     Raises:
         MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError: if it does not.
     """
-    # Its first use of a store announces every migration of the schema.
+    # On a store's first use, alembic logs every migration of the schema.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # its errors are reported, without traces
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # we report its errors, without traces
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # they hold the password of a server's URI
-    # The uploader waits for a server that is gone.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # URLs hold the password of a server's URI
+    # The uploader has its own retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     scheme = urlsplit(uri).scheme
@@ -43,11 +43,11 @@ def open_store(uri: str) -> mlflow.MlflowClient:
         return _answering(uri)
     path = sqlite_path(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # MLflow's migrations don't stand two processes that open an empty store at once.
+    # MLflow's migrations fail if two processes open an empty store at once.
     with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
         connection = sqlite3.connect(path, timeout=20)
         try:
-            connection.execute("BEGIN IMMEDIATE")  # fails at once where MLflow would retry for minutes
+            connection.execute("BEGIN IMMEDIATE")  # fails within 20 s where MLflow would retry for minutes
         finally:
             connection.close()
         if not path.stat().st_size:
@@ -56,9 +56,9 @@ def open_store(uri: str) -> mlflow.MlflowClient:
 
 
 def _make(path: Path) -> None:
-    """Make an SQLite store aside, then put it in place.
+    """Make an SQLite store in a temporary file, then rename it.
 
-    A kill in the midst of MLflow's migrations, which take a second, leaves what MLflow refuses for ever.
+    MLflow refuses to open a store once a kill has cut its migrations short, which take a second.
     """
     part = path.with_name(f"{path.name}.part")
     for left in (part, Path(f"{part}-journal")):
@@ -74,10 +74,10 @@ def _answering(uri: str) -> mlflow.MlflowClient:
 
 
 def sqlite_path(uri: str) -> Path:
-    """The file of an SQLite store.
+    """Return the file of an SQLite store.
 
     Raises:
-        ValueError: of one in memory.
+        ValueError: if the store is in memory.
     """
     database = make_url(uri).database
     if not database or database == ":memory:":

@@ -1,4 +1,4 @@
-"""An MLflow run that is being recorded: its params, metrics in batches, artifacts, its end."""
+"""An MLflow run that is being recorded: params, metrics in batches, artifacts, status."""
 
 import bisect
 import json
@@ -17,39 +17,39 @@ from lockstep.results.history import History, Status
 
 
 class Recorded:
-    """An MLflow run that is RUNNING until `end`. Each call may be repeated: what is there stays as it is."""
+    """An MLflow run that is RUNNING until `end`. Every call may be repeated without changing the result."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self.client = client
         self.run_id = run_id
 
     def artifacts(self, folder: Path) -> None:
-        """Keep everything under `folder` as the run's artifacts."""
+        """Upload everything under `folder` as the run's artifacts."""
         self.client.log_artifacts(self.run_id, str(folder))
 
     def download(self, folder: Path) -> Path:
-        """A copy of all the run's artifacts below `folder`."""
+        """Download all of the run's artifacts below `folder`; return their folder."""
         return Path(self.client.download_artifacts(self.run_id, "", str(folder)))
 
     def end(self, status: Status, tags: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Set the run's last status, and tags that say more of it."""
+        """Set the run's final status, and tags that explain it."""
         for key, value in tags.items():
             self.client.set_tag(self.run_id, key, value)
         self.client.set_terminated(self.run_id, status)
 
 
 class RecordedRun(Recorded):
-    """A training run in the store. Metrics go in batches, their steps are training iterations done."""
+    """A training run in the store. Metrics are sent in batches; their steps are training iterations done."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str, log_every: int) -> None:
         super().__init__(client, run_id)
         self._log_every = log_every
-        self._params: list[Param] = []  # not known to be in the store
-        self._iterations = 0  # of the history, known to be in the store
-        self._evaluations = 0  # likewise
+        self._params: list[Param] = []  # still to be sent
+        self._iterations = 0  # of the history, already sent
+        self._evaluations = 0  # of the history, already sent
 
     def describe(self, config: RunConfig, data: DataDescription) -> None:
-        """Record the data set with its digest; params go with the first metrics."""
+        """Record the data set with its digest; the first `record` sends the params."""
         self._params = [Param(key, text) for key, text in config.param_texts().items()]
         profile = {
             part: {"instances": n, "features": list(data.feature_shape), "classes": data.n_classes}
@@ -68,12 +68,10 @@ class RecordedRun(Recorded):
     def record(
         self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
     ) -> None:
-        """Send what the history holds beyond what was sent: whole windows of `log_every` iterations.
+        """Send the part of the history that wasn't sent yet, in whole windows of `log_every` iterations.
 
-        With `last`, also the window that the end of training cut short, the run's summary, and what else
-        was measured `at_end`. A point's
-        time is that of the epoch it fell in, so that what is sent again is equal to what was, and a store
-        keeps one point of those that are equal.
+        With `last`, also send an incomplete last window, the run's summary, and the metrics `at_end`. A
+        point has the time of its epoch: so a point that is sent again is equal, and the store keeps one.
         """
         metrics: list[Metric] = []
 
@@ -96,6 +94,6 @@ class RecordedRun(Recorded):
                     add(key, summary[key], done)
             for key, value in at_end.items():
                 add(key, value, done)
-        # The client cuts it to what a store takes.
+        # The client splits it into batches that a store accepts.
         self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
         self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)

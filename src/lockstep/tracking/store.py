@@ -1,4 +1,4 @@
-"""An MLflow store: its experiments, starting runs with explicit ids, finding them again."""
+"""An MLflow store: its experiments, starting runs, and finding runs."""
 
 import getpass
 import sqlite3
@@ -21,20 +21,20 @@ from lockstep.tracking.run import Recorded, RecordedRun
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
-"""Tags. OVERRIDES are those that asked for it, ENVIRONMENT is JSON: what it was trained with."""
+"""Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment."""
 
 NOTE = "mlflow.note.content"
 
 DIVERGED = "diverged: "
-"""How the reason of a run begins whose loss stopped being finite."""
+"""The start of a run's REASON if its loss stopped being finite."""
 
 
 class Store:
     """An MLflow tracking store that has answered.
 
     Attributes:
-        uri: how it is opened.
-        address: the same for whoever opens it from wherever: without a password, a file's path in full.
+        uri: the URI that it was opened with.
+        address: the URI without a password, and for a file with its absolute path: equal in every process.
 
     Raises:
         Refused: if it can't be reached, opened or written.
@@ -59,21 +59,21 @@ class Store:
             self.address = f"sqlite:///{sqlite_path(uri)}"
 
     def experiment_id(self, name: str) -> str:
-        """The experiment of that name, made if it isn't there.
+        """Return the id of the experiment with this name; create the experiment if needed.
 
         Raises:
-            Refused: if it was deleted or can't be made.
+            Refused: if it was deleted or can't be created.
         """
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                # The UI opens an experiment of this kind at its training runs, not in its GenAI view.
+                # The UI opens an experiment of this kind with its training runs, not in its GenAI view.
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 return self.client.create_experiment(name, _artifact_location(self.uri), kind)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise Refused([f"tracking.experiment={name}: {error.message}"]) from error
-            experiment = self.client.get_experiment_by_name(name)  # another process was quicker
+            experiment = self.client.get_experiment_by_name(name)  # another process was faster
         assert experiment is not None
         if experiment.lifecycle_stage == "deleted":
             raise Refused(
@@ -85,7 +85,7 @@ class Store:
         return experiment.experiment_id
 
     def _known_id(self, experiment: str) -> str:
-        """Likewise, but asked once, not for each of a thousand runs."""
+        """Return `experiment_id`, cached: one request, not one for each of a thousand runs."""
         if experiment not in self._experiment_ids:
             self._experiment_ids[experiment] = self.experiment_id(experiment)
         return self._experiment_ids[experiment]
@@ -94,7 +94,7 @@ class Store:
         """Start the MLflow run of a run folder; `find` finds it by the folder's token.
 
         Args:
-            parent: the MLflow run of its sweep.
+            parent: the id of the sweep's parent run, None without a sweep.
         """
         tags = {
             TOKEN: description.token,
@@ -119,7 +119,7 @@ class Store:
         return self._recorded(run.info.run_id, description)
 
     def resume(self, run_id: str, description: Description) -> Recorded:
-        """Continue an MLflow run that was started before, whatever of it got lost; it is RUNNING again."""
+        """Set an MLflow run that was started before to RUNNING, and continue it."""
         self.client.update_run(run_id, "RUNNING")
         return self._recorded(run_id, description)
 
@@ -136,14 +136,14 @@ class Store:
         return config, description.data_description() or datasets.load(config.data).description
 
     def find(self, experiment: str, token: str) -> str | None:
-        """The id of the run that was started with `token`, if it was."""
+        """Return the id of the run that was started with `token`, or None."""
         found = self.client.search_runs(
             [self._known_id(experiment)], f"tags.`{TOKEN}` = '{token}'", max_results=1
         )
         return found[0].info.run_id if found else None
 
     def find_sweep(self, experiment: str, sweep_key: str) -> str | None:
-        """Return the latest parent run of this sweep, None where there is none."""
+        """Return the id of the latest parent run of this sweep, or None."""
         found = self.client.search_runs(
             [self._known_id(experiment)],
             f"tags.`{SWEEP_KEY}` = '{sweep_key}'",
@@ -153,7 +153,7 @@ class Store:
         return found[0].info.run_id if found else None
 
     def is_active(self, run_id: str) -> bool:
-        """Tell whether a run is there and not deleted."""
+        """Tell whether a run exists and isn't deleted."""
         try:
             return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:
@@ -162,8 +162,8 @@ class Store:
             raise
 
     def result(self, experiment: str, run_key: str) -> Run | None:
-        """The latest run with this key that need not be trained again: FINISHED, unless a search gave it up
-        on the way, or diverged as it would."""
+        """Return the latest run with this key that need not be trained again: FINISHED and not pruned, or
+        diverged, which it would again. None if the store has none."""
         found = self.client.search_runs(
             [self._known_id(experiment)],
             f"tags.`{RUN_KEY}` = '{run_key}'",
@@ -177,7 +177,7 @@ class Store:
         return None
 
     def search(self, experiment_ids: Sequence[str], search: str, order_by: Sequence[str] = ()) -> list[Run]:
-        """Return all runs that a filter of MLflow's finds."""
+        """Return all runs that match an MLflow filter."""
         runs: list[Run] = []
         token: str | None = None
         while token != "":
@@ -189,11 +189,11 @@ class Store:
         return runs
 
     def has_runs(self, experiment: str) -> bool:
-        """Tell whether any run was ever recorded in the experiment, parents left out."""
+        """Tell whether the experiment has any runs beside parent runs."""
         search = f"tags.`{KIND}` = 'run'"
         return bool(self.client.search_runs([self._known_id(experiment)], search, max_results=1))
 
 
 def _artifact_location(uri: str) -> str | None:
-    """Beside an SQLite store's file; a server or another database decides for itself."""
+    """Return the folder beside an SQLite store's file; None lets a server or another database decide."""
     return (sqlite_path(uri).parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
