@@ -1,4 +1,4 @@
-"""`python -m lockstep <verb>`: what there is to do beside training."""
+"""`python -m lockstep <verb>`: commands beside training."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Carry out the verb in `sys.argv`; returns the exit code."""
+    """Carry out the verb in `sys.argv` and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lockstep", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     verbs.add_parser("doctor", help="say whether a run's numbers depend on its neighbours on this machine")
@@ -47,12 +47,12 @@ def _outputs() -> Path:
 
 
 def _store_uri() -> str:
-    """The store that run.py uses where it is told of no other."""
+    """Return the URI of run.py's default store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_outputs() / 'mlflow.db'}"
 
 
 def _opened(parser: argparse.ArgumentParser, uri: str) -> "Store":
-    """The store at `uri`, which is not made if it isn't there."""
+    """Open the store at `uri`; never create it."""
     from lockstep.config.errors import Refused
     from lockstep.tracking.store import Store
 

@@ -1,5 +1,5 @@
 """Commands: run.py's, and the verbs of `python -m lockstep`.
 
 - `command`: run.py's command line, checked as a whole, with its exit codes; start reading here.
-- `doctor`, `reproduce`: what the verbs of these names do.
+- `doctor`, `reproduce`: the verbs of these names.
 """

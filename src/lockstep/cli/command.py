@@ -1,6 +1,6 @@
-"""run.py's command: checked as a whole, handed to Hydra, ended with a truthful exit code.
+"""run.py's command: checks all of its runs, hands them to Hydra, and returns the exit code.
 
-Light until a command really runs: `--help` loads neither torch nor mlflow.
+Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow.
 """
 
 import gc
@@ -26,8 +26,8 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
     """Carry out the command in `sys.argv`.
 
     Args:
-        task_function: what Hydra calls with a run's config; it carries the command to Hydra's plugins.
-        hydra_main: what `@hydra.main` made of it.
+        task_function: the function that Hydra calls; it carries the command to Hydra's plugins.
+        hydra_main: the same function, decorated by `@hydra.main`.
         conf_dir: its configuration folder.
 
     Returns:
@@ -51,12 +51,12 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
 
 
 def of_task(task_function: TaskFunction) -> Command | None:
-    """Return the command that Hydra carries out with a task function, None where it isn't Lockstep's."""
+    """Return the command that a task function carries, None if it isn't Lockstep's."""
     return getattr(task_function, "command", None)
 
 
 def train_one(task_function: TaskFunction) -> float | None:
-    """Train the one run of a command without a sweep; returns the metric that sweepers maximise.
+    """Train the one run of a command without a sweep; return the metric that sweepers maximise.
 
     Raises:
         RunFailed: if the run did not finish.
@@ -78,7 +78,7 @@ def _checked(
     from lockstep.terminal.console import show_log
 
     interrupts.listen()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them and exiting with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them and exiting with 1
     show_log()
     try:
         command = compose(
@@ -132,13 +132,13 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         return FAILED
     finally:
         pool.wait()
-        pool.kill()  # they would end by themselves, but take a second or two
+        pool.kill()  # workers would end by themselves, but take one to two seconds
         gc.freeze()  # see uncollected
     return OK
 
 
 def _start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:
-    """Start worker processes while this one loads what it needs."""
+    """Start worker processes while this process loads its imports."""
     from joblib import effective_n_jobs
 
     from lockstep.execution import pool

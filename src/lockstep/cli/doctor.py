@@ -1,4 +1,4 @@
-"""`python -m lockstep doctor`: does this machine give a run the same bits whatever trains beside it?"""
+"""`python -m lockstep doctor`: test whether a run's bits depend on its neighbours on this machine."""
 
 import platform
 from importlib import metadata
@@ -12,7 +12,7 @@ from lockstep.training.device import cpu_capability
 
 
 def examine() -> bool:
-    """Try, print what was found, and return whether float32 keeps every bit."""
+    """Test all networks and precisions, print the results, and return whether float32 keeps every bit."""
     table = Table("network", *PRECISIONS, box=None, pad_edge=False, header_style="bold")
     kept = {}
     for name, network in NETWORKS.items():

@@ -1,4 +1,4 @@
-"""`python -m lockstep reproduce <run id>`: train a run again from what the store has of it, and compare."""
+"""`python -m lockstep reproduce <run id>`: train a stored run again, and compare."""
 
 import tempfile
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from lockstep.training.loop import train
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out another time.
+    """The result of training a run again.
 
     Attributes:
-        name: the run's.
-        n_values: losses and accuracies that were compared; of every iteration and every evaluation.
-        differences: in words; empty where every bit is the same.
+        name: the run's name.
+        n_values: the number of compared losses and accuracies, from every iteration and every evaluation.
+        differences: in words; empty if every bit is the same.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Comparison:
 
 
 def reproduce(store: Store, run_id: str) -> Comparison:
-    """Train a run again, alone, from its config in the store, and compare every number with the recorded.
+    """Train a run again, alone, from its config in the store, and compare every number with the stored one.
 
     Raises:
-        MlflowException: if there is no such run.
-        Refused: if it isn't a training run that came to its end, or its data can't be had.
+        MlflowException: if the store has no such run.
+        Refused: if it isn't a FINISHED training run, or its data isn't available.
     """
     run = store.client.get_run(run_id)
     tags = run.data.tags

@@ -2,5 +2,5 @@
 
 - `page`: the file and its template, `page.html.j2`; start reading here.
 - `charts`: its interactive figures.
-- `wording`: a sweep in words.
+- `wording`: the sentence that sums a sweep up, and formatted values.
 """

@@ -1,6 +1,6 @@
-"""A sweep → interactive figures: what was tried, how it went, what mattered.
+"""Interactive figures of a sweep: its runs, their curves, and which settings mattered.
 
-Each is plotly's JSON, without colours of text and background: the page sets those, light or dark.
+Figures have no text or background colour: the page sets those, light or dark.
 """
 
 import warnings
@@ -17,30 +17,30 @@ from lockstep.results.run_result import RunResult
 from lockstep.tracking.sweeps import Sweep
 
 SCALE = "Viridis"
-"""Readable in greyscale, and by the colour-blind."""
+"""A colour scale that is readable in greyscale and by colour-blind readers."""
 
 SHADES = [[0, "#8fb3d9"], [1, "#d55e00"]]
-"""Of lines, from the worst to the best: seen on light and on dark."""
+"""Colours of lines, from the worst to the best run: visible on light and on dark."""
 
 HEATMAP_VALUES = 20
-"""Of each of two swept keys: more of them are no grid."""
+"""The most values of each of two swept keys for which a heatmap is drawn."""
 
 NAMED_VALUES = 6
-"""Of a key on an axis of its own: more numbers than these are a scale."""
+"""The most numbers that an axis names as categories; more numbers get a scale."""
 
 FEWEST_FOR_IMPORTANCE = 4
 LOG_SPREAD = 20.0
-"""The greatest of a key's values is so many times its least: it gets a logarithmic axis."""
+"""The ratio of a key's greatest value to its least from which its axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure and what it says, in words.
+    """A figure with its description.
 
     Attributes:
         name: its id on the page.
         title: its heading.
-        text: for whoever can't see it.
+        text: its content in words, for readers who can't see it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Chart:
 
 
 def parallel_coordinates(sweep: Sweep) -> Chart | None:
-    """Every run as a line through its swept values to its accuracy."""
+    """Return a chart with a line per run through its swept values to its metric, None if nothing is swept."""
     runs = sweep.compared
     if len(runs) < 2 or not sweep.swept:
         return None
@@ -89,11 +89,11 @@ def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
 def learning_curves(
     sweep: Sweep, curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], labels: Mapping[str, str]
 ) -> Chart | None:
-    """Curves of several runs laid over each other, the best one's on top.
+    """Return a chart of several runs' curves, the best one's on top; None without points.
 
     Args:
-        curves: of each metric, of each run by its id, best first: iterations done, values.
-        labels: runs' names, by their ids.
+        curves: by metric and by run id, the best run first: (iterations done, value).
+        labels: runs' names by run id.
     """
     drawn = {metric: of for metric, of in curves.items() if any(of.values())}
     if not drawn:
@@ -126,8 +126,8 @@ def learning_curves(
 
 
 def importances(sweep: Sweep) -> tuple[Chart | None, dict[str, float]]:
-    """How much of the accuracy's variance each swept key takes away in a random forest, by Optuna's
-    evaluator of mean decrease in impurity (its fANOVA takes minutes from some 50 runs on)."""
+    """Return each swept key's importance for the metric, and its chart: mean decrease in impurity in a random
+    forest, by Optuna's evaluator (its fANOVA takes minutes from about 50 runs on)."""
     runs = sweep.compared
     keys = [key for key in sweep.swept if len({run.params.get(key) for run in runs}) > 1]
     if len(runs) < FEWEST_FOR_IMPORTANCE or not keys:
@@ -185,7 +185,7 @@ def _shares(runs: Sequence[RunResult], keys: Sequence[str], metric: str) -> dict
 
 
 def effects(sweep: Sweep) -> Chart | None:
-    """Accuracy against each swept key: a point for each run; as a map where two were swept on a grid."""
+    """Return a chart of the metric against each swept key, a point per run; for a grid of two, a heatmap."""
     runs = sweep.compared
     if len(runs) < 2 or not sweep.swept:
         return None

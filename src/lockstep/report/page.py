@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that needs nothing else, made from the store alone."""
+"""The report of a sweep: one self-contained HTML file, made from the store alone."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
 
 NAME, KEPT = "report.html", "sweep.json"
-"""The report's file, and beside it the one that says which sweep of which store it is of."""
+"""The report's file, and the file beside it that names its store and sweep."""
 
 TRAIN_SECONDS = "time/train_seconds"
 
@@ -31,18 +31,18 @@ SEPARATION = {
     "silhouette_plane": "silhouette on the plane",
     "knn_accuracy": "accuracy of 5 nearest neighbours",
 }
-"""See lockstep.pictures.representations.separation."""
+"""Headings by metric, see lockstep.pictures.representations.separation."""
 
 CURVES_SHOWN = 50
-"""Runs whose curves are drawn: the best. More can't be told apart."""
+"""The number of best runs with curves. More curves can't be told apart."""
 
 PICTURE_WIDTH, PICTURE_QUALITY = 640, 82
-"""Pixels, and WebP's quality: a sixth of the bytes of the run's own picture."""
+"""Pixels, and WebP's quality: together a sixth of the bytes of the run's own picture."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URI, and what it shows, in words."""
+    """A picture as a data URI, with a description in words."""
 
     title: str
     source: str
@@ -50,7 +50,7 @@ class Picture:
 
 
 def build(store: Store, sweep: Sweep) -> str:
-    """Return a sweep's report."""
+    """Return a sweep's report as HTML."""
     rows = sweep.rows
     importance, shares = charts.importances(sweep)
     drawn = [charts.parallel_coordinates(sweep), _curves(store, sweep), importance, charts.effects(sweep)]
@@ -88,7 +88,7 @@ def build(store: Store, sweep: Sweep) -> str:
 
 
 def write(store: Store, sweep: Sweep, folder: Path) -> Path:
-    """Make the report, in the sweep's folder and as an artifact of its parent run; returns the file."""
+    """Write the report to the sweep's folder, upload it to its parent run, and return its path."""
     path, text = folder / NAME, build(store, sweep)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -115,7 +115,7 @@ def _cells(sweep: Sweep, row: Repeats) -> dict[str, object]:
 
 
 def _spaces(run: RunResult) -> list[tuple[str, list[str]]]:
-    """How well each space of a run tells the classes apart: its title, and SEPARATION's figures."""
+    """Return the title of each feature space of a run, and its metrics as SEPARATION lists them."""
     names = dict.fromkeys(key.split("/")[1] for key in sorted(run.metrics) if key.startswith("space/"))
     found = []
     for name in sorted(names, key=lambda name: (name != "input", name)):
@@ -138,7 +138,7 @@ def _curves(store: Store, sweep: Sweep) -> Chart | None:
 
 
 def _pictures(store: Store, run: RunResult, folder: Path) -> list[Picture]:
-    """The planes of a run's feature spaces, input first, where they were drawn."""
+    """Return pictures of a run's feature spaces, input first; empty if none were drawn."""
     explained = sweeps.download(store, run, "pca/explained_variance.json", folder)
     if explained is None:
         return []

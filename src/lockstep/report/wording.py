@@ -1,4 +1,4 @@
-"""A sweep in words, and the values of its settings as people read them."""
+"""A sweep in a sentence, and its settings' values formatted for readers."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from lockstep.tracking.sweeps import Sweep
 
 
 def sentence(sweep: Sweep) -> str:
-    """Return what was swept and what was found."""
+    """Return sentences that say what was swept and which run is best."""
     over = " and ".join(
         f"{key} ({_range([run.params.get(key, '') for run in sweep.runs])})" for key in sweep.swept
     )
@@ -31,7 +31,7 @@ def sentence(sweep: Sweep) -> str:
 
 
 def figure(row: Repeats, metric: str) -> str:
-    """Return the mean of some repeats, with ± std where there are several, empty where no run has one."""
+    """Return the mean of repeats, with ± std for several runs; empty where no run has the metric."""
     mean, std = row.mean(metric), row.std(metric)
     if mean is None:
         return ""
@@ -55,7 +55,7 @@ def short(key: str) -> str:
 
 
 def shown(value: str) -> str:
-    """Return a param's value as people read it: long numbers with four digits."""
+    """Return a param's value for readers: numbers of more than 8 characters with 4 significant digits."""
     as_number = number(value)
     return value if as_number is None or len(value) <= 8 else f"{as_number:.4g}"
 
@@ -70,7 +70,7 @@ def number(text: str) -> float | None:
 
 
 def ordered(values: Sequence[str]) -> list[str]:
-    """Return the distinct values of a param: numbers by size, others by the alphabet."""
+    """Return the distinct values of a param: numbers by size, others alphabetically."""
     distinct = sorted(set(values))
     if all(number(value) is not None for value in distinct):
         distinct.sort(key=lambda value: number(value) or 0.0)

@@ -1,4 +1,4 @@
-"""Rungs: the epochs after which a search decides which trials go on (successive halving and its kin)."""
+"""Rungs: the epochs after which a search promotes or prunes trials, and the pruners that decide."""
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.study import Study, StudyDirection
@@ -8,7 +8,7 @@ from lockstep.config.search_config import SearchConfig
 
 
 def rungs(search: SearchConfig, epochs: int) -> list[int]:
-    """The epochs after which trials of so many epochs in all pause to be judged.
+    """Return the epochs after which trials of `epochs` epochs pause to be judged.
 
     Successive halving and Hyperband judge after min_epochs times each power of the reduction factor (Li et
     al., 2018: Hyperband, section 3), the median rule after each epoch from min_epochs on.
@@ -25,23 +25,23 @@ def rungs(search: SearchConfig, epochs: int) -> list[int]:
 
 
 PROMOTED = "promoted_at"
-"""The user attribute of a trial in the study that names the rung from which it was last promoted."""
+"""The user attribute of a study's trial for the rung from which it was last promoted."""
 
 
 class Halving(BasePruner):
     """Asynchronous successive halving (Li et al., 2020: Massively Parallel Hyperparameter Tuning).
 
-    Of all trials that have been at a rung, a reduction_factor-th may go on, one at least: a trial does that
-    is among so many best, while no more have gone on. Those that come there together are to be judged after
-    all of them have reported, best first. (Optuna's own SuccessiveHalvingPruner counts a trial as having been
-    at a rung only once it was judged, so that the luck of their order would decide.)
+    Let n be 1/reduction_factor of all trials that have reached a rung, rounded down, but at least 1. A trial
+    is promoted if it is among the best n and fewer than n were promoted before it. Judge trials that reach a
+    rung together after all of them have reported, best first. (Optuna's own SuccessiveHalvingPruner counts a
+    trial at a rung only once it was judged, so the order of judging would decide.)
     """
 
     def __init__(self, reduction_factor: int) -> None:
         self._reduction_factor = reduction_factor
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial, at the rung of its last report, is to be given up."""
+        """Tell whether to prune the trial at the rung of its last report."""
         rung = trial.last_step
         if rung is None:
             return False
@@ -59,7 +59,7 @@ class Halving(BasePruner):
 
 
 def pruner(search: SearchConfig, epochs: int) -> BasePruner:
-    """What judges trials at rungs; `epochs` are those of a trial that is not given up."""
+    """Return the pruner that judges trials at rungs; `epochs` are the epochs of a trial that isn't pruned."""
     if search.pruner == "halving":
         return Halving(search.reduction_factor)
     if search.pruner == "hyperband":

@@ -1,4 +1,4 @@
-"""What a search may choose, and what it chooses for a trial."""
+"""A search space: its dimensions, and a trial's overrides."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from lockstep.config.overrides import Choice, Interval, Setting
 from lockstep.config.run_request import RunRequest
 
 Options = tuple[str, ...]
-"""One choice of options for all groups, as overrides."""
+"""One choice of every group's option, as overrides."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Dimension:
     """A key or group whose value is searched.
 
     Attributes:
-        key: as it is typed, with Hydra's prefix where it has one.
-        texts: of a choice, each value in Hydra's grammar.
+        key: as it is typed, with Hydra's prefix if it has one.
+        texts: a choice's values in Hydra's grammar.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Dimension:
     texts: tuple[str, ...] = ()
 
     def suggest(self, trial: Trial) -> str:
-        """Return the override that the trial gets."""
+        """Return the override that the sampler suggests for a trial."""
         distribution = self.distribution
         if isinstance(distribution, CategoricalDistribution):
             return self.override(trial.suggest_categorical(self.key, distribution.choices))
@@ -55,7 +55,7 @@ class Dimension:
         return f"{self.key}={value!r}"
 
     def ends(self) -> list[str]:
-        """Return overrides between which all others lie: of a choice, every one."""
+        """Return the overrides of the least and the greatest value, or of every value of a choice."""
         if isinstance(self.distribution, CategoricalDistribution):
             values: Sequence[object] = self.distribution.choices
         else:
@@ -65,15 +65,15 @@ class Dimension:
 
 
 class Space:
-    """All trials that a search may make: groups' options first, then values of keys that those have.
+    """A search space: first the groups' options, then values of the keys that these options have.
 
     Args:
-        settings: a command's overrides; where a key is given twice, the last one counts.
+        settings: a command's overrides; if a key is given twice, the last one counts.
         groups: the names of config groups.
-        defaults: returns every key that there is with some options, and its default.
+        defaults: returns every key that exists with some options, and its default.
 
     Raises:
-        Refused: for what is no space, with a message each.
+        Refused: with a message for each invalid dimension.
     """
 
     def __init__(
@@ -101,19 +101,19 @@ class Space:
 
     @property
     def identity(self) -> list[list[str]]:
-        """Equal for equal spaces."""
+        """The space's definition, equal for equal spaces."""
         return [
             [dimension.key, distribution_to_json(dimension.distribution), *dimension.texts]
             for dimension in (*self.groups, *self.values)
         ]
 
     def searched(self, overrides: Sequence[str]) -> list[str]:
-        """Return those of a trial's overrides that are not the same in all trials."""
+        """Return a trial's overrides without the overrides that all trials share."""
         fixed = {*self._fixed_groups, *self._fixed.values()}
         return [override for override in overrides if override not in fixed]
 
     def options(self) -> Iterator[Options]:
-        """Yield every choice of groups' options."""
+        """Yield every combination of the groups' options."""
         for searched in product(*(dimension.ends() for dimension in self.groups)):
             yield (*self._fixed_groups, *searched)
 
@@ -123,7 +123,8 @@ class Space:
         return self._with_values(options, lambda dimension: dimension.suggest(trial))
 
     def corners(self) -> Iterator[tuple[str, ...]]:
-        """Yield overrides of trials that differ in one value from the first one of each choice of options."""
+        """Yield overrides of trials: per choice of options, one with every dimension's first value, and one
+        for each other end of a single dimension."""
         for options in self.options():
             first = {dimension: dimension.ends()[0] for dimension in self.values}
             yield self._with_values(options, first.__getitem__)
@@ -156,12 +157,12 @@ class Space:
 
 
 def space_of(search: SearchRequest) -> Space:
-    """Return the space of a search that was asked for."""
+    """Return the space of a requested search."""
     return Space(search.settings, search.groups, search.composer.values)
 
 
 def corners(search: SearchRequest) -> tuple[RunRequest, ...]:
-    """Return validated trials between which all trials of a search lie.
+    """Return validated trials at the ends of a search space, to check it before any trial trains.
 
     Raises:
         Refused: with every error of the search's settings.
@@ -201,10 +202,10 @@ def _dimensions(
 
 
 def _dimension(setting: Setting, default: object, is_group: bool = False) -> Dimension:
-    """Return one dimension; of integers where its ends are, unless the key's default is no integer.
+    """Return the dimension of a setting: of integers if its ends are whole and its default isn't a float.
 
     Raises:
-        ValueError, ArithmeticError: where there is nothing to choose from.
+        ValueError, ArithmeticError: if it is empty or otherwise invalid.
     """
     values, key = setting.values(), setting.key
     if isinstance(values, Choice):
@@ -242,6 +243,6 @@ def _choice(key: str, choice: Choice) -> Dimension:
         raise ValueError("no value at all, so there is nothing to choose from")
     if len(set(texts)) < len(texts):
         raise ValueError("a value is given twice")
-    if len(set(values)) < len(values):  # as of 1 and true, which are equal
+    if len(set(values)) < len(values):  # such as 1 and true, which are equal
         values = list(texts)
     return Dimension(key, CategoricalDistribution(values), texts)

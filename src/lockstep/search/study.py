@@ -1,4 +1,4 @@
-"""A search's memory: an Optuna study in `outputs/studies/`, which the same command continues."""
+"""A search's Optuna study, stored in `outputs/studies/`, which the same command continues."""
 
 import json
 import os
@@ -23,13 +23,13 @@ FILE = "optuna.log"
 
 
 def studies() -> Path:
-    """Return the folder of all studies, which has one for each."""
+    """Return the folder that holds each study's folder."""
     return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "studies"
 
 
 @contextmanager
 def claimed(name: str) -> Iterator[Path]:
-    """Yield the folder of the study `name`; other processes wait for it meanwhile."""
+    """Claim the study `name`, waiting for other processes, and yield its folder."""
     claims = Claims(studies() / "claims")
     claims.wait_for(name)
     try:
@@ -39,17 +39,17 @@ def claimed(name: str) -> Iterator[Path]:
 
 
 class Study:
-    """The trials of one search. Any of Optuna's tools opens its file by `JournalFileBackend`.
+    """The trials of one search. Optuna's own tools open its file with `JournalFileBackend`.
 
     Args:
         folder: claimed by this process.
-        epochs: of a trial that is not pruned.
+        epochs: the epochs of a trial that isn't pruned.
     """
 
     def __init__(self, folder: Path, search: SearchConfig, epochs: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._search, self._journal = search, Journal(folder / FILE)
-        self._journal.mend()  # a kill may have left a last line that is not whole
+        self._journal.mend()  # a kill may have left an incomplete last line
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self._storage = JournalStorage(_OneWriter(folder / FILE))
@@ -65,7 +65,7 @@ class Study:
         return len(self.optuna.get_trials(deepcopy=False))
 
     def sync(self) -> None:
-        """Return when what was written survives a power cut."""
+        """Sync the file to disk, so that it survives a power cut."""
         self._journal.sync()
 
     def ask(self) -> Trial:
@@ -74,24 +74,24 @@ class Study:
         return self.optuna.ask()
 
     def running(self) -> list[Trial]:
-        """Return trials that an earlier command has left without an end."""
+        """Return the trials that an earlier command left unfinished."""
         trials = []
         for frozen in self.optuna.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            self.optuna.sampler = _sampler(self._search, frozen.number)  # not all may have been suggested
+            self.optuna.sampler = _sampler(self._search, frozen.number)  # for values not yet suggested
             trials.append(self.trial(frozen))
         return trials
 
     def trial(self, frozen: FrozenTrial) -> Trial:
-        """Return a trial of the study, to be reported and told of."""
+        """Return a stored trial as one that accepts reports and results."""
         study_id = self._storage.get_study_id_from_name(self.optuna.study_name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number)
         return Trial(self.optuna, trial_id)
 
 
 class _OneWriter(BaseJournalBackend):
-    """Optuna's journal file, written by one process alone, and synced when that asks for it.
+    """Optuna's journal file for a single writer, synced only by `Study.sync`.
 
-    Optuna's own backend takes a lock and waits for the disk some ten times a trial.
+    Optuna's own backend takes a lock and syncs the file about 10 times per trial.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class _OneWriter(BaseJournalBackend):
         self._read = 0  # bytes
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Return the entries from a number on."""
+        """Return the entries from a number on, as `BaseJournalBackend` requires."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             for line in file:
@@ -110,14 +110,14 @@ class _OneWriter(BaseJournalBackend):
         return self._entries[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write entries."""
+        """Append entries."""
         lines = "".join(f"{json.dumps(entry, separators=(',', ':'))}\n" for entry in logs)
         with self._path.open("ab") as file:
             file.write(lines.encode())
 
 
 def _sampler(search: SearchConfig, number: int) -> BaseSampler:
-    """Return what proposes trial `number`, seeded for each, so that a resumed search proposes the same."""
+    """Return the sampler of trial `number`, seeded per trial so that a resumed search proposes the same."""
     seed = (search.seed * 1_000_003 + number) % 2**32
     if search.sampler == "tpe":
         return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)

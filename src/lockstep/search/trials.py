@@ -1,4 +1,4 @@
-"""The trials of a search as tasks: they start together as arrays, and train on if they are promoted."""
+"""A search's trials as tasks: they start together as arrays, and continue if they are promoted."""
 
 import logging
 import re
@@ -26,16 +26,16 @@ from lockstep.tracking.store import DIVERGED
 log = logging.getLogger("lockstep")
 
 OUTCOME, PARENT = "outcome", "parent"
-"""What the study keeps beside what Optuna does and PROMOTED: a trial's result; the parent run."""
+"""User attributes beside PROMOTED: a trial's result, and the study's parent run."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What pending trials must agree in to share an array.
+    """A queue's key: pending trials with equal keys can share an array.
 
     Attributes:
         rung: the epochs after which they were last promoted, or 0.
-        next_rung: the epochs at which they pause next, None where they train to their end.
+        next_rung: the epochs after which they pause next, None if they train to their end.
     """
 
     rung: int
@@ -51,8 +51,8 @@ class TrialRun:
 
     Attributes:
         promoted_at: the rung from which it was last promoted, or 0.
-        reported: epochs whose metric the study has.
-        twins: later trials of the same config, which get the same result.
+        reported: the number of epochs whose metric the study has.
+        twins: later trials with the same config, which get the same result.
     """
 
     trial: Trial
@@ -63,14 +63,14 @@ class TrialRun:
 
 
 class Trials:
-    """Makes tasks of trials as workers get free, and judges the trials of tasks that are done.
+    """The trials of a search: made into tasks for free workers, and judged when a task is done.
 
-    Promoted trials wait until there are enough of them for an array, or no more are to come: meanwhile new
-    ones start, so that no worker has to wait.
+    Promoted trials wait until they fill an array, or until no new trials can start. New trials start
+    meanwhile, so that no worker is idle.
 
     Args:
         composer: composes a trial's config.
-        n_workers: that take tasks at the same time.
+        n_workers: the number of workers that take tasks.
     """
 
     def __init__(
@@ -88,36 +88,36 @@ class Trials:
         self._n_workers = n_workers
         self._array_size = min(settings.array_size, -(-settings.n_trials // n_workers))
         self._started = time.monotonic()
-        self._running: dict[int, TrialRun] = {}  # by the number of their entry
+        self._running: dict[int, TrialRun] = {}  # by their entry's number
         self._pending: dict[Queue, list[TrialRun]] = {}
-        self._first: dict[str, TrialRun] = {}  # of trials with the same config, by their run key
+        self._first: dict[str, TrialRun] = {}  # the first trial of each config, by run key
 
     @deferred()
     def resume(self) -> None:
-        """Take up what an earlier command has left."""
+        """Resume the trials of earlier commands."""
         finished = [t for t in self._study.optuna.get_trials(deepcopy=False) if t.state.is_finished()]
         recorded = self._ledger.recorded() if finished else {}
         for frozen in finished:
             self._recall(frozen, recorded)
         for trial in self._study.running():
             self._add(trial)
-        # A kill may have come between an array's last epoch and what that decides.
+        # A kill may have come between an array's last epoch and the judging of its trials.
         for queue, group in list(self._pending.items()):
             if all(run.entry.history.epochs == queue.next_rung for run in group):
                 del self._pending[queue]
                 self._judge(group)
-        if self._may_ask and len(self._study) % self._array_size:  # or between two trials of an array
+        if self._may_ask and len(self._study) % self._array_size:  # a kill while an array's trials were added
             self._ask()
 
     @deferred()
     def next(self) -> Task | None:
-        """Return what a free worker is to do."""
+        """Return the next task for a free worker, or None."""
         while (queue := self._ready()) is None and self._may_ask:
             self._ask()
         if queue is None:
             return None
         group = sorted(self._pending.pop(queue), key=lambda run: run.trial.number)
-        # Where no more trials come, the workers share what there is.
+        # If no new trials can start, the workers share the pending ones.
         size = self._array_size if self._may_ask else -(-len(group) // self._n_workers)
         size = min(size, self._array_size)
         if left := group[size:]:
@@ -125,8 +125,8 @@ class Trials:
         return self._ledger.task([run.entry for run in group[:size]], 1, self._exact, queue.next_rung)
 
     def _ready(self) -> Queue | None:
-        """Return which queue trains next: a full one, the furthest first; else new trials; else, when no more
-        come, any, the furthest last: who joins them at their rung trains beside them."""
+        """Return the queue that trains next: a full one, at the highest rung; else new trials; else, if no
+        trial can start any more, the one at the lowest rung, whose promoted trials can join higher queues."""
         full = [queue for queue, group in self._pending.items() if len(group) >= self._array_size]
         if full:
             return max(full, key=lambda queue: (queue.rung, len(self._pending[queue])))
@@ -136,7 +136,7 @@ class Trials:
 
     @deferred()
     def done(self, task: Task) -> None:
-        """Judge trials that a worker has brought to a rung, or to their end."""
+        """Judge the trials of a task that is done: they have reached a rung, or their end."""
         self._judge([self._running[number] for number in task.jobs])
         if (parent := self._ledger.parent_run_id) and PARENT not in self._study.optuna.user_attrs:
             self._study.optuna.set_user_attr(PARENT, parent)
@@ -148,14 +148,14 @@ class Trials:
         return in_time and len(self._study) < self._settings.n_trials
 
     def _ask(self) -> None:
-        """Add new trials, up to an array of them."""
+        """Add new trials until they fill an array."""
         while self._may_ask:
             self._add(self._study.ask())
             if len(self._study) % self._array_size == 0:
                 break
 
     def _add(self, trial: Trial) -> None:
-        """Add a trial that was asked for, now or by an earlier command."""
+        """Add a trial, new or from an earlier command, and queue or judge it."""
         overrides = self._space.suggest(trial)
         try:
             request = self._composer.request(overrides)
@@ -183,41 +183,41 @@ class Trials:
             self._wait(run)
 
     def _run_of(self, trial: Trial, request: RunRequest) -> TrialRun:
-        """Return the run of a trial that no earlier one is equal to."""
+        """Return the run of a trial that is the first of its config."""
         name = " ".join([f"{trial.number}:", *map(_named, self._space.searched(request.overrides))])
         of_search = [self._study.optuna.study_name, str(trial.number)]
         run = self._first[_key(request)] = TrialRun(trial, self._ledger.add(request, name, of_search))
         return run
 
     def _recall(self, frozen: FrozenTrial, recorded: Mapping[str, str]) -> None:
-        """Take a trial's result that an earlier command has told the study.
+        """Restore a finished trial's result from the study.
 
         Args:
-            recorded: MLflow runs of this search by their run keys.
+            recorded: this search's MLflow runs by run key.
         """
         kept = frozen.user_attrs.get(OUTCOME)
-        if kept is None:  # it was not possible
+        if kept is None:  # its config was invalid
             return
         request = self._composer.request(kept["overrides"])
         if _key(request) in self._first:
             return
         entry = self._run_of(self._study.trial(frozen), request).entry
         if entry.folder.exists() and self._ledger.take_up([entry]):
-            self._ledger.prune(entry)  # which was decided, but not done
+            self._ledger.prune(entry)  # decided before a kill, but not done
         elif entry.result is None:
             result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], kept["pruned_at"])
             run_id = kept.get("run_id") or recorded.get(entry.run_key)
             self._ledger.know(entry, replace(result, run_id=run_id, is_stored=True))
 
     def _wait(self, run: TrialRun) -> None:
-        """Queue a trial for a worker that brings it to its next rung."""
+        """Queue a trial until its next rung."""
         trainer, data = run.entry.config.trainer, run.entry.config.data
         next_rung = next((r for r in rungs(self._settings, trainer.epochs) if r > run.promoted_at), None)
         queue = Queue(run.promoted_at, next_rung, data, trainer.device, trainer.precision)
         self._pending.setdefault(queue, []).append(run)
 
     def _judge(self, runs: Sequence[TrialRun]) -> None:
-        """Tell the study what came of trials; promote or prune those at a rung, now that all are there."""
+        """Report trials to the study; then promote or prune the trials at a rung, best first."""
         for run in runs:
             self._report(run)
         better, pruned = -1 if self._settings.maximizes else 1, []
@@ -235,7 +235,7 @@ class Trials:
                 run.promoted_at = entry.history.epochs
                 run.trial.set_user_attr(PROMOTED, run.promoted_at)
                 self._wait(run)
-        self._study.sync()  # before runs are pruned, or a kill in between would leave nothing to resume
+        self._study.sync()  # before runs are pruned: a kill in between must leave something to resume
         for entry in pruned:
             self._ledger.prune(entry)
 
@@ -245,7 +245,7 @@ class Trials:
         return [getattr(evaluation, measure) for evaluation in run.entry.history.of("val")]
 
     def _report(self, run: TrialRun) -> None:
-        """Report to the study the metric after each epoch that it doesn't have."""
+        """Report the metric after each epoch that the study doesn't have."""
         values = self._values(run)
         for epochs, value in enumerate(values[run.reported :], start=run.reported + 1):
             run.trial.report(value, epochs)

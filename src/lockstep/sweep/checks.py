@@ -1,4 +1,4 @@
-"""Checks of a command's runs that need more than each value by itself: data, devices, the store."""
+"""Checks of a command's runs beyond single values: data, devices, the store."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +13,7 @@ store_at = cache(Store)
 
 
 def check_runs(configs: Sequence[RunConfig]) -> None:
-    """Check data and devices of some runs.
+    """Check the data and devices of runs.
 
     Raises:
         Refused: listing every problem.
@@ -33,7 +33,7 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
 
 
 def check_store(configs: Sequence[RunConfig]) -> None:
-    """Open the runs' store, which makes it if need be: so this is the last check.
+    """Open the runs' store, creating it if needed; so this is the last check.
 
     Raises:
         Refused: if it can't be used.

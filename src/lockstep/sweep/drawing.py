@@ -1,4 +1,4 @@
-"""Pictures of a sweep's winner, where only those are wanted (`tracking.pictures=best`)."""
+"""Pictures of a sweep's winner only (`tracking.pictures=best`)."""
 
 import logging
 import tempfile
@@ -17,15 +17,15 @@ log = logging.getLogger("lockstep")
 
 
 def draw_ahead(ledger: Ledger, config: RunConfig) -> None:
-    """Draw what doesn't depend on which run wins."""
+    """Draw the pictures that don't depend on which run wins."""
     if config.tracking.pictures == "best" and ledger.shared is not None:
-        from lockstep.pictures import run_pictures  # here, as it loads all that draws
+        from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
         run_pictures.draw_data(datasets.load(config.data), ledger.shared)
 
 
 def draw_winner(ledger: Ledger, winner: Entry, store: Store, run_id: str) -> None:
-    """Draw the winner's pictures from what the store has of it, unless it has them."""
+    """Draw the winner's pictures from its artifacts in the store, unless the store has them."""
     if winner.config.tracking.pictures != "best":
         return
     recorded = Recorded(store.client, run_id)
@@ -34,12 +34,12 @@ def draw_winner(ledger: Ledger, winner: Entry, store: Store, run_id: str) -> Non
             stored = recorded.download(Path(folder))
             if not (stored / "curves").exists():
                 _draw(winner, stored, ledger.shared or Path(folder), recorded)
-    except Exception as error:  # the run itself is there
+    except Exception as error:  # the run itself is in the store
         log.warning("no pictures of %s: %s", winner.name, error)
 
 
 def _draw(winner: Entry, stored: Path, shared: Path, recorded: Recorded) -> None:
-    from lockstep.pictures import run_pictures  # here, as it loads all that draws
+    from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
     dataset = datasets.load(winner.config.data)
     network = artifacts.read_network(winner.config, dataset.description, stored / artifacts.WEIGHTS)

@@ -1,4 +1,4 @@
-"""The runs of a command: how far each is, what the store has of it, and what is left to do."""
+"""The runs of a command: each run's history, result and upload."""
 
 import logging
 import shutil
@@ -28,7 +28,7 @@ from lockstep.training import artifacts
 log = logging.getLogger("lockstep")
 
 WAIT_SECONDS = 0.5
-"""How often runs that another process trains are looked at."""
+"""The interval at which runs that another process trains are checked."""
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Entry:
     """A run of the command.
 
     Attributes:
-        number: what tasks, events and the progress call it.
-        first: the first entry that asks for the same run, often itself.
-        is_trial: of a search; whether it may be pruned.
+        number: its number in tasks, events and the progress.
+        first: the first entry of the same run, often itself.
+        is_trial: whether it is a search's trial, which may be pruned.
         result: once it has ended.
-        upload: once this process has taken it up.
+        upload: once this process has claimed it.
     """
 
     number: int
@@ -82,7 +82,7 @@ class Entry:
 
 
 class Ledger:
-    """Knows of each run of a command how far it is, and what is left to do.
+    """The runs of a command and their states.
 
     Args:
         parent: None for a run without a sweep, which always trains from its start.
@@ -102,7 +102,7 @@ class Ledger:
         """Add a run; the same run again is trained once.
 
         Args:
-            of_search: what tells a run that may be pruned from all others.
+            of_search: a trial's study and number, because a run that may be pruned has a folder of its own.
         """
         config = request.config
         data = datasets.load(config.data).description
@@ -118,7 +118,7 @@ class Ledger:
         return entry
 
     def adopt(self) -> None:
-        """Take charge of what other commands have left: the sweep's own parent, and runs nobody resumes."""
+        """Take over from earlier commands: this sweep's parent, and run folders that no process works on."""
         mine = set(self._by_folder)
         if self._parent is not None:
             self._parent.claim()
@@ -128,17 +128,17 @@ class Ledger:
                 self._uploader.adopt(folder)
 
     def pending(self) -> list[Entry]:
-        """Return runs that have not ended, the same run once."""
+        """Return the runs that have not ended, each once."""
         return [entry for entry in self._entries if entry.first is entry and entry.result is None]
 
     def take_up(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return those of some runs that this process is to train: no other has them, nor has the store."""
+        """Claim runs; return the runs to train, which neither another process nor the store has."""
         claimed = [entry for entry in entries if entry.folder.claim()]
-        # Asked when the runs are claimed: until then another process might still bring a result.
+        # Look in the store after claiming: until then another process might still upload a result.
         have_runs: dict[str, bool] = {}
         taken = []
         for entry in claimed:
-            # A search's trials are nobody else's: what there was at its start is enough.
+            # Only this process records a search's trials: one look at its start is enough.
             known = self._had_runs if entry.is_trial else have_runs
             if self._parent is not None and not entry.folder.exists() and self._is_stored(entry, known):
                 entry.folder.release()
@@ -147,17 +147,17 @@ class Ledger:
         return taken
 
     def wait_for_others(self) -> None:
-        """Wait a moment for another process, which trains what is left."""
+        """Wait a moment for another process, which trains the pending runs."""
         if not self._has_waited:
             log.info("%d runs are being trained by another command; waiting for it", len(self.pending()))
         self._has_waited = True
         time.sleep(WAIT_SECONDS)
 
     def _is_stored(self, entry: Entry, have_runs: dict[str, bool]) -> bool:
-        """Tell whether the store has the run's result already, and take it.
+        """Tell whether the store has the run's result already; if so, keep it.
 
         Args:
-            have_runs: experiments, and whether they have any runs, as far as that was asked.
+            have_runs: a cache of whether experiments have any runs.
         """
         config, experiment = entry.config, entry.config.tracking.experiment
         if experiment not in have_runs:
@@ -174,7 +174,7 @@ class Ledger:
         return True
 
     def _resume(self, entry: Entry) -> bool:
-        """Take up the run's folder, a new one or an earlier process's; tell whether all is done there."""
+        """Create or resume the run's folder; tell whether its journal says that the run has ended."""
         folder = entry.folder
         is_new = not folder.exists()
         if self._parent is not None:
@@ -205,7 +205,7 @@ class Ledger:
 
     @property
     def shared(self) -> Path | None:
-        """Where what runs share is kept while they train; None where none has to train."""
+        """The folder of files that runs share while they train; None if no run has to train."""
         folder = self._parent.folder if self._parent else self._entries[0].folder
         if folder is None or not folder.exists():
             return None
@@ -218,7 +218,7 @@ class Ledger:
         return next(entry for entry in self._entries if entry.run_key == run_key)
 
     def task(self, entries: Sequence[Entry], threads: int, exact: bool, pause_at: int | None = None) -> Task:
-        """Return runs that were taken up, as one array."""
+        """Return the task of runs that `take_up` returned."""
         self._progress.array([entry.number for entry in entries])
         shared = self.shared
         assert shared is not None  # their folders are there
@@ -235,40 +235,40 @@ class Ledger:
         )
 
     def know(self, entry: Entry, result: RunResult) -> None:
-        """Take a run's result of an earlier command."""
+        """Set a run's result from an earlier command."""
         entry.result = result
         self._progress.end(entry.number, "stored", result.metrics)
 
     @property
     def parent_run_id(self) -> str | None:
-        """The parent's MLflow run, once there is one."""
+        """The parent's MLflow run, once it exists."""
         return self._parent.run_id if self._parent is not None else None
 
     def recorded(self) -> dict[str, str]:
-        """Return the MLflow runs below the parent that the store has so far, by run key."""
+        """Return the parent's MLflow runs in the store so far, by run key."""
         return self._parent.children() if self._parent is not None else {}
 
     @property
     def experiments(self) -> list[str]:
-        """The experiments that the runs lie in."""
+        """The runs' experiments."""
         return list(dict.fromkeys(entry.config.tracking.experiment for entry in self._entries))
 
     @deferred()
     def hear(self, number: int, event: Event) -> None:
-        """Take in an epoch of a run that trains, or its end."""
+        """Record an event of a run: an epoch, or its end."""
         entry = self._entries[number]
         if isinstance(event, Ended):
             self._end(entry, event)
             return
         entry.history.add(event)
         is_last = event.diverged or entry.history.epochs == entry.config.trainer.epochs
-        if entry.upload is not None and not is_last:  # at its end, what is left is uploaded at once
+        if entry.upload is not None and not is_last:  # the run's end uploads its last epoch
             self._uploader.update(entry.upload, entry.history)
         self._progress.epoch(number, entry.history)
 
     @deferred()
     def prune(self, entry: Entry) -> None:
-        """End a run that has paused: what there is of it is uploaded, and it is FINISHED."""
+        """End a paused run as FINISHED and pruned, and upload its history so far."""
         folder, history = entry.folder, entry.history
         shutil.rmtree(folder.artifacts, ignore_errors=True)
         folder.artifacts.mkdir()
@@ -290,7 +290,7 @@ class Ledger:
 
     @property
     def results(self) -> list[RunResult]:
-        """The results of all runs that have ended, one for each that was asked for, in that order."""
+        """The results of all entries whose run has ended, in order."""
         return [
             replace(entry.first.result, name=entry.name, run_id=_run_id(entry.first))
             for entry in self._entries
@@ -301,7 +301,7 @@ class Ledger:
     def close(self, status: Status) -> None:
         """End the command: its parent has `status` and runs that have not ended are KILLED."""
         for entry in self._entries:
-            # Of a run without an epoch the store knows nothing.
+            # The store doesn't have runs without an epoch.
             if entry.upload is not None and entry.result is None and entry.history.marks:
                 self._uploader.update(entry.upload, entry.history, "KILLED")
         if self._parent is not None:

@@ -1,4 +1,4 @@
-"""A sweep's parent run: the one that earlier commands of the same sweep had, or a new one."""
+"""A sweep's parent run: new, or continued from an earlier command of the same sweep."""
 
 import uuid
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from lockstep.tracking.uploader import Upload, Uploader
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What a sweep's parent run says.
+    """The settings of a sweep's parent run.
 
     Attributes:
         key: identifies the sweep: the same sweep continues its parent run.
-        earlier_folder: what version 0.1.0 called the parent's folder.
-        run_id: the parent run where it is known.
+        earlier_folder: the name of the parent's folder in version 0.1.0.
+        run_id: the parent run, if known.
         rerun: whether the sweep's runs are trained again, under a new parent.
     """
 
@@ -36,10 +36,10 @@ class ParentRun:
     def __init__(self, store: Store, sweep: SweepRequest, uploader: Uploader) -> None:
         self._store, self._sweep, self._uploader = store, sweep, uploader
         self._upload: Upload | None = None
-        self._known: str | None = None  # found in the store, where it stays as it is while nothing trains
+        self._known: str | None = None  # found in the store, and unchanged there unless runs train
 
     def claim(self) -> None:
-        """Continue the sweep's parent run, or start one, unless another process is at it."""
+        """Continue the sweep's parent run or start one, unless another process works on it."""
         folder = self._own_folder()
         if self._upload is not None or not folder.claim():
             return
@@ -51,24 +51,24 @@ class ParentRun:
             self._set(folder)
 
     def start(self) -> None:
-        """Have a parent run for a run that is going to train."""
+        """Make sure that a run that is about to train has a parent run."""
         if self._upload is None:
             folder = self._own_folder()
-            # Where it is another process's, that one trains the same sweep just now.
+            # If another process has the folder, it is training the same sweep: start a second parent.
             self._set(folder if folder.claim() else RunFolder(unfinished() / uuid.uuid4().hex))
 
     @property
     def folder(self) -> RunFolder | None:
-        """Its folder, once it has one."""
+        """Its folder, once it exists."""
         return self._upload.folder if self._upload is not None else None
 
     @property
     def run_id(self) -> str | None:
-        """Its MLflow run, once there is one."""
+        """Its MLflow run, once it exists."""
         return self._upload.run_id if self._upload is not None else self._known
 
     def children(self) -> dict[str, str]:
-        """Return the MLflow runs below it that the store has so far, by run key."""
+        """Return its MLflow runs in the store so far, by run key."""
         if self.run_id is None:
             return {}
         experiment_id = self._store.experiment_id(self._sweep.experiment)
@@ -76,7 +76,7 @@ class ParentRun:
         return {run.data.tags[RUN_KEY]: run.info.run_id for run in found}
 
     def end(self, status: Status) -> None:
-        """Set its last status."""
+        """Set its final status."""
         if self._upload is not None:
             self._uploader.update(self._upload, status=status)
 

@@ -1,4 +1,4 @@
-"""What a command's runs are called, and how they are spread over workers."""
+"""The names of a command's runs, and the plan of their arrays and workers."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,19 @@ from lockstep.training.device import device_of, gemm_flops
 
 
 def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
-    """Return the plan for runs whose data is there."""
+    """Return the plan for runs, and load their data."""
     descriptions = [datasets.load(config.data).description for config in configs]
     return plan(configs, descriptions, workers_for(configs, n_jobs))
 
 
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
-    """Return how many workers may train some runs: one on anything but the CPU."""
+    """Return how many workers may train the runs: one on any device but the CPU."""
     on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
     return int(effective_n_jobs(n_jobs)) if on_cpu else 1
 
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
-    """Print what a command would do with these runs, and how long it would take; train nothing."""
+    """Print the plan of these runs with its estimated time; train nothing."""
     planned = plan_of([request.config for request in requests], n_jobs)
     flops = gemm_flops()
     console.print(tables.plan_table(planned, run_names(requests), flops))
@@ -35,7 +35,7 @@ def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
 
 
 def run_names(requests: Sequence[RunRequest]) -> list[str]:
-    """Return each run's name: the overrides that tell it from the others, else its model."""
+    """Return each run's name: the overrides that not all runs share, or else its model."""
     common = set.intersection(*(set(request.overrides) for request in requests))
     return [
         " ".join(without_group(override) for override in request.overrides if override not in common)

@@ -35,21 +35,21 @@ from lockstep.training.networks import load_exporter
 log = logging.getLogger("lockstep")
 
 CLOSING_SECONDS = 2.0
-"""How long an interrupted command waits for a store that doesn't answer."""
+"""The longest wait of an interrupted command for a store that doesn't answer."""
 
 
 class NotUploaded(Exception):
-    """Not all results are in the store; the message says how to upload them later."""
+    """Some results are not in the store; the message says how to upload them later."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What came of a command's runs.
+    """The results of a command's runs.
 
     Attributes:
-        trouble: the store's error where some results are not there, else empty.
-        experiments: that the runs lie in.
-        run_id: the parent's MLflow run, where there is one.
+        trouble: the store's error if some results are not in the store, else empty.
+        experiments: the runs' experiments.
+        run_id: the parent's MLflow run, if it has one.
     """
 
     standings: Standings
@@ -66,17 +66,17 @@ def carry_out(
     folder: Path | None = None,
     at_once: int | None = None,
 ) -> Standings:
-    """Train and record runs; those of a sweep under one parent run. A run that fails doesn't stop the others.
+    """Train and record runs, a sweep's under one parent run. A run that fails doesn't stop the others.
 
-    Of a sweep, runs that the store has are not trained again, runs that an earlier command left unfinished
-    resume from their last checkpoint, and runs that another process trains just now are waited for.
+    In a sweep, runs that the store has are not trained again, unfinished runs of an earlier command resume
+    from their last checkpoint, and runs that another process is training are waited for.
 
     Args:
         requests: one or more.
         sweep: the sweep's overrides as typed, or None for a run without a sweep.
         n_jobs: workers, -1 for one per core.
         exact: see TrainingArray.
-        folder: the sweep's, which gets its report.
+        folder: the sweep's folder, for its report.
         at_once: how many runs train at a time, None for all.
 
     Raises:
@@ -129,12 +129,12 @@ def record(
     work: Callable[[Ledger], object],
     ranking: Ranking | None = None,
 ) -> Recording:
-    """Have runs trained and recorded, and end them truthfully, however that ends.
+    """Train and record runs by `work`, and record the sweep's true status however it ends.
 
     Args:
-        epochs: of all runs, as far as that is known.
+        epochs: the epochs of all runs, as far as known.
         work: adds runs to the ledger, and trains them.
-        ranking: what decides which is best; None for that of a grid.
+        ranking: decides which run is best; None for a grid's default.
     """
     with Progress(epochs, sweep is not None) as progress, Uploader(store) as uploader:
         parent = None if sweep is None else ParentRun(store, sweep, uploader)
@@ -153,7 +153,7 @@ def record(
             raise
         ledger.close("FINISHED" if all(run.status == "FINISHED" for run in standings.runs) else "FAILED")
         pending = uploader.wait(PATIENCE_SECONDS if not pending else CLOSING_SECONDS)
-        standings = _standings(ledger, ranking)  # with the MLflow run of each
+        standings = _standings(ledger, ranking)  # again, now with each run's MLflow id
         trouble = uploader.trouble if pending else ""
         return Recording(standings, trouble, ledger.experiments, ledger.parent_run_id)
 
@@ -164,11 +164,11 @@ def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
 
 
 def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path | None = None) -> None:
-    """Record a sweep's members and winner, log the winner's model, make the report, and print where it is.
+    """Record a sweep's members and winner, log the winner's model, make the report, and print the links.
 
     Args:
-        config: one of the runs'; where it wants no pictures, there is no report.
-        folder: the sweep's.
+        config: any run's config; tracking.pictures=none makes no report.
+        folder: the sweep's folder.
 
     Raises:
         NotUploaded: if some results are not in the store.
@@ -184,7 +184,7 @@ def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path
         try:
             sweeps.record(store, run_id, recording.standings, recording.experiments)
             _describe(store, sweeps.read(store, run_id), folder, config.tracking.pictures != "none")
-        except Exception as error:  # all runs are there
+        except Exception as error:  # all runs are in the store
             log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
     experiment_id = store.experiment_id(config.tracking.experiment)
     address = links.how_to_open(store.uri, experiment_id)
@@ -192,7 +192,7 @@ def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path
 
 
 def _describe(store: Store, sweep: sweeps.Sweep, folder: Path, with_page: bool) -> None:
-    from lockstep.report import page, wording  # here, as plotly takes a moment
+    from lockstep.report import page, wording  # here, because loading plotly takes a moment
 
     sweeps.describe(store, sweep, wording.sentence(sweep))
     if with_page:
@@ -206,11 +206,11 @@ def _describe(store: Store, sweep: sweeps.Sweep, folder: Path, with_page: bool) 
 
 
 def prepare(ledger: Ledger, config: RunConfig) -> None:
-    """Do beside the training of workers what a command's end needs: this process has little else to do."""
+    """Prepare a command's end in a thread while workers train: draw shared pictures, load torch.export."""
 
     def work() -> None:
-        # What fails is tried again at the end, which says so if it fails there too. One thread, as several
-        # would wait for each other, busily: no core is free.
+        # A failure here is harmless: the command's end retries, and reports if it fails again. One thread:
+        # with no free core, several would busily wait for each other.
         with suppress(Exception), threadpool_limits(1):
             drawing.draw_ahead(ledger, config)
         load_exporter()
@@ -219,7 +219,7 @@ def prepare(ledger: Ledger, config: RunConfig) -> None:
 
 
 def train_all(ledger: Ledger, n_jobs: int, exact: bool, at_once: int | None = None) -> None:
-    """Train all runs that were added and have not ended, or wait until another command has."""
+    """Train all pending runs, or wait until another command has trained them."""
     while pending := ledger.pending()[:at_once]:
         if taken := ledger.take_up(pending):
             _train(taken, ledger, n_jobs, exact)

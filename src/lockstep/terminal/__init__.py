@@ -1,4 +1,4 @@
-"""What a person at the terminal sees.
+"""Output on the terminal.
 
 - `console`: the console that everything is printed on, and the log.
 - `progress`: runs while they train.

@@ -1,4 +1,4 @@
-"""The terminal: what is printed on it, and the log."""
+"""The console that everything is printed on, and the log."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 class _Console(Console):
-    """Falls silent where nobody can read on (a closed pipe, a full disk): a sweep doesn't end for that."""
+    """A console that turns quiet when output fails (a closed pipe, a full disk): the sweep continues."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:
@@ -19,7 +19,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush fails at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's flush fails at exit
 
 
 console = _Console(highlight=False)
@@ -36,5 +36,5 @@ def show_log() -> None:
     log.setLevel(logging.INFO)
     if not any(isinstance(handler, _ToConsole) for handler in log.handlers):
         log.addHandler(_ToConsole())
-        # mlflow.pytorch calls logging.basicConfig, which prints all of it again unless root has a handler.
+        # mlflow.pytorch calls logging.basicConfig, which prints all messages again unless root has a handler.
         logging.getLogger().addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""How far a command's runs are, as people see it: a table and a bar in a terminal, elsewhere lines."""
+"""Progress of a command's runs: a table and a bar in a terminal, lines elsewhere."""
 
 import math
 from collections import Counter
@@ -18,10 +18,10 @@ from lockstep.results.history import History
 from lockstep.terminal import console as terminal
 
 REFRESHES_PER_SECOND = 2
-"""Of what stands below the lines. Runs may be training in this process, and each takes some milliseconds."""
+"""Refreshes of the table and the bar. Each takes some milliseconds, and runs may train in this process."""
 
 SPARE_LINES = 5
-"""Of the terminal's height: the table's header and what it doesn't show, the bar, and room for the prompt."""
+"""Lines of the terminal without runs: the table's header and caption, the bar, and room for the prompt."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class _Measured:
     Attributes:
         epochs: trained so far.
         loss, accuracy: means over the last epoch's minibatches.
-        held_out: split → loss and accuracy after it; the first is what runs are compared by.
-        seconds: of training so far.
+        held_out: loss and accuracy after it by split; runs are compared by the first split's accuracy.
+        seconds: training time so far.
     """
 
     epochs: int
@@ -51,9 +51,9 @@ class _Row:
     """A run of the command.
 
     Attributes:
-        state: what people read; `training` while it is in an array.
-        measured: after each epoch that this command has trained.
-        stored: its last accuracy where an earlier command trained it.
+        state: a word or a few; `training` while it is in an array.
+        measured: its measurements after each epoch that this command has trained.
+        stored: its last accuracy, if an earlier command trained it.
     """
 
     name: str
@@ -76,7 +76,7 @@ class _Array:
     """Runs that train together.
 
     Attributes:
-        told: epochs of theirs that a line was printed of.
+        told: the number of their epochs that were printed.
     """
 
     def __init__(self, number: int, rows: Sequence[_Row]) -> None:
@@ -84,7 +84,7 @@ class _Array:
         self._before = [len(row.measured) for row in rows]
 
     def next(self) -> list[tuple[_Row, _Measured]] | None:
-        """The epoch that is to be told next, of the runs that have it; None unless all that will, have."""
+        """Return the next epoch to print, of each run that has it; None until every run has reported."""
         found = []
         for row, before in zip(self.rows, self._before, strict=True):
             if len(row.measured) > before + self.told:
@@ -97,12 +97,12 @@ class _Array:
 class Progress:
     """Progress of a command's runs, in epochs.
 
-    In a terminal, a bar, and above it a table of the runs if there are several, at most a screen high.
-    Elsewhere, and of a single run, a line for each epoch of each array.
+    A terminal shows a bar, and for a sweep a table of runs above it, at most a screen high. Elsewhere, and
+    for a single run, a line is printed for each epoch of each array.
 
     Args:
-        epochs: of all runs, as far as that is known.
-        is_sweep: whether there may be several.
+        epochs: the epochs of all runs, as far as known.
+        is_sweep: whether the command may have several runs.
     """
 
     def __init__(self, epochs: int, is_sweep: bool) -> None:
@@ -141,11 +141,11 @@ class Progress:
             self._live.stop()
 
     def add(self, job: int, name: str, config: RunConfig) -> None:
-        """One more run."""
+        """Add a run."""
         self._rows[job] = _Row(name, config)
 
     def array(self, jobs: Sequence[int]) -> None:
-        """From now on these train together."""
+        """Show runs as training, together as an array."""
         self._n_arrays += 1
         array = _Array(self._n_arrays, [self._rows[job] for job in jobs])
         for job, row in zip(jobs, array.rows, strict=True):
@@ -153,11 +153,11 @@ class Progress:
             row.state = "training"
 
     def resume(self, job: int, epochs: int) -> None:
-        """So many epochs of a run were trained by an earlier command."""
+        """Set the epochs of a run that an earlier command trained."""
         self._rows[job].epochs = epochs
 
     def epoch(self, job: int, history: History) -> None:
-        """An epoch of the run is over."""
+        """Show a run's last epoch, or that it diverged."""
         row = self._rows[job]
         if history.diverged_at is not None:
             row.state = "diverged"
@@ -183,18 +183,18 @@ class Progress:
         self._tell(job)
 
     def end(self, job: int, state: str, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
-        """Say that a run trains no more.
+        """Show that a run has ended.
 
         Args:
             state: why, in a word or a few.
-            metrics: its last, where another command trained it.
+            metrics: its last ones, if another command trained it.
         """
         accuracy = metrics.get("val/accuracy", metrics.get("test/accuracy"))
         self._rows[job].state, self._rows[job].stored = state, accuracy
         self._tell(job)
 
     def _tell(self, job: int) -> None:
-        """Print a line for each epoch that all runs of an array have come through by now."""
+        """Print a line for each epoch that all runs of the run's array have completed."""
         array = self._array_of.get(job)
         while array is not None and not self._with_table and (epoch := array.next()):
             terminal.console.print(_line(array, epoch), soft_wrap=True, markup=False)
@@ -207,7 +207,7 @@ class Progress:
         return Group(self._table(rows), self._bar) if self._with_table else Group(self._bar)
 
     def _table(self, rows: Sequence[_Row]) -> Table:
-        """Runs, the best first, then those in training, those that have ended, those that wait."""
+        """Return the table of runs: the best one, then training runs, ended runs and waiting runs."""
         order = {"training": 1, "waiting": 3}
 
         def accuracy(row: _Row) -> float:
@@ -247,7 +247,7 @@ class Progress:
 
 
 def _line(array: _Array, epoch: Sequence[tuple[_Row, _Measured]]) -> str:
-    """What an array's epoch came to: of one run its figures, of several their range."""
+    """Return an array's epoch as a line: the figures of a single run, or the range of several runs'."""
     rows, measured = zip(*epoch, strict=True)
     best, _ = max(epoch, key=lambda pair: pair[1].objective)
     epochs, total = max(of.epochs for of in measured), max(row.config.trainer.epochs for row in rows)

@@ -1,4 +1,4 @@
-"""What is printed of runs: the table of those that have ended, best first, and the plan of a dry run."""
+"""The table of runs that have ended, best first, and the plan of a dry run."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
 
     Args:
         rows: complete runs, as `ranked` returns them.
-        metric: what they are ranked by.
+        metric: the metric that they are ranked by.
     """
     failed = [Repeats((result,)) for result in results if result.status != "FINISHED"]
     repeated = any(len(row.runs) > 1 for row in rows)
@@ -30,7 +30,7 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
     columns = {
         heading: column
         for heading, column in COLUMNS.items()
-        # The best epoch's test accuracy is no measure where there is a validation set to choose by.
+        # With a validation set to choose by, the best epoch's test accuracy is left out.
         if heading != ("best" if with_val or repeated else "val accuracy")
         if with_val or heading != "val accuracy"
     }
@@ -58,7 +58,7 @@ def _cell(row: Repeats, metric: str, form: str) -> str:
 
 
 def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:
-    """What a dry run shows: each array's runs, the time they take and the bytes of their state.
+    """Return a dry run's table: each array's runs, their training time and the memory of their state.
 
     Args:
         flops: FLOP/s of a large GEMM on one thread of this machine.
@@ -75,7 +75,7 @@ def plan_table(planned: Plan, names: Sequence[str], flops: float) -> Table:
 
 
 def plan_summary(planned: Plan, flops: float) -> str:
-    """The plan's whole in a sentence; `flops` as for `plan_table`."""
+    """Return the plan's totals as a sentence; `flops` as for `plan_table`."""
     n_runs = sum(len(array.runs) for array in planned.arrays)
     numbers = ((n_runs, "run"), (len(planned.arrays), "array"), (planned.n_workers, "worker"))
     runs, arrays, workers = (f"{n:,} {what}{'s' * (n != 1)}" for n, what in numbers)
