@@ -4,7 +4,8 @@ import pytest
 from helpers.records import config, points, start, trained
 
 from lockstep.results.history import Evaluation
-from lockstep.tracking.store import REASON, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import REASON
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from lockstep.config.errors import Refused
 from lockstep.recovery.run_folder import Description
 from lockstep.results.history import Evaluation
 from lockstep.tracking import links
-from lockstep.tracking.store import PRUNED_AT, REASON, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import PRUNED_AT, REASON
 
 
 @pytest.fixture(scope="module")

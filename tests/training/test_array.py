@@ -14,7 +14,7 @@ from lockstep.training import array as array_module
 from lockstep.training.array import TrainingArray
 from lockstep.training.layers import n_blocks
 from lockstep.training.networks import MultilayerPerceptron
-from lockstep.training.stack import steps_at_once
+from lockstep.training.stretch import steps_at_once
 
 
 class SeededDropout(nn.Module):
@@ -85,7 +85,7 @@ def size(request, monkeypatch):
 @pytest.mark.parametrize(("family", "optim"), list(product(FAMILIES, OPTIMS)))
 def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim, size, monkeypatch):
     x, y = problem
-    monkeypatch.setattr("lockstep.training.stack.INSTANCES_AT_ONCE", 70)
+    monkeypatch.setattr("lockstep.training.stretch.INSTANCES_AT_ONCE", 70)
     module = module_of(FAMILIES[family], seed=2)
     reference = Reference(module, OPTIMS[optim], dropout_seed=7)
     array = TrainingArray([module], [OPTIMS[optim]], [torch.Generator().manual_seed(7)])

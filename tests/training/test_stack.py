@@ -6,7 +6,8 @@ from helpers.reference import OPTIMS, module_of
 
 from lockstep.training.array import TrainingArray
 from lockstep.training.schedule import constant
-from lockstep.training.stack import ALIGNMENT, Run, Stack, Stretch, steps_at_once
+from lockstep.training.stack import Run, Stack
+from lockstep.training.stretch import ALIGNMENT, Stretch, steps_at_once
 
 SMALL = ((9, 7), 0.25, "relu")
 

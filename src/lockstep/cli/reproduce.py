@@ -12,7 +12,8 @@ from lockstep.data import datasets
 from lockstep.results import history_file
 from lockstep.results.history import History
 from lockstep.tracking.run import Recorded
-from lockstep.tracking.store import KIND, OVERRIDES, PRUNED_AT, RUN_KEY, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import KIND, OVERRIDES, PRUNED_AT, RUN_KEY
 from lockstep.training import artifacts
 from lockstep.training.loop import train
 

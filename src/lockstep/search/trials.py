@@ -21,7 +21,7 @@ from lockstep.search.halving import PROMOTED, rungs
 from lockstep.search.space import Space
 from lockstep.search.study import Study
 from lockstep.sweep.ledger import Entry, Ledger
-from lockstep.tracking.store import DIVERGED
+from lockstep.tracking.tags import DIVERGED
 
 log = logging.getLogger("lockstep")
 

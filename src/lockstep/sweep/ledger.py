@@ -20,9 +20,10 @@ from lockstep.results.history import History, Status
 from lockstep.results.run_result import RunResult
 from lockstep.sweep.parent import ParentRun
 from lockstep.terminal.progress import Progress
-from lockstep.tracking.store import REASON, Store
+from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import result_of
-from lockstep.tracking.uploader import Upload, Uploader, conclusion
+from lockstep.tracking.tags import REASON, conclusion
+from lockstep.tracking.uploader import Upload, Uploader
 from lockstep.training import artifacts
 
 log = logging.getLogger("lockstep")

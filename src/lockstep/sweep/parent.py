@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from lockstep.recovery.run_folder import Description, RunFolder, folder_name, unfinished
 from lockstep.results.history import Status
-from lockstep.tracking.store import RUN_KEY, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import RUN_KEY
 from lockstep.tracking.uploader import Upload, Uploader
 
 

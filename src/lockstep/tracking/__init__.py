@@ -2,6 +2,7 @@
 
 - `store`: a tracking store: experiments, runs, how they are found; start reading here.
 - `opening`: opening a store, and making a new SQLite one in one piece.
+- `tags`: the tags of MLflow runs.
 - `run`: one MLflow run that is being recorded.
 - `uploader`: uploads what run folders hold, in a thread.
 - `pending`: uploads what earlier commands could not.

@@ -17,16 +17,18 @@ from lockstep.recovery.run_folder import Description
 from lockstep.tracking import environment
 from lockstep.tracking.opening import open_store, sqlite_path
 from lockstep.tracking.run import Recorded, RecordedRun
-
-TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
-KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
-OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
-"""Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment."""
-
-NOTE = "mlflow.note.content"
-
-DIVERGED = "diverged: "
-"""The start of a run's REASON if its loss stopped being finite."""
+from lockstep.tracking.tags import (
+    DIVERGED,
+    ENVIRONMENT,
+    KIND,
+    NOTE,
+    OVERRIDES,
+    PRUNED_AT,
+    REASON,
+    RUN_KEY,
+    SWEEP_KEY,
+    TOKEN,
+)
 
 
 class Store:

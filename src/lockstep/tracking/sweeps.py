@@ -14,7 +14,8 @@ from lockstep.config.identity import SEEDS
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Ranking, Repeats, Standings
 from lockstep.tracking import links
-from lockstep.tracking.store import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
 
 MEMBERS = "members.json"
 """The artifact of a parent run that lists the sweep's runs, whoever trained them, in whichever experiment."""

@@ -14,11 +14,11 @@ from typing import Self
 from mlflow.exceptions import MlflowException
 
 from lockstep.config.errors import without_password
-from lockstep.recovery.journal import Ended
 from lockstep.recovery.run_folder import Description, RunFolder
 from lockstep.results.history import History, Status
 from lockstep.tracking.run import Recorded, RecordedRun
-from lockstep.tracking.store import DIVERGED, PRUNED_AT, REASON, Store
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import conclusion
 
 log = logging.getLogger("lockstep")
 
@@ -299,12 +299,3 @@ class Uploader:
             return self._recorded(parent).run_id
         folder = RunFolder(upload.folder.path.parent / name)
         return folder.read().run_id if folder.exists() else None
-
-
-def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
-    """Return a run's last status, and tags that say why."""
-    if ended.reason:
-        return "FAILED", {REASON: ended.reason}
-    if history.diverged_at is not None:
-        return "FAILED", {REASON: f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"}
-    return "FINISHED", {} if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}

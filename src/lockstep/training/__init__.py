@@ -2,6 +2,7 @@
 
 - `loop`: `train(configs, dataset)`, the one loop; start reading here.
 - `array`: the training array, which steps several runs together.
+- `stretch`: the next minibatches, gathered once for all runs.
 - `stack`: runs of equal shapes, stepped by the same kernels.
 - `layers`: forward and backward of linear layers, activations and dropout.
 - `optim`, `schedule`: optimizers and learning rates.

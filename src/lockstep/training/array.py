@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.training.device import widest
 from lockstep.training.layers import OnThreads
 from lockstep.training.networks import Network
 from lockstep.training.schedule import Schedule, constant
-from lockstep.training.stack import Run, Stack, Stretch, steps_at_once, widest
+from lockstep.training.stack import Run, Stack
+from lockstep.training.stretch import Stretch, steps_at_once
 
 EVALUATION_ROWS = 1024
 """Rows per forward pass in evaluation: gives threads equal shares and bounds the memory of wide layers."""

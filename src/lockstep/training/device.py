@@ -70,3 +70,8 @@ def gemm_flops() -> float:
 def cpu_capability() -> str:
     """Return the vector instructions that torch uses here, such as AVX512."""
     return str(torch.backends.cpu.get_cpu_capability())
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the dtype that means are taken in: float64, or float32 on MPS, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -21,68 +21,17 @@ from torch import Tensor, nn
 
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training import optim
+from lockstep.training.device import widest
 from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron, Network
 from lockstep.training.schedule import Schedule
-
-INSTANCES_AT_ONCE = 1024
-"""Instances of a stretch: 16 of the workshop's minibatches. More take memory and aren't faster."""
+from lockstep.training.stretch import Stretch, aligned
 
 STACK_BYTES = 2**20
 """The most bytes of a stack's parameters and gradients on the CPU: half a core's level-2 cache (in 2026)."""
 
 DEVICE_STACK_BYTES = 2**30
 """The same on a GPU, where every stack costs kernel launches of its own."""
-
-ALIGNMENT = 16
-"""Every row of weights starts at a multiple of this many elements: 64 bytes in float32, a cache line and an
-AVX-512 vector. So the alignment is the same in every run of a stack."""
-
-
-def widest(device: torch.device) -> torch.dtype:
-    """Return the dtype that means are taken in: float64, or float32 on MPS, which has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def steps_at_once(n_rows: int) -> int:
-    """Return the number of steps of a stretch, on minibatches of `n_rows` instances."""
-    return max(1, INSTANCES_AT_ONCE // n_rows)
-
-
-def _aligned(n: int) -> int:
-    return -(-n // ALIGNMENT) * ALIGNMENT
-
-
-class Stretch:
-    """The next minibatches of one size, gathered once for all runs.
-
-    Attributes:
-        n_steps: T, at most `steps_at_once`, which is the buffers' length; only their first T steps are valid.
-        x_TxBxJ, x_TxJxB: the instances and their transpose: F features, one that is always 1, and zeros up to
-            an aligned width.
-        y_TxB: their classes.
-        target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
-    """
-
-    def __init__(self, n_rows: int, n_classes: int, x_NxF: Tensor) -> None:
-        self.n_rows, self.n_steps = n_rows, 0
-        n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
-        self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, _aligned(n_features + 1))
-        self.x_TxBxJ[:, :, n_features] = 1
-        self.x_TxJxB = self.x_TxBxJ.transpose(1, 2).contiguous()
-        self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
-        dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # bfloat16 would round 1 / B
-        self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
-
-    def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
-        """Copy the instances at `indices_TxB` into the buffers."""
-        self.n_steps = n_steps = len(indices_TxB)
-        x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
-        torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
-        self.x_TxJxB[:n_steps, : x_NxF.shape[1]].copy_(x_TxBxF.transpose(1, 2))
-        self.y_TxB[:n_steps] = y_N[indices_TxB]
-        target_TxCxB = self.target_TxCxB[:n_steps].zero_()
-        target_TxCxB.scatter_(1, self.y_TxB[:n_steps, None], -1 / self.n_rows)
 
 
 class Run:
@@ -114,7 +63,7 @@ class Run:
         self.params_P = torch.cat(
             [
                 nn.functional.pad(
-                    torch.column_stack([w_OxI, bias.data]), (0, _aligned(n_in + 1) - n_in - 1)
+                    torch.column_stack([w_OxI, bias.data]), (0, aligned(n_in + 1) - n_in - 1)
                 ).flatten()
                 for (_, w_OxI, bias), (_, n_in) in zip(self._stored, self.shapes, strict=True)
             ]
@@ -145,7 +94,7 @@ class Run:
 
     def matrices(self, flat_XxP: Tensor) -> list[Tensor]:
         """Return each layer's part of a tensor laid out like flat parameters, as X x O x J."""
-        sizes = [n_out * _aligned(n_in + 1) for n_out, n_in in self.shapes]
+        sizes = [n_out * aligned(n_in + 1) for n_out, n_in in self.shapes]
         return [
             part.view(*part.shape[:-1], n_out, -1)
             for part, (n_out, _) in zip(torch.split(flat_XxP, sizes, dim=-1), self.shapes, strict=True)
@@ -239,8 +188,8 @@ class Stack:
         self._kept_TxL: list[list[Tensor | None]] = [[None] * len(self._layers) for _ in range(n_steps)]
         # A step draws masks of its inputs first, then of each hidden layer's units in turn.
         shapes = [(layer.n_out, n_rows) for layer in self._layers[:-1]] if self.runs[0].rate else []
-        n_inputs = _aligned(first.n_in * n_rows) if self.runs[0].input_rate else 0
-        sizes = [_aligned(units * rows) for units, rows in shapes]
+        n_inputs = aligned(first.n_in * n_rows) if self.runs[0].input_rate else 0
+        sizes = [aligned(units * rows) for units, rows in shapes]
         self._kept_RxTxU = first.w_RxOxI.new_empty(n_runs, n_steps, sum(sizes))
         self._kept_RxTxF = first.w_RxOxI.new_empty(n_runs, n_steps, n_inputs)
         self._bits = torch.empty(max(n_steps * sum(sizes), n_inputs) // 4, dtype=torch.int64)
