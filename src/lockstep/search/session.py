@@ -85,10 +85,18 @@ class _Search:
         self.settings, self.composer, self.space = search.config, search.composer, space_of(search)
         self.n_jobs, self.exact = n_jobs, exact
         self.corners = [request.config for request in corners(search)]
-        self.first = self.corners[0]
         self.store = store_at(self.first.tracking.uri)
-        self.epochs = max(config.trainer.epochs for config in self.corners)
         self.ranking = Ranking(self.settings.metric, self.settings.maximizes, self.settings.confirm_seeds)
+
+    @property
+    def first(self) -> RunConfig:
+        """The config of one trial; the settings that a search can't search are the same in all."""
+        return self.corners[0]
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of a trial that is not pruned, the most of them."""
+        return max(config.trainer.epochs for config in self.corners)
 
     def carry_out(self, typed: Sequence[str], folder: Path) -> Standings:
         """Search, record, and print what was found."""

@@ -70,8 +70,7 @@ def train(
     """
     checkpoints = checkpoints or [None] * len(configs)
     done = _epochs_done(configs, checkpoints)
-    data = _Data(configs[0], dataset)
-    data.minibatches.skip(done)
+    data = _Data(configs[0], dataset, done)
     runs = [
         TrainedRun(
             config,
@@ -113,7 +112,7 @@ class _Data:
         held_out: instances and classes of the test set, and of the validation set if val_size > 0.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, epochs_done: int) -> None:
         stream = config.data
         self.device, self.matmul_dtype = device_of(config.trainer), getattr(torch, config.trainer.precision)
         self.dtype = torch.float32 if self.matmul_dtype == torch.bfloat16 else self.matmul_dtype
@@ -121,6 +120,7 @@ class _Data:
         self.minibatches = Minibatches(
             train_N, stream.batch_size, stream.drop_last, generator(stream.shuffle_seed, "shuffle")
         )
+        self.minibatches.skip(epochs_done)
         x_NxF, self.y_N = dataset.x_train.to(self.device, self.dtype), dataset.y_train.to(self.device)
         self.x_matmul_NxF = x_NxF.to(self.matmul_dtype)
         x_test, y_test = dataset.x_test.to(self.device, self.dtype), dataset.y_test.to(self.device)
