@@ -1,3 +1,3 @@
-"""Lockstep's version: a leaf, so that whoever needs it imports nothing else."""
+"""Lockstep's version, in a module that imports nothing."""
 
 __version__ = "0.1.0"

@@ -2,9 +2,9 @@
 
 - `compose`: a command line to the configs of all its runs; start reading here.
 - `composer`: one run's overrides to its config.
-- `overrides`: Hydra's grammar: what is set, swept and searched.
+- `overrides`: Hydra's grammar: overrides that set, sweep or search a value.
 - `schema`, `search_config`: the settings of a run and of a search, and their limits.
-- `identity`: which settings are part of what a run is.
+- `identity`: the settings that identify a run.
 - `run_request`: a run that was asked for.
 - `errors`: bad input as messages.
 """

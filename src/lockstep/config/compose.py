@@ -49,15 +49,15 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class Command:
-    """What a command line asks for.
+    """A composed command line.
 
     Attributes:
         requests: one run, or a sweep's; none of a search.
-        overrides: as typed, Hydra's own left out.
+        overrides: as typed, without Hydra's own.
         n_jobs: workers, -1 for one per core; 1 where the launcher isn't Lockstep's.
         exact: see TrainingArray.
         max_batch_size: how many runs of a sweep train at a time, or None for all.
-        search: the search, or None for what isn't one.
+        search: None for a run or a grid.
     """
 
     requests: tuple[RunRequest, ...]
@@ -124,7 +124,7 @@ class _CommandLine:
         self._problems = _unusable_folder(self._hydra, "sweep" if self._is_multirun else "run")
 
     def command(self) -> Command:
-        """Return what is asked for, or raise Refused with all problems."""
+        """Return the command, or raise Refused with all problems."""
         known = self._known_options(self._all_overrides())
         launcher, is_ours = self._hydra.launcher, self._is_plugin("launcher", "lockstep_launcher")
         n_jobs = launcher.n_jobs if is_ours else 1
@@ -169,7 +169,7 @@ class _CommandLine:
         return SearchRequest(config, tuple(map(Setting.of, overrides)), tuple(self._groups), composer)
 
     def _all_overrides(self) -> list[Override]:
-        """Return what is typed, behind a sweep that the config has of its own, as Hydra's sweepers do."""
+        """Return the typed overrides after the config's own sweep (`hydra.sweeper.params`)."""
         params = (self._hydra.sweeper.get("params") or {}) if self._is_multirun else {}
         own = self._parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
         return [*own, *self._typed]
@@ -203,22 +203,22 @@ class _CommandLine:
     def _load_run(self, overrides: list[str]) -> DictConfig:
         composed = self._load([*self._for_hydra, *overrides])
         with flag_override(composed, ["struct", "readonly"], False):
-            del composed["hydra"]  # the greater part of what must be copied
+            del composed["hydra"]  # most of what would be copied for each run
         return composed
 
 
 def _search_path(config_dir: Path, overrides: Sequence[Override]) -> str:
-    """Return the override that adds a folder to where configs are searched, beside what is typed."""
+    """Return the override that adds a folder to Hydra's search path, beside typed folders."""
     typed: list[Any] = [o.value() for o in overrides if o.key_or_group == "hydra.searchpath"]
     paths = [f"file://{config_dir}", *(str(path) for value in typed[-1:] for path in value)]
     return f"hydra.searchpath={json.dumps(paths)}"
 
 
 def _unusable_folder(settings: DictConfig, mode: str) -> list[str]:
-    """Return what speaks against the folder that Hydra is going to make for the command."""
+    """Return a message if Hydra can't make the command's folder."""
     try:
         folder = Path(str(settings[mode].dir)).absolute()
-    except OmegaConfBaseException:  # may need what is known only once a run starts
+    except OmegaConfBaseException:  # it may need values that exist only once a run starts
         return []
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if there.is_dir() and os.access(there, os.W_OK):

@@ -19,12 +19,11 @@ from lockstep.config.schema import MLPConfig, RunConfig, flatten
 class Composer:
     """Composes runs as Hydra does, but each distinct choice of groups only once.
 
-    A run whose other overrides all just change a value is a copy of its choice of groups with the values
-    applied: 2 ms where Hydra takes 50. What else an override can do (add, delete, repackage, nest groups) is
-    left to Hydra.
+    If a run's other overrides only change values, its config is a copy with these values set: 2 ms where
+    Hydra takes 50. All other overrides (add, delete, repackage, nested groups) are left to Hydra.
 
     Args:
-        load: composes what some overrides ask for, by Hydra.
+        load: composes some overrides by Hydra.
         groups: the names of config groups.
     """
 
@@ -52,7 +51,7 @@ class Composer:
                 if override.key_or_group not in self._groups:
                     OmegaConf.update(composed, override.key_or_group, override.value())
         except OmegaConfBaseException:
-            return self._load(list(overrides))  # raises what Hydra says of it
+            return self._load(list(overrides))  # raises Hydra's own error
         return composed
 
     def request(self, overrides: Sequence[str]) -> RunRequest:
@@ -96,7 +95,7 @@ class Composer:
 
 
 def message_of(error: HydraException) -> str:
-    """Return what Hydra says of a command that it can't compose."""
+    """Return Hydra's message for a command that it can't compose."""
     cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
     return f"{error}{cause}"
 

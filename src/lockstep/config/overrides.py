@@ -65,7 +65,7 @@ class Setting:
 
     @classmethod
     def of(cls, override: Override) -> "Setting":
-        """Wrap what Hydra's parser made of an override."""
+        """Wrap a parsed override."""
         return cls(
             key=override.get_key_element(),
             name=override.key_or_group,

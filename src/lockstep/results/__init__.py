@@ -1,6 +1,6 @@
-"""What runs gave. Needs NumPy only.
+"""Results of runs. Needs NumPy only.
 
-- `history`: what was measured of a run, epoch by epoch.
+- `history`: a run's measurements, epoch by epoch.
 - `run_result`: how a run ended; start reading here.
 - `winner`: which run of a sweep is best, and repeats over seeds.
 - `history_file`: a history as an artifact (needs pyarrow).

@@ -1,4 +1,4 @@
-"""What was measured of a run, epoch by epoch."""
+"""A run's measurements, epoch by epoch."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,7 +27,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch adds to a run's history.
+    """An epoch's part of a run's history.
 
     Attributes:
         loss_T, accuracy_T: each minibatch's; those of a run that diverged end with its last iteration.

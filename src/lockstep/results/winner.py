@@ -18,11 +18,11 @@ from lockstep.results.run_result import RunResult
 
 @dataclass(frozen=True)
 class Ranking:
-    """What decides which run is best.
+    """The rule that decides which run is best.
 
     Attributes:
         metric: its last value, the mean over repeats.
-        maximize: whether more of it is better.
+        maximize: whether higher is better.
         confirm_seeds: how many seeds a search trains its best runs with before it names a winner: where
             runs have so many repeats, no other run can win.
     """
@@ -39,7 +39,7 @@ class Ranking:
 
     @classmethod
     def from_json(cls, text: str) -> "Ranking":
-        """Return what `to_json` wrote."""
+        """Return the ranking in a text of `to_json`."""
         return cls(**json.loads(text))
 
     def to_json(self) -> str:
@@ -55,7 +55,7 @@ class Repeats:
 
     @property
     def name(self) -> str:
-        """What tells them from other runs, without the seeds where there are several."""
+        """Their overrides that other runs don't have, without seeds if there are several runs."""
         if len(self.runs) == 1:
             return self.runs[0].name
         name = re.sub(r"(^| )(seed|shuffle_seed)=\d+", "", self.runs[0].name).strip()
@@ -102,7 +102,7 @@ def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:
 
 @dataclass(frozen=True)
 class Standings:
-    """The runs of a sweep, in the order in which they were asked for, and what ranks them."""
+    """The runs of a sweep, in the order of the command, and their ranking."""
 
     runs: tuple[RunResult, ...]
     ranking: Ranking

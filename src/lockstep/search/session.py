@@ -38,10 +38,10 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found.
+    """A search's result.
 
     Attributes:
-        overrides: what the winner's searched keys are set to; empty where no trial was trained to its end.
+        overrides: the winner's values of the searched keys; empty if no trial was trained to its end.
         value: its metric, the mean over its repeats.
         failures: runs that failed.
     """
@@ -57,7 +57,7 @@ class Found:
 
 
 def carry_out(search: SearchRequest, typed: Sequence[str], n_jobs: int, exact: bool, folder: Path) -> Found:
-    """Search, and record every trial's run under one parent run.
+    """Carry out a search, and record every trial's run under one parent run.
 
     The study is kept in `outputs/studies/`: the same command resumes it, and one with a greater `n_trials`
     adds to it.
@@ -99,7 +99,7 @@ class _Search:
         return max(config.trainer.epochs for config in self.corners)
 
     def carry_out(self, typed: Sequence[str], folder: Path) -> Standings:
-        """Search, record, and print what was found."""
+        """Train and record the trials, then print the result."""
         settings, name = self.settings, _name(self.settings, self.space, self.corners, self.store)
         confirming = settings.confirm_best * max(0, settings.confirm_seeds - 1) * self.epochs
         with claimed(name) as kept_in:
@@ -165,7 +165,7 @@ class _Search:
 
 
 def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> None:
-    """Print what a search would do; train nothing.
+    """Print the plan of a search; train nothing.
 
     Args:
         configs: some of its trials.
@@ -210,7 +210,7 @@ def _study(folder: Path, settings: SearchConfig, epochs: int, store: Store, reru
 
 
 def _summary(runs: Sequence[RunResult]) -> str:
-    """Say what came of the trials, in a sentence."""
+    """Return a sentence on the trials: how many ended, were pruned, failed."""
     pruned = [run for run in runs if run.pruned_at is not None]
     n_failed = sum(run.status != "FINISHED" for run in runs)
     parts = [f"{len(runs) - len(pruned) - n_failed} trained to the end"]

@@ -1,4 +1,4 @@
-"""What is said of every run: how it was asked for, in a line, and what it was trained with."""
+"""A run's description, and the environment that it was trained in."""
 
 import json
 import platform
@@ -14,7 +14,7 @@ from lockstep.data.description import DataDescription
 
 
 def note(config: RunConfig, data: DataDescription) -> str:
-    """Return what a run is about, in a line."""
+    """Return a run's description in one line."""
     model, trainer = config.model, config.trainer
     hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
     widths = "-".join(map(str, (data.n_features, *hidden, data.n_classes)))
@@ -29,7 +29,7 @@ def note(config: RunConfig, data: DataDescription) -> str:
 
 @cache
 def environment() -> str:
-    """Return, as JSON, what numbers and times depend on beside the code."""
+    """Return versions and machine as JSON: numbers and times depend on them."""
     return json.dumps(
         {
             "python": platform.python_version(),

@@ -10,7 +10,7 @@ from lockstep.config.errors import without_password
 
 
 def how_to_open(uri: str, experiment_id: str) -> str:
-    """Return what to do to see an experiment of a store."""
+    """Return a sentence that tells how to open an experiment."""
     runs = f"#/experiments/{experiment_id}/runs"
     if uri.startswith("http"):
         return f"open {_address(uri)}/{runs}"

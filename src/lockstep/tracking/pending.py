@@ -1,4 +1,4 @@
-"""Uploads what earlier commands could not: `python -m lockstep deliver`."""
+"""Uploads pending results of earlier commands: `python -m lockstep deliver`."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def upload_pending(root: Path) -> list[str]:
     """Upload the run folders in `root`, or `root` itself, to the stores that they are meant for.
 
     Returns:
-        What could not be uploaded, and why, a line each; nothing of it is lost.
+        A line for each folder that could not be uploaded, with the reason. It stays where it is.
     """
     left = []
     by_store: dict[str, list[RunFolder]] = {}

@@ -18,13 +18,13 @@ from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
 
 MEMBERS = "members.json"
-"""The artifact of a parent run that lists the sweep's runs, whoever trained them, in whichever experiment."""
+"""The parent run's artifact with the ids of the sweep's runs, also of runs that earlier sweeps trained."""
 
 WINNER, WINNER_RUNS, RANKING = "lockstep.winner", "lockstep.winner_runs", "lockstep.ranking"
-"""Tags of a parent run: the run id of the best run; of all its repeats, separated by commas; what decided."""
+"""The parent run's tags: the winner's run id; the run ids of its repeats, joined by commas; the ranking."""
 
 STORED_RUNS = "stored_runs.json"
-"""What version 0.1.0 wrote instead of MEMBERS: runs that an earlier sweep had trained."""
+"""Version 0.1.0's artifact instead of MEMBERS: the ids of runs that earlier sweeps trained."""
 
 AT_ONCE = 500
 """Runs asked for in one query; MLflow's parser takes some 3,000."""
@@ -36,7 +36,7 @@ class Sweep:
 
     Attributes:
         search: finds the runs in MLflow, in the experiments `experiment_ids`.
-        swept: keys whose value is not the same in all runs, seeds left out.
+        swept: keys with different values, without seeds.
         stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
     """
@@ -55,7 +55,7 @@ class Sweep:
 
     @property
     def ranking(self) -> Ranking:
-        """What ranks its runs."""
+        """The ranking of its runs."""
         return self.standings.ranking
 
     @property
@@ -83,7 +83,7 @@ class Sweep:
 
     @property
     def compared(self) -> list[RunResult]:
-        """Runs with a figure: those trained to their end, then pruned ones with their last; best first."""
+        """Runs with the metric: complete runs, then pruned runs with their last value; best first."""
         sign = -1 if self.ranking.maximize else 1
         pruned = [run for run in self.pruned if self.metric in run.metrics]
         pruned.sort(key=lambda run: sign * run.metrics[self.metric])
@@ -137,7 +137,7 @@ def describe(store: Store, sweep: Sweep, note: str) -> None:
 
 
 def read(store: Store, run_id: str) -> Sweep:
-    """Return the sweep whose parent run that is.
+    """Return the sweep of a parent run.
 
     Raises:
         MlflowException: if there is no such run.
@@ -169,7 +169,7 @@ def read(store: Store, run_id: str) -> Sweep:
 
 
 def result_of(run: Run) -> RunResult:
-    """Return what the store has of a run."""
+    """Return a recorded run's result."""
     tags: Mapping[str, str] = run.data.tags
     pruned_at = tags.get(PRUNED_AT)
     inputs = run.inputs.dataset_inputs if run.inputs else []
@@ -206,8 +206,8 @@ def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path 
 
 
 def _members(store: Store, parent: Run) -> list[Run]:
-    """Return a sweep's runs as recorded; of one that has not ended, and in stores of version 0.1.0, those
-    that it started and those that it found there."""
+    """Return a sweep's members. A sweep that has not ended, or one of version 0.1.0, has no list: return the
+    runs below its parent, and version 0.1.0's list of runs found in the store."""
     run_id, experiment_id = parent.info.run_id, parent.info.experiment_id
     artifacts = {entry.path for entry in store.client.list_artifacts(run_id)}
     if MEMBERS in artifacts:
@@ -222,7 +222,7 @@ def _members(store: Store, parent: Run) -> list[Run]:
 
 
 def _runs(store: Store, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> list[Run]:
-    """Return those of some runs that are not deleted, in this order."""
+    """Return the runs with these ids, in this order, without deleted ones."""
     found: dict[str, Run] = {}
     for start in range(0, len(run_ids), AT_ONCE):
         some = store.search(experiment_ids, _any_of(run_ids[start : start + AT_ONCE]))
@@ -248,7 +248,7 @@ def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
 
 
 def _swept(runs: Sequence[RunResult]) -> tuple[str, ...]:
-    """Return keys that differ and that somebody typed: what follows from another key's value isn't swept."""
+    """Return typed keys with different values; a value that follows from another key isn't swept."""
     keys = dict.fromkeys(key for run in runs for key in run.params if key not in SEEDS)
     differ = [key for key in keys if len({run.params.get(key, "") for run in runs}) > 1]
     typed = dict.fromkeys(

@@ -1,6 +1,6 @@
-"""Uploads what run folders hold to a store, in a thread of its own, whatever the store does meanwhile.
+"""Uploads run folders to a store, in a thread: training never waits for the store.
 
-Training never waits for the store. What it doesn't take stays in its folder, for later.
+Results that the store doesn't take stay in their folders, and are uploaded later.
 """
 
 import logging
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 30.0
 """How long a store that doesn't answer is waited for once all is trained."""
 
 RETRY_SECONDS = 2.0
-"""How often it is tried meanwhile."""
+"""The time between two attempts."""
 
 PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
 """Error codes of a store that stay the same however often it is asked."""
@@ -38,14 +38,13 @@ PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STAT
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is of a run or a parent at some moment.
+    """The state of a run or a parent at one moment.
 
     Attributes:
         version: how often it has changed.
         history: of a run, as far as it goes.
-        status, tags: its last one, or None while it trains, and what is said of it. KILLED runs may resume
-            with another command.
-        metrics: what was measured of it at its end.
+        status: the last one, or None while it trains. A later command may resume a KILLED run.
+        tags, metrics: set at the end.
     """
 
     version: int = 0
@@ -57,7 +56,7 @@ class Snapshot:
 
 @dataclass
 class Upload:
-    """A run, or a sweep's parent, on its way to the store.
+    """A run, or a sweep's parent, and its state in the store.
 
     Attributes:
         is_new: whether no process can have started its MLflow run yet.
@@ -82,7 +81,7 @@ class Upload:
 
     @property
     def is_pending(self) -> bool:
-        """Whether the store lacks something of it."""
+        """Whether the store lacks its latest version."""
         return self.uploaded != self.now.version
 
     @property
@@ -93,7 +92,7 @@ class Upload:
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run, once there is one."""
+        """The id of the MLflow run, None before it is started."""
         return self.recorded.run_id if self.recorded is not None else self.description.run_id
 
 
@@ -122,7 +121,7 @@ class Uploader:
         self._thread.join(RETRY_SECONDS)  # it may be waiting for the store
 
     def add(self, folder: RunFolder, is_new: bool) -> Upload:
-        """Take charge of a claimed folder: what `update` says of it is uploaded."""
+        """Add a claimed folder. Each `update` of it is uploaded from now on."""
         upload = Upload(folder, folder.read(), is_new)
         with self._changed:
             self._uploads[upload.name] = upload
@@ -136,7 +135,7 @@ class Uploader:
         tags: Mapping[str, str] = MappingProxyType({}),
         metrics: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Upload what there is now of a run or parent."""
+        """Queue the new state of a run or parent."""
         with self._changed:
             now = upload.now
             if history is not None:
@@ -154,9 +153,9 @@ class Uploader:
             self._changed.notify()
 
     def adopt(self, folder: RunFolder) -> None:
-        """Upload what a process that is gone has left of a run or a parent, whose folder is claimed.
+        """Queue a claimed folder that a dead process left.
 
-        A run that had not ended, or a parent whose status isn't known, is KILLED, and may resume later.
+        If the run has not ended, or the parent has no status, it becomes KILLED. It may resume later.
         """
         if not folder.exists():  # another process has uploaded it meanwhile
             folder.release()
@@ -183,7 +182,7 @@ class Uploader:
         """Wait until nothing is pending, or no upload succeeds for `patience` seconds.
 
         Returns:
-            What is still pending.
+            Uploads that are still pending.
         """
         with self._changed:
             self._progress_at = time.monotonic()
@@ -216,7 +215,7 @@ class Uploader:
                     break
 
     def _may_go(self, upload: Upload) -> bool:
-        """Tell whether it is time; a parent's end is uploaded after its runs."""
+        """Tell whether an upload is due. A parent's end is uploaded after its runs."""
         if not upload.is_due:
             return False
         return upload.now.status is None or not any(
@@ -225,7 +224,7 @@ class Uploader:
         )
 
     def _try(self, upload: Upload) -> bool:
-        """Upload what there is; False where the store is to be left alone for a while."""
+        """Upload the current state; return False if the store needs a pause."""
         now = upload.now
         try:
             self._upload(upload, now)
@@ -256,7 +255,7 @@ class Uploader:
         recorded, folder, description = self._recorded(upload), upload.folder, upload.description
         if isinstance(recorded, RecordedRun):
             if folder.journal.path.exists():
-                folder.journal.sync()  # before the store knows of it, or it might know more after a power cut
+                folder.journal.sync()  # first: after a power cut the store must not know more
             recorded.record(now.history, last=now.status not in (None, "KILLED"), at_end=now.metrics)
         if now.status is None:
             return
@@ -279,7 +278,7 @@ class Uploader:
         if run_id is None and not upload.is_new:
             run_id = store.find(description.experiment, description.token)
         if run_id is not None and not store.is_active(run_id):
-            run_id = None  # deleted by somebody
+            run_id = None  # deleted in the store
         recorded = (
             store.resume(run_id, description)
             if run_id is not None
