@@ -325,10 +325,13 @@ def test_a_servers_password_is_never_shown(refused):
 def refused(monkeypatch, capsys, tmp_path):
     """Run a command that must be refused: its messages. Hydra is never reached, the store never made."""
 
+    def task(composed):
+        pytest.fail("a run was started")
+
     def run(*arguments):
         monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-        code = command.run(lambda: pytest.fail("Hydra was started"), REPOSITORY / "conf")
+        code = command.run(task, lambda: pytest.fail("Hydra was started"), REPOSITORY / "conf")
         assert code == 2
         assert not (tmp_path / "outputs").exists()
         return capsys.readouterr().err.splitlines()

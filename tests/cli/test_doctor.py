@@ -6,6 +6,7 @@ import sys
 import torch
 
 from lockstep.cli import doctor
+from lockstep.training import bit_check
 from lockstep.training.array import TrainingArray
 
 
@@ -29,7 +30,7 @@ def noisy_when_stacked(monkeypatch):
 
 
 def test_a_machine_whose_batched_kernels_round_otherwise_is_told_to_be_exact(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "N_STEPS", 2)
+    monkeypatch.setattr(bit_check, "N_STEPS", 2)
     monkeypatch.setattr(doctor.console, "_file", None)
     noisy_when_stacked(monkeypatch)
     assert not doctor.examine()

@@ -1,5 +1,6 @@
 """What the tests of faults share: a store's contents, to be compared, and sweeps that are killed."""
 
+import json
 import random
 import re
 import signal
@@ -12,6 +13,13 @@ import mlflow
 
 EPOCH = "  epoch "
 """Of a line that a command prints after each epoch of an array."""
+
+
+def content(path, names):
+    """What an artifact holds; of a report that it is there, of a list of runs their names."""
+    if path.name == "members.json":
+        return [names[run_id] for run_id in json.loads(path.read_text())["runs"]]
+    return path.name == "report.html" or sha256(path.read_bytes()).hexdigest()
 
 
 def contents(uri, experiment, unique=True):
@@ -46,9 +54,7 @@ def contents(uri, experiment, unique=True):
                 for key in keys
             },
             "artifacts": {
-                str(path.relative_to(folder)): (
-                    path.name == "report.html" or sha256(path.read_bytes()).hexdigest()
-                )
+                str(path.relative_to(folder)): content(path, names)
                 for path in sorted(folder.rglob("*"))
                 if path.is_file()
             },

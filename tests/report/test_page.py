@@ -85,7 +85,10 @@ def test_it_shows_the_best_runs_spaces_with_words_for_who_cannot_see_them(swept)
 
 def test_the_parent_run_says_what_was_found(swept):
     client, parent, runs = runs_of(swept[0])
-    assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {"report.html"}
+    assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == {
+        "members.json",
+        "report.html",
+    }
     best = max(
         np.mean([a.data.metrics["test/accuracy"], b.data.metrics["test/accuracy"]])
         for a in runs

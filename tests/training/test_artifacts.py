@@ -8,30 +8,9 @@ from helpers.configs import LOGREG, MLP, run_config
 
 from lockstep.data.datasets import load
 from lockstep.pictures.run_pictures import draw_run
-from lockstep.results.history import Evaluation, History
-from lockstep.training.artifacts import history_table, read_history, write_run
+from lockstep.results import history_file
+from lockstep.training.artifacts import WEIGHTS, differing_weights, read_network, write_run
 from lockstep.training.loop import train
-from lockstep.training.networks import build
-
-
-def history(test=(), val=()):
-    evaluations = [Evaluation(2 * i + 2, "test", 1 - a, a) for i, a in enumerate(test)]
-    evaluations += [Evaluation(2 * i + 2, "val", 1 - a, a) for i, a in enumerate(val)]
-    return History(np.array([2.5, 1.5]), np.array([0.25, 0.5]), evaluations, seconds=1.25)
-
-
-def test_history_table_has_every_iteration_and_every_evaluation():
-    table = history_table(history(test=(0.75,), val=(0.5,)))
-    expected = pd.DataFrame(
-        {
-            "iteration": [1, 2, 2, 2],
-            "split": ["train", "train", "test", "val"],
-            "loss": [2.5, 1.5, 0.25, 0.5],
-            "accuracy": [0.25, 0.5, 0.75, 0.5],
-        }
-    )
-    pd.testing.assert_frame_equal(table.to_pandas(), expected)
-    assert len(history_table(history())) == 2
 
 
 @pytest.mark.parametrize(("model", "spaces"), [(LOGREG, ["input"]), (MLP, ["input", "hidden1", "hidden2"])])
@@ -52,13 +31,18 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     table = pd.read_parquet(tmp_path / "history.parquet")
     assert np.array_equal(table.loss[table.split == "train"], run.history.loss_T)
     assert set(table.split) == {"train", "test", "val"}
-    again = read_history(tmp_path)
+    again = history_file.read(tmp_path)
     assert np.array_equal(again.accuracy_T, run.history.accuracy_T)
     assert again.of("val") == run.history.of("val")
     assert again.of("test") == run.history.of("test")
-    module = build(config.model, 64, 10, torch.Generator()).to(getattr(torch, precision))
-    weights = torch.load(tmp_path / "model" / "state_dict.pt", weights_only=True)
+    weights = torch.load(tmp_path / WEIGHTS, weights_only=True)
+    assert len(weights) == 2 * len(spaces)
     assert all(tensor.is_contiguous() for tensor in weights.values())
-    module.load_state_dict(weights)
-    for kept, trained in zip(module.parameters(), run.network.parameters(), strict=True):
+    network = read_network(config, dataset.description, tmp_path / WEIGHTS)
+    for kept, trained in zip(network.parameters(), run.network.parameters(), strict=True):
+        assert kept.dtype == getattr(torch, precision)
         assert torch.equal(kept, trained)
+    assert differing_weights(tmp_path / WEIGHTS, network) == []
+    name, parameter = next(network.named_parameters())
+    parameter.data[0] = torch.nextafter(parameter.data[0], torch.tensor(9.0, dtype=parameter.dtype))
+    assert differing_weights(tmp_path / WEIGHTS, network) == [name]

@@ -13,7 +13,8 @@ from lockstep.config.schema import (
     MLPConfig,
     TrainerConfig,
 )
-from lockstep.data.datasets import load, split
+from lockstep.data.datasets import load
+from lockstep.data.minibatches import split
 from lockstep.training import networks
 from lockstep.training.device import device_of
 from lockstep.training.loop import train
@@ -52,7 +53,7 @@ def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, drop_last):
     module = networks.build(model, 64, 10, generator(0, "init")).double()
     dropout, order = generator(0, "dropout"), generator(0, "shuffle")
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
-    rows, val_rows = split(digits, 100)
+    rows, val_rows = split(digits.description.n_train, 100)
     total = 2 * (len(rows) // 64 if drop_last else -(-len(rows) // 64))
     rates = (
         torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total, cycle_momentum=False)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import filter_overrides
 from hydra.types import TaskFunction
 
 from lockstep.config._hydra_compat import arguments_parser
@@ -65,7 +67,8 @@ def train_one(task_function: TaskFunction) -> float | None:
 
     command = of_task(task_function)
     assert command is not None
-    standings = carry_out(command.requests, sweep=None)
+    request = command.request(filter_overrides(HydraConfig.get().overrides.task))
+    standings = carry_out([request], sweep=None)
     return standings.runs[0].value(standings.ranking.metric)
 
 

@@ -66,10 +66,15 @@ class Command:
     exact: bool
     max_batch_size: int | None
     search: SearchRequest | None
+    composer: Composer
 
     def request(self, overrides: Sequence[str]) -> RunRequest:
-        """Return the run that was composed of these overrides."""
-        return self._by_overrides[tuple(overrides)]
+        """Return the run with these overrides; a sweeper of the user's may ask for runs of its own.
+
+        Raises:
+            Refused: if it can't be composed.
+        """
+        return self._by_overrides.get(tuple(overrides)) or self.composer.request(overrides)
 
     @cached_property
     def _by_overrides(self) -> dict[tuple[str, ...], RunRequest]:
@@ -148,6 +153,7 @@ class _CommandLine:
             is_ours and launcher.exact,
             self._hydra.sweeper.get("max_batch_size"),
             search,
+            composer,
         )
 
     def _requests(self, overrides: list[Override], composer: Composer) -> list[RunRequest]:

@@ -1,0 +1,23 @@
+"""Tags of MLflow runs, and what they say of a run's end."""
+
+from lockstep.recovery.journal import Ended
+from lockstep.results.history import History, Status
+
+TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
+KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
+OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
+"""Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment."""
+
+NOTE = "mlflow.note.content"
+
+DIVERGED = "diverged: "
+"""The start of a run's REASON if its loss stopped being finite."""
+
+
+def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
+    """Return a run's last status, and tags that say why."""
+    if ended.reason:
+        return "FAILED", {REASON: ended.reason}
+    if history.diverged_at is not None:
+        return "FAILED", {REASON: f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"}
+    return "FINISHED", {} if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}

@@ -1,0 +1,56 @@
+"""The next minibatches, gathered once for all runs of an array.
+
+Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes.
+"""
+
+import torch
+from torch import Tensor
+
+INSTANCES_AT_ONCE = 1024
+"""Instances of a stretch: 16 of the workshop's minibatches. More take memory and aren't faster."""
+
+ALIGNMENT = 16
+"""Every row of weights starts at a multiple of this many elements: 64 bytes in float32, a cache line and an
+AVX-512 vector. So the alignment is the same in every run of a stack."""
+
+
+def steps_at_once(n_rows: int) -> int:
+    """Return the number of steps of a stretch, on minibatches of `n_rows` instances."""
+    return max(1, INSTANCES_AT_ONCE // n_rows)
+
+
+def aligned(n: int) -> int:
+    """Return the least multiple of ALIGNMENT that is n or more."""
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+class Stretch:
+    """The next minibatches of one size, gathered once for all runs.
+
+    Attributes:
+        n_steps: T, at most `steps_at_once`, which is the buffers' length; only their first T steps are valid.
+        x_TxBxJ, x_TxJxB: the instances and their transpose: F features, one that is always 1, and zeros up to
+            an aligned width.
+        y_TxB: their classes.
+        target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
+    """
+
+    def __init__(self, n_rows: int, n_classes: int, x_NxF: Tensor) -> None:
+        self.n_rows, self.n_steps = n_rows, 0
+        n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
+        self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, aligned(n_features + 1))
+        self.x_TxBxJ[:, :, n_features] = 1
+        self.x_TxJxB = self.x_TxBxJ.transpose(1, 2).contiguous()
+        self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
+        dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # bfloat16 would round 1 / B
+        self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
+
+    def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
+        """Copy the instances at `indices_TxB` into the buffers."""
+        self.n_steps = n_steps = len(indices_TxB)
+        x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
+        torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
+        self.x_TxJxB[:n_steps, : x_NxF.shape[1]].copy_(x_TxBxF.transpose(1, 2))
+        self.y_TxB[:n_steps] = y_N[indices_TxB]
+        target_TxCxB = self.target_TxCxB[:n_steps].zero_()
+        target_TxCxB.scatter_(1, self.y_TxB[:n_steps, None], -1 / self.n_rows)
