@@ -1,9 +1,14 @@
 import shutil
 
 import pytest
+import torch
 from helpers.clone import Clone
 
 from lockstep.tracking.opening import open_store
+
+# Tests run beside each other: with several threads each, most of their time would be spent waiting for a core
+# (test_array.py took six times as long on 2 cores). What trains with several threads asks for them.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -69,7 +69,8 @@ def clone(tmp_path_factory, empty_store):
     torch.save(MultilayerPerceptron(784, 10).state_dict(), clone.root / "state_dict.pt")
     x, y = np.random.default_rng(0).random((40, 13)), np.arange(40) % 3
     np.savez(clone.root / "wine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    code, _, err = clone.quick("-m", "data=digits", "model=logreg", "trainer.epochs=1", "seed=0,1")
+    sweep = ("-m", "data=digits", "model=logreg", "trainer.epochs=1", "seed=0,1", "hydra.launcher.n_jobs=1")
+    code, _, err = clone.quick(*sweep)
     assert (code, err) == (0, "")
     return clone
 
@@ -109,13 +110,11 @@ def carried_out(line, is_shown, clone):
     if words[0] == "make":
         words.insert(1, "--dry-run")
     elif "run.py" in words and "--help" not in words:
-        words += ["hydra.launcher.n_jobs=2"]
-        if is_shown:
-            words += ["tracking.pictures=none"]
+        if is_shown:  # a dry run's output tells of two workers
+            words += ["tracking.pictures=none", f"hydra.launcher.n_jobs={1 + ('dry_run=true' in words)}"]
         else:
             words = [word for word in words if not word.startswith("data.val_size")] + ["dry_run=true"]
-            words += ["data.val_size=200"] if "data=arrays" not in words else []
-            words += ["data=digits"] if "data=arrays" not in words else []
+            words += [] if "data=arrays" in words else ["data=digits", "data.val_size=200"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment |= {**setting, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if words[0] == "python":

@@ -1,17 +1,17 @@
 """What the doctor looks at, and what it says of a machine that does not keep bits."""
 
-import subprocess
-import sys
+import os
 
 import torch
+from helpers import forked
 
 from lockstep.cli import doctor
 from lockstep.training import bit_check
 from lockstep.training.array import TrainingArray
 
 
-def test_this_machine_keeps_bits_in_float32_and_says_so():
-    done = subprocess.run([sys.executable, "-m", "lockstep", "doctor"], capture_output=True, text=True)
+def test_this_machine_keeps_bits_in_float32_and_says_so(tmp_path):
+    done = forked.run(["-m", "lockstep", "doctor"], tmp_path, dict(os.environ))
     assert (done.returncode, done.stderr) == (0, "")
     assert "MLP 784-256-100-10   yes" in done.stdout
     assert done.stdout.endswith("Sweeps in float32 keep every bit here.\n")

@@ -4,6 +4,7 @@ import pytest
 from helpers.faults import EPOCH, contents, survive
 from helpers.searches import (
     DIGITS,
+    ONE,
     SPACE,
     TWELVE,
     compare_study_with_store,
@@ -44,7 +45,7 @@ def test_a_killed_search_with_two_workers_loses_nothing(make_clone, kills):
 
 def test_trials_that_fail_do_not_end_the_search_and_options_lack_keys(clone):
     code, out, err = clone.quick(
-        *DIGITS,
+        *(*DIGITS, *ONE),
         "hydra.sweeper.n_trials=10",
         "hydra.sweeper.sampler=random",
         "trainer.epochs=4",

@@ -1,13 +1,12 @@
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from helpers import forked
+from helpers.clone import Clone
 from helpers.configs import run_config
 from mlflow.entities import LoggedModelStatus
 
@@ -15,13 +14,12 @@ from lockstep.data import datasets
 from lockstep.tracking.logged_model import log_model
 from lockstep.tracking.store import Store
 
-SWEEP = ("-m", "data=digits", "trainer.epochs=2", "model.hidden_dim1=16", "optim.lr=0.1,0.001")
+COMMON = ("-m", "data=digits", "tracking.pictures=none", "hydra.launcher.n_jobs=1")
+SWEEP = (*COMMON, "trainer.epochs=2", "model.hidden_dim1=16", "optim.lr=0.1,0.001")
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, empty_store):
-    from conftest import Clone
-
     clone = Clone(tmp_path_factory.mktemp("clone"), empty_store)
     code, out, err = clone.quick(*SWEEP)
     assert (code, err) == (0, "")
@@ -45,10 +43,10 @@ def test_mlflow_predicts_with_the_best_runs_model_as_the_run_did(swept, tmp_path
     run, digits = best_run(clone), datasets.load(run_config().data)
     asked, answered = tmp_path / "asked.json", tmp_path / "answered.json"
     asked.write_text(json.dumps({"inputs": digits.x_test.tolist()}))
-    command = [str(Path(sys.executable).with_name("mlflow")), "models", "predict", "--env-manager", "local"]
-    command += ["-m", address(out), "-i", str(asked), "-t", "json", "-o", str(answered)]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": clone.store}
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=200)
+    command = ["-m", "mlflow", "models", "predict", "--env-manager", "local", "-m", address(out)]
+    command += ["-i", str(asked), "-t", "json", "-o", str(answered)]
+    done = forked.run(command, tmp_path, {**os.environ, "MLFLOW_TRACKING_URI": clone.store})
+    assert done.returncode == 0, done.stderr
     logits = np.array(json.loads(answered.read_text())["predictions"])
     accuracy = (logits.argmax(1) == digits.y_test.numpy()).mean()
     assert accuracy == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-12)
@@ -102,7 +100,7 @@ def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone):
 
 
 def test_the_model_of_a_float64_logistic_regression_keeps_its_dtype(clone):
-    code, out, err = clone.quick(*SWEEP[:2], "model=logreg", "trainer.epochs=1", "trainer.precision=float64")
+    code, out, err = clone.quick(*COMMON, "model=logreg", "trainer.epochs=1", "trainer.precision=float64")
     assert (code, err) == (0, "")
     mlflow.set_tracking_uri(clone.store)
     model = mlflow.pyfunc.load_model(address(out))

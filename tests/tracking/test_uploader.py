@@ -1,13 +1,13 @@
 """The way to the store while it is away, and after the process that trained is gone."""
 
+import os
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 
 import mlflow
 import pytest
+from helpers import forked
 from helpers.configs import LOGREG, job
 from helpers.faults import contents
 from helpers.records import carried_out, recorded, statuses
@@ -85,10 +85,9 @@ def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
             carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
     folders = [path for path in unfinished().iterdir() if path.is_dir()]
     assert len(folders) == 3
-    command = [sys.executable, "-m", "lockstep", "deliver"]
 
     def run(folder):
-        done = subprocess.run([*command, str(folder)], capture_output=True, text=True, cwd=tmp_path)
+        done = forked.run(["-m", "lockstep", "deliver", str(folder)], tmp_path, dict(os.environ))
         return done.returncode, done.stdout, done.stderr
 
     code, out, err = run(unfinished())

@@ -2,7 +2,6 @@
 
 from unittest.mock import patch
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,16 +60,3 @@ def test_steps_equal_torch_optim(config, n_params, n_steps):
         with patch.object(optim, "CHUNK", 16):
             optimizer.step()
     torch.testing.assert_close(params_P, expected.detach(), rtol=1e-12, atol=1e-12)
-
-
-def test_settings_are_those_of_torch_optim():
-    # A hyperparameter that torch.optim names otherwise would be an error here.
-    sgd = SGDConfig(name="sgd", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.2)
-    made = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], **settings_of(sgd))
-    assert {key: made.defaults[key] for key in ("lr", "momentum", "nesterov", "weight_decay")} == {
-        "lr": 0.1,
-        "momentum": 0.5,
-        "nesterov": True,
-        "weight_decay": 0.2,
-    }
-    assert made.defaults["dampening"] == pytest.approx(0)
