@@ -30,11 +30,14 @@ class Composer:
     def __init__(self, load: Callable[[list[str]], DictConfig], groups: Collection[str]) -> None:
         self._load, self._groups = load, groups
         self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._values: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def values(self, choices: tuple[str, ...]) -> dict[str, Any]:
         """Return every key that a choice of groups has, inner nodes included, with its default."""
-        tree: Any = OmegaConf.to_container(self._base(choices))
-        return dict(flatten(tree, with_nodes=True))
+        if choices not in self._values:
+            tree: Any = OmegaConf.to_container(self._base(choices))
+            self._values[choices] = dict(flatten(tree, with_nodes=True))
+        return self._values[choices]
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return a run's config as Hydra composes it.
@@ -42,16 +45,18 @@ class Composer:
         Raises:
             HydraException: if Hydra can't compose it.
         """
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        return self._composed(OverridesParser.create().parse_overrides(list(overrides)))
+
+    def _composed(self, parsed: Sequence[Override]) -> DictConfig:
         if not all(map(is_plain, parsed)):
-            return self._load(list(overrides))
+            return self._load(list(map(as_typed, parsed)))
         composed = copy.deepcopy(self._base(self._choices(parsed)))
         try:
             for override in parsed:
                 if override.key_or_group not in self._groups:
                     OmegaConf.update(composed, override.key_or_group, override.value())
         except OmegaConfBaseException:
-            return self._load(list(overrides))  # raises Hydra's own error
+            return self._load(list(map(as_typed, parsed)))  # raises Hydra's own error
         return composed
 
     def request(self, overrides: Sequence[str]) -> RunRequest:
@@ -63,7 +68,7 @@ class Composer:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         try:
             problems = self._unknown_keys(parsed)
-            composed = self.compose([as_typed(o) for o in parsed if as_typed(o) not in problems])
+            composed = self._composed([o for o in parsed if as_typed(o) not in problems])
             config = RunConfig.of(composed)
             found = [*problems.values(), *_pointless(parsed, composed, config)]
         except HydraException as error:
@@ -81,8 +86,12 @@ class Composer:
     def _unknown_keys(self, parsed: Sequence[Override]) -> dict[str, str]:
         """Return a message for each override that changes a key there isn't, by the override."""
         choices = self._choices(parsed)
-        known = {*self._groups, *self.values(choices)}
-        unknown = [o for o in parsed if is_plain(o) and o.key_or_group not in known]
+        known = self.values(choices)
+        unknown = [
+            o
+            for o in parsed
+            if is_plain(o) and o.key_or_group not in known and o.key_or_group not in self._groups
+        ]
         return {as_typed(o): _unknown_key(o, self._base(choices)) for o in unknown}
 
     def _choices(self, parsed: Sequence[Override]) -> tuple[str, ...]:
