@@ -18,7 +18,7 @@ from pathlib import Path
 
 import mlflow
 import torch
-from joblib import cpu_count
+from loky import cpu_count
 from rich.console import Console
 
 from benchmarks import peers
@@ -32,7 +32,7 @@ from lockstep.config.schema import (
     TrainerConfig,
 )
 from lockstep.data import datasets
-from lockstep.execution import workers
+from lockstep.execution import executor
 from lockstep.execution.task import Task
 from lockstep.recovery.journal import Ended
 from lockstep.sweep import session
@@ -100,12 +100,11 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
             )
             for array in planned.arrays
         )
-        workers.carry_out(
+        executor.carry_out(
             lambda: next(tasks, None),
             [dataset],
             planned.n_workers,
             lambda _, event: ended.append(event) if isinstance(event, Ended) else None,
-            threads=planned.threads,
         )
     assert [end.reason for end in ended] == [""] * len(configs), ended
 

@@ -1,17 +1,17 @@
 """Configs of small runs on digits, and of runs on MNIST."""
 
-from lockstep.config.job import Job
+from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import (
     DigitsConfig,
     DownloadedConfig,
     LogRegConfig,
     MLPConfig,
     RunConfig,
-    SearchConfig,
     SGDConfig,
     TrackingConfig,
     TrainerConfig,
 )
+from lockstep.config.search_config import SearchConfig
 
 MLP = MLPConfig(
     name="mlp", hidden_dim1=24, hidden_dim2=16, hidden_dims=(24, 16), dropout=0.25, activation="relu"
@@ -50,12 +50,12 @@ def quiet(config):
 def job(uri, *overrides, epochs=1, **settings):
     config = run_config(epochs=epochs, **settings)
     tracking = config.tracking.model_copy(update={"uri": uri, "experiment": "digits"})
-    return Job(config.model_copy(update={"tracking": tracking}), overrides)
+    return RunRequest(config.model_copy(update={"tracking": tracking}), overrides)
 
 
 def with_pictures(job, pictures):
     tracking = job.config.tracking.model_copy(update={"pictures": pictures})
-    return Job(job.config.model_copy(update={"tracking": tracking}), job.overrides)
+    return RunRequest(job.config.model_copy(update={"tracking": tracking}), job.overrides)
 
 
 def search(**changes):

@@ -10,6 +10,7 @@ import time
 import mlflow
 import pytest
 from helpers.faults import contents, survive
+from helpers.processes import workers_of
 
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
 FOUR = (*DIGITS, "trainer.epochs=100", "seed=range(0,4)")
@@ -36,6 +37,19 @@ def test_kills_at_random_moments_change_nothing(make_clone, kills):
     hit = survive(clone, eight, kills, seed=0)
     print(f"\n{hit} of {kills} kills found a sweep under way")
     assert hit > kills // 2
+    assert contents(clone.store, "digits") == want
+    assert nothing_is_left(clone)
+
+
+def test_killed_workers_change_nothing(make_clone):
+    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    process, killed = clone.start(*FOUR), []
+    for number, line in enumerate(process.stdout):
+        if " epoch " in line and number >= 10 * len(killed) and len(killed) < 3:
+            killed.append(min(workers_of(process.pid)))
+            os.kill(killed[-1], signal.SIGKILL)
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert len(set(killed)) == 3
     assert contents(clone.store, "digits") == want
     assert nothing_is_left(clone)
 

@@ -8,9 +8,9 @@ import pytest
 from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.faults import contents
 from helpers.records import recorded, statuses
+from lockstep.config.job import Job
 
 from lockstep.config.errors import Refused
-from lockstep.config.job import Job
 from lockstep.pictures import run_pictures
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
