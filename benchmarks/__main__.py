@@ -18,7 +18,7 @@ from pathlib import Path
 
 import mlflow
 import torch
-from joblib import cpu_count
+from loky import cpu_count
 from rich.console import Console
 
 from benchmarks import peers
@@ -32,10 +32,10 @@ from lockstep.config.schema import (
     TrainerConfig,
 )
 from lockstep.data import datasets
-from lockstep.execution import workers
+from lockstep.execution import executor
 from lockstep.execution.task import Task
 from lockstep.recovery.journal import Ended
-from lockstep.sweep import session
+from lockstep.sweep.planning import plan_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -81,7 +81,7 @@ def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs:
 
 def lockstep(configs: Sequence[RunConfig]) -> None:
     """Train the runs, with an evaluation after each epoch, on the workers that a sweep uses."""
-    planned = session.plan_of(configs, n_jobs=-1)
+    planned = plan_of(configs, n_jobs=-1)
     dataset, ended = datasets.load(STREAM), list[Ended]()
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / str(k) for k in range(len(configs))]
@@ -89,23 +89,22 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
             of_run.mkdir()
         tasks = (
             Task(
-                array.jobs,
-                tuple(configs[k] for k in array.jobs),
-                tuple(map(str, array.jobs)),
-                tuple(folders[k] for k in array.jobs),
-                dataset.digest,
+                array.runs,
+                tuple(configs[k] for k in array.runs),
+                tuple(map(str, array.runs)),
+                tuple(folders[k] for k in array.runs),
+                dataset.description.digest,
                 shared=Path(folder),
                 threads=planned.threads,
                 exact=False,
             )
             for array in planned.arrays
         )
-        workers.carry_out(
+        executor.carry_out(
             lambda: next(tasks, None),
             [dataset],
             planned.n_workers,
             lambda _, event: ended.append(event) if isinstance(event, Ended) else None,
-            threads=planned.threads,
         )
     assert [end.reason for end in ended] == [""] * len(configs), ended
 

@@ -3,19 +3,18 @@
 import os
 import signal
 import time
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.configs import LOGREG, MLP, quiet, run_config, sgd
-from helpers.tasks import Heard, alive, mlps, tasks_of
+from helpers.processes import alive, workers_of
+from helpers.tasks import Heard, mlps, tasks_of
 
 from lockstep.config.schema import AdamConfig, MLPConfig
 from lockstep.data.datasets import load
-from lockstep.execution.workers import carry_out
+from lockstep.execution.executor import carry_out
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import Epoch
 
@@ -107,17 +106,6 @@ def test_the_diverging_run_of_the_mixed_sweep_is_the_only_one(alone):
     assert [history.epochs for history in histories] == [2, 2, 2, 2, 2, 2, 3, 0, 1, 2, 1, 2]
 
 
-def pids():
-    """This process's workers."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"popen_loky_posix" in (path / "cmdline").read_bytes():
-                found.add(int(path.name))
-    return found
-
-
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     configs = mlps(4, epochs=60, checkpoint_seconds=0.0)
     histories, weights = trained(configs, [[0, 1, 2, 3]], tmp_path / "undisturbed")
@@ -126,7 +114,7 @@ def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     def tell(job, event):
         heard.tell(job, event)
         if len(killed) < 3 and heard.histories[job].epochs >= 10 * (len(killed) + 1):
-            for pid in sorted(filter(alive, pids()))[:1]:
+            for pid in sorted(filter(alive, workers_of(os.getpid())))[:1]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
@@ -149,7 +137,7 @@ def test_a_run_whose_workers_die_every_time_fails_alone(tmp_path):
     def tell(job, event):
         heard.tell(job, event)
         if job == 2 and isinstance(event, Epoch):
-            for pid in filter(alive, pids()):
+            for pid in filter(alive, workers_of(os.getpid())):
                 os.kill(pid, signal.SIGKILL)
 
     heard = Heard(4)
@@ -166,7 +154,7 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
     seen = set()
 
     def tell(job, event):
-        seen.update(pids())
+        seen.update(workers_of(os.getpid()))
         raise interruption
 
     started = time.monotonic()

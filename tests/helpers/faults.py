@@ -2,10 +2,8 @@
 
 import json
 import random
-import re
 import signal
 import time
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -103,17 +101,3 @@ def wait_for_a_run_folder(clone, process):
     while not list((clone.root / "outputs").glob("unfinished/*/")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.005)
-
-
-def descendants(pid):
-    """The processes that a process has started, and those that they have."""
-    children = {}
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with suppress(OSError):  # it may have ended meanwhile
-            parent = re.search(r"^PPid:\s*(\d+)", status.read_text(), re.M).group(1)
-            children.setdefault(int(parent), []).append(int(status.parent.name))
-    found, todo = [], [pid]
-    while todo:
-        found += (of_one := children.get(todo.pop(), []))
-        todo += of_one
-    return found

@@ -1,7 +1,6 @@
 """Tasks of small runs, and what is told of them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from helpers.configs import MLP, quiet, run_config
 
@@ -33,7 +32,7 @@ def tasks_of(configs, arrays, folder, exact=False):
             tuple(configs[k] for k in array),
             tuple(f"run {k}" for k in array),
             tuple(folder / str(k) for k in array),
-            load(configs[0].data).digest,
+            load(configs[0].data).description.digest,
             shared=folder,
             threads=1,
             exact=exact,
@@ -44,10 +43,3 @@ def tasks_of(configs, arrays, folder, exact=False):
 
 def mlps(n_runs, **settings):
     return [quiet(run_config(MLP, seed=seed, **settings)) for seed in range(n_runs)]
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False

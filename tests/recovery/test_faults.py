@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import mlflow
 import pytest
-from helpers.faults import EPOCH, contents, descendants, read_until, survive
+from helpers.faults import EPOCH, contents, read_until, survive
+from helpers.processes import workers_of
 
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
 FOUR = (*DIGITS, "trainer.epochs=100", "seed=range(0,4)")
@@ -36,6 +37,19 @@ def nothing_is_left(clone):
 def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep):
     (want, lines), clone = undisturbed(make_clone, sweep), make_clone()
     survive(clone, sweep, kills if sweep is EIGHT else 4, lines, seed=0)
+    assert contents(clone.store, "digits") == want
+    assert nothing_is_left(clone)
+
+
+def test_killed_workers_change_nothing(make_clone):
+    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    process, killed = clone.start(*FOUR), []
+    for number, line in enumerate(process.stdout):
+        if " epoch " in line and number >= 10 * len(killed) and len(killed) < 3:
+            killed.append(min(workers_of(process.pid)))
+            os.kill(killed[-1], signal.SIGKILL)
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert len(set(killed)) == 3
     assert contents(clone.store, "digits") == want
     assert nothing_is_left(clone)
 
@@ -111,7 +125,7 @@ def test_when_the_first_of_two_identical_sweeps_is_killed_the_second_goes_on(mak
     (want, _), clone = undisturbed(make_clone, FOUR), make_clone()
     first = clone.start(*FOUR)
     read_until(first, EPOCH)
-    workers = descendants(first.pid)
+    workers = workers_of(first.pid)
     assert len(workers) >= 2
     try:
         for pid in workers:  # so that the first sweep cannot end

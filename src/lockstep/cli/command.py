@@ -134,19 +134,17 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         print(f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr)
         return FAILED
     finally:
-        pool.wait()
-        pool.kill()  # workers would end by themselves, but take one to two seconds
+        pool.shut_down()
         gc.freeze()  # see uncollected
     return OK
 
 
 def _start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:
-    """Start worker processes while this process loads its imports."""
-    from joblib import effective_n_jobs
-
+    """Start the server that forks workers, while this process loads its imports."""
     from lockstep.execution import pool
+    from lockstep.execution.cores import count_workers
 
     n_runs = len(configs) if command.search is None else command.search.config.n_trials
-    n_workers = min(n_runs, effective_n_jobs(command.n_jobs))
+    n_workers = min(n_runs, count_workers(command.n_jobs))
     if n_workers > 1 and not is_dry:
-        pool.start(n_workers, any(config.tracking.pictures == "all" for config in configs))
+        pool.start(draw=any(config.tracking.pictures == "all" for config in configs))

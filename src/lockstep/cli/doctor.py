@@ -3,7 +3,7 @@
 import platform
 from importlib import metadata
 
-from joblib import cpu_count
+from loky import cpu_count
 from rich.table import Table
 
 from lockstep.terminal.console import console

@@ -1,100 +1,117 @@
-"""The worker processes, which joblib starts and keeps. Light: torch is loaded in the workers only."""
+"""The worker processes of this machine: started, reused, ended. Light: torch is loaded in the workers only.
 
+Workers are processes that loky keeps. For a command they are forked by a fork server: a process that loads
+torch, scikit-learn and matplotlib once, while the command loads what it needs itself. Two workers are ready
+in half the time and half the CPU time of two that each load for themselves. A Python program that calls
+Lockstep has no such server: multiprocessing has one per process, which would run the program's main script
+again, and change how the program's own processes start.
+"""
+
+import gc
+import multiprocessing
 import os
 import signal
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from loky import ProcessPoolExecutor
 
-from lockstep.execution.collector import uncollected
+ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a process that forks has one thread
+    "LOKY_MAX_MEMORY_LEAK_SIZE": str(2**62),  # loky would end a worker that has mapped a large data set
+}
+"""Of each worker process, from its start on."""
 
-WATCH_SECONDS = 0.2
-"""How often a worker looks whether the process that started it is still there."""
+DRAWING = ("lockstep.pictures.run_pictures", "scipy.signal")
+
+_context: BaseContext | None = None  # None: loky's own way to start a process
+_pool: tuple[int, ProcessPoolExecutor, Connection] | None = None
+
+
+def start(draw: bool) -> None:
+    """Start the fork server, which loads what workers need while this process goes on.
+
+    Args:
+        draw: whether workers are to draw pictures.
+    """
+    global _context
+    _context = multiprocessing.get_context("forkserver")
+    # The main script too, or each worker would import it.
+    _context.set_forkserver_preload(["__main__", "lockstep.execution.preload", *(DRAWING if draw else ())])
+    _run_server()
+
+
+def executor(n: int) -> ProcessPoolExecutor:
+    """Return the executor with n workers: the same one until it is shut down."""
+    global _pool
+    if _pool is not None and _pool[0] != n:
+        shut_down()
+    if _pool is None:
+        if _context is not None:
+            _run_server()
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        workers = ProcessPoolExecutor(
+            n, context=_context, initializer=_begin, initargs=(reader,), env=_environment()
+        )
+        _pool = n, workers, writer
+    return _pool[1]
+
+
+def shut_down(kill: bool = False) -> None:
+    """End the workers, if there are any: when they are done, or at once."""
+    global _pool
+    if _pool is not None:
+        _, workers, writer = _pool
+        _pool = None
+        workers.shutdown(wait=True, kill_workers=kill)
+        writer.close()
+
+
+def _environment() -> dict[str, str]:
+    # glibc asks for huge pages: a step is 5 % quicker with them.
+    return {**ENVIRONMENT, "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
+
+
+def _run_server() -> None:
+    """Start the fork server, unless it is running."""
+    resource_tracker.ensure_running()  # before signals are blocked, as it unblocks them
+    path = os.pathsep.join(filter(None, sys.path))
+    own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "LOCKSTEP_COMMAND": str(os.getpid())}
+    with _inherited(_environment() | own):
+        forkserver.ensure_running()
 
 
 @contextmanager
-def workers(n: int, threads: int) -> Iterator[Parallel]:
-    """What calls functions in n processes; those started are there for the next to ask for the same.
-
-    Args:
-        threads: intra-op threads of each.
-    """
-    global _used
-    if threading.current_thread() is not _starting:
-        wait()
-    _used = True
-    serving = {"initializer": _serve, "initargs": (os.getpid(),)}
-    with _huge_pages(), parallel_config("loky", n_jobs=n, inner_max_num_threads=threads, **serving):
-        # mmap_mode: copied on writing, so that torch is content; nobody writes.
-        yield Parallel(pre_dispatch="all", batch_size=1, max_nbytes=2**16, mmap_mode="c")
-
-
-_starting: threading.Thread | None = None
-_used = False
-
-
-def start(n: int, draw: bool) -> None:
-    """Start n workers while this process goes on: each takes seconds to load what it needs.
-
-    Args:
-        draw: whether they are to draw pictures.
-    """
-    global _starting
-
-    def load() -> None:
-        with workers(n, threads=1) as call:
-            call(delayed(_load)(draw) for _ in range(n))
-
-    _starting = threading.Thread(target=load, daemon=True)
-    _starting.start()
-
-
-def wait() -> None:
-    """Wait until workers that were started are there."""
-    if _starting is not None:
-        _starting.join()
-
-
-def kill() -> None:
-    """End the workers, whatever they are doing, if there are any."""
-    global _used
-    if _used:  # or joblib would make an executor just to end it
-        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
-    _used = False
-
-
-def _serve(parent: int) -> None:
-    """Let this process, a worker, end soon after the one that started it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _load(draw: bool) -> None:
-    # scikit-learn measures runs that end; it takes a second to load, and a worker has nothing to do yet.
-    names = ["lockstep.execution.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"]
-    with uncollected():
-        for name in [*names, "lockstep.pictures.run_pictures"] if draw else names:
-            import_module(name)
-
-
-@contextmanager
-def _huge_pages() -> Iterator[None]:
-    """Let glibc ask for huge pages in processes started meanwhile: a step is 5 % quicker with them."""
-    before = os.environ.get("GLIBC_TUNABLES")
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+def _inherited(environment: dict[str, str]) -> Iterator[None]:
+    """Let processes started meanwhile have this environment, and ignore Ctrl-C from their first moment on."""
+    before = {key: os.environ.get(key) for key in environment}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(environment)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["GLIBC_TUNABLES"]
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _begin(command: Connection) -> None:
+    """Begin to be a worker: end at once when the command does, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the command decides
+    gc.freeze()  # what the fork server loaded, see preload
+    gc.enable()
+
+    def watch() -> None:
+        command.poll(None)  # until the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

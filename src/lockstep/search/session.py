@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from joblib import effective_n_jobs
-
 from lockstep.config.compose import SearchRequest
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets
-from lockstep.execution import workers
+from lockstep.execution import executor
+from lockstep.execution.cores import count_workers
 from lockstep.execution.task import Task
 from lockstep.recovery.run_folder import folder_name
 from lockstep.results.run_result import RunFailed, RunResult
@@ -138,7 +137,7 @@ class _Search:
 
         loaded = [datasets.load(config.data) for config in self.corners]
         by_digest = {dataset.description.digest: dataset for dataset in loaded}
-        workers.carry_out(next_task, list(by_digest.values()), n_workers, ledger.hear, done=trials.done)
+        executor.carry_out(next_task, list(by_digest.values()), n_workers, ledger.hear, done=trials.done)
         self._confirm(ledger)
 
     def _confirm(self, ledger: Ledger) -> None:
@@ -173,7 +172,7 @@ def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> No
     """
     settings = search.config
     epochs = max(config.trainer.epochs for config in configs)
-    n_workers = min(effective_n_jobs(n_jobs), settings.n_trials)
+    n_workers = min(count_workers(n_jobs), settings.n_trials)
     judged = " and ".join(map(str, rungs(settings, epochs)))
     console.print(
         f"A search over {space_of(search)}: {settings.n_trials} trials, {settings.array_size} to an array, on"

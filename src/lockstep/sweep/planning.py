@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from joblib import effective_n_jobs
-
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.execution.cores import count_workers
 from lockstep.execution.plan import Plan, plan
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
@@ -22,7 +21,7 @@ def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
     """Return how many workers may train the runs: one on any device but the CPU."""
     on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
-    return int(effective_n_jobs(n_jobs)) if on_cpu else 1
+    return count_workers(n_jobs) if on_cpu else 1
 
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:

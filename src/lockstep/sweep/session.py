@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
-from lockstep.execution import workers
+from lockstep.execution import executor
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.run_folder import folder_name, unfinished
 from lockstep.results.winner import Ranking, Standings
@@ -237,10 +237,9 @@ def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool) -> 
     if planned.n_workers > 1:
         prepare(ledger, configs[0])
     loaded = {dataset.description.digest: dataset for dataset in (datasets.load(c.data) for c in configs)}
-    workers.carry_out(
+    executor.carry_out(
         lambda: next(tasks, None),
         list(loaded.values()),
         planned.n_workers,
         ledger.hear,
-        threads=planned.threads,
     )

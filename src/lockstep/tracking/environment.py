@@ -7,7 +7,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from joblib import cpu_count
+from loky import cpu_count
 
 from lockstep.config.schema import LogRegConfig, RunConfig
 from lockstep.data.description import DataDescription

@@ -1,0 +1,59 @@
+"""A data set in files that workers map into their memory, so that they share one copy of it."""
+
+import os
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from weakref import WeakKeyDictionary, finalize
+
+import numpy as np
+import torch
+
+from lockstep.data.datasets import Dataset
+from lockstep.data.description import DataDescription
+
+
+@dataclass(frozen=True)
+class MappedDataset:
+    """A data set by the files of its tensors: small enough to travel with every task.
+
+    Attributes:
+        files: each tensor's, in NumPy's format.
+    """
+
+    description: DataDescription
+    files: dict[str, Path]
+
+
+_saved: WeakKeyDictionary[Dataset, MappedDataset] = WeakKeyDictionary()
+_mapped = dict[str, Dataset]()
+
+
+def save(dataset: Dataset) -> MappedDataset:
+    """Write a data set to files, unless they are there; they last as long as the data set in this process."""
+    if dataset not in _saved:
+        names = [field.name for field in fields(dataset) if field.name != "description"]
+        files = {name: _write(getattr(dataset, name), dataset) for name in names}
+        _saved[dataset] = MappedDataset(dataset.description, files)
+    return _saved[dataset]
+
+
+def load(saved: MappedDataset) -> Dataset:
+    """Map a data set into this process's memory, unless it is there."""
+    digest = saved.description.digest
+    if digest not in _mapped:
+        # Copied on writing, as torch wants to be able to write; nobody does.
+        arrays = {name: np.load(path, mmap_mode="c") for name, path in saved.files.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        _mapped[digest] = Dataset(saved.description, **tensors)
+    return _mapped[digest]
+
+
+def _write(tensor: torch.Tensor, dataset: Dataset) -> Path:
+    # A file without a name, so that nothing is left of it however this process ends. Other processes reach it
+    # as an open file of this one.
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open
+    finalize(dataset, file.close)
+    np.save(file, tensor.numpy())
+    file.flush()
+    return Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")

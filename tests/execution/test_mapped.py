@@ -1,0 +1,51 @@
+"""Data sets in files: the same values in a worker, nothing left behind."""
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.configs import run_config
+from helpers.in_worker import opened
+
+from lockstep.data.datasets import load
+from lockstep.execution import mapped, pool
+
+TENSORS = {"x_train", "y_train", "x_test", "y_test"}
+
+
+@pytest.fixture
+def dataset():
+    """A data set that nobody else holds."""
+    return replace(load(run_config().data))
+
+
+def test_a_worker_maps_the_same_values(dataset):
+    found = pool.executor(2).submit(opened, mapped.save(dataset)).result()
+    assert found["pid"] != os.getpid()
+    assert found["description"] == dataset.description
+    assert found["mapped"] == found["arrays"].keys() == TENSORS
+    for name, array in found["arrays"].items():
+        expected = getattr(dataset, name).numpy()
+        assert array.dtype == expected.dtype
+        assert np.array_equal(array, expected)
+
+
+def test_it_is_written_once_and_mapped_once(dataset):
+    saved = mapped.save(dataset)
+    assert mapped.save(dataset) == saved
+    assert mapped.load(saved) is mapped.load(saved)
+
+
+def test_its_files_have_no_names_and_end_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dataset = replace(load(run_config().data))
+    files = mapped.save(dataset).files.values()
+    targets = [os.readlink(path) for path in files]
+    assert all(target.startswith(f"{tmp_path}/") for target in targets)
+    assert list(tmp_path.iterdir()) == []
+    del dataset
+    held = {os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    assert not held & set(targets)

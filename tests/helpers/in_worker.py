@@ -1,0 +1,36 @@
+"""What runs in a worker process."""
+
+import gc
+import os
+import sys
+from pathlib import Path
+
+HEAVY = ("torch", "sklearn.decomposition", "sklearn.neighbors", "lockstep.pictures.run_pictures")
+
+
+def settings():
+    """What a worker finds."""
+    loaded, environment = [name for name in HEAVY if name in sys.modules], dict(os.environ)
+    import torch
+
+    return {
+        "pid": os.getpid(),
+        "loaded": loaded,
+        "environment": environment,
+        "threads": torch.get_num_threads(),
+        "collects": gc.isenabled(),
+    }
+
+
+def opened(saved):
+    """A data set as a worker has it, and which of its files the worker has mapped."""
+    from lockstep.execution import mapped
+
+    dataset = mapped.load(saved)
+    inodes = {line.split()[4] for line in Path("/proc/self/maps").read_text().splitlines()}
+    return {
+        "pid": os.getpid(),
+        "description": dataset.description,
+        "arrays": {name: getattr(dataset, name).numpy() for name in saved.files},
+        "mapped": {name for name, path in saved.files.items() if str(path.stat().st_ino) in inodes},
+    }
