@@ -42,7 +42,7 @@ def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep):
 
 
 def test_killed_workers_change_nothing(make_clone):
-    want, clone = undisturbed(make_clone, FOUR), make_clone()
+    (want, _), clone = undisturbed(make_clone, FOUR), make_clone()
     process, killed = clone.start(*FOUR), []
     for number, line in enumerate(process.stdout):
         if " epoch " in line and number >= 10 * len(killed) and len(killed) < 3:
