@@ -33,7 +33,7 @@ from lockstep.config.schema import (
 )
 from lockstep.data import datasets
 from lockstep.execution import executor
-from lockstep.execution.task import Task
+from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.journal import Ended
 from lockstep.sweep.planning import plan_of
 
@@ -89,10 +89,7 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
             of_run.mkdir()
         tasks = (
             Task(
-                array.runs,
-                tuple(configs[k] for k in array.runs),
-                tuple(map(str, array.runs)),
-                tuple(folders[k] for k in array.runs),
+                tuple(TaskRun(k, configs[k], str(k), folders[k]) for k in array.runs),
                 dataset.description.digest,
                 shared=Path(folder),
                 threads=planned.threads,

@@ -74,7 +74,7 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
     monkeypatch.undo()
     [task] = tasks_of(configs, [range(3)], tmp_path / "other")
     task = task_module.replace(task, folders=tuple(tmp_path / "killed" / str(k) for k in range(3)))
-    assert [(RunFolder(path).checkpoint() or None) is None for path in task.folders] == [True, False, False]
+    assert [(RunFolder(run.folder).checkpoint() or None) is None for run in task.runs] == [True, False, False]
     train_task(task, load(configs[0].data), heard.tell)
     for a, b in zip(heard.histories, whole.histories, strict=True):
         assert np.array_equal(a.loss_T, b.loss_T)

@@ -40,7 +40,7 @@ MIXED = [
 
 def carried_out(tasks, n_workers, tell):
     left = iter(tasks)
-    carry_out(lambda: next(left, None), [load(tasks[0].configs[0].data)], n_workers, tell)
+    carry_out(lambda: next(left, None), [load(tasks[0].runs[0].config.data)], n_workers, tell)
 
 
 def trained(configs, arrays, folder, n_workers=1, exact=False):
@@ -180,12 +180,12 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
             [load(MIXED[0].data)],
             n_workers,
             heard.tell,
-            done=lambda task: done.append(set(task.jobs)),
+            done=lambda task: done.append({run.number for run in task.runs}),
         )
 
     carried_on([replace(task, pause_at=1) for task in whole])
     assert sorted(heard.ends) == [7, 8, 10]  # one diverged, two had an epoch only
-    carried_on([task.of([k for k, job in enumerate(task.jobs) if job not in heard.ends]) for task in whole])
+    carried_on([task.of(run for run in task.runs if run.number not in heard.ends) for task in whole])
     assert heard.ends == {k: Ended() for k in ALL}
     assert sorted(map(len, done)) == [4, 5, 6, 6]
     for k, history in enumerate(heard.histories):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from helpers.configs import MLP, quiet, run_config
 
 from lockstep.data.datasets import load
-from lockstep.execution.task import Task
+from lockstep.execution.task import Task, TaskRun
 from lockstep.results.history import Epoch, History
 
 
@@ -28,10 +28,7 @@ def tasks_of(configs, arrays, folder, exact=False):
         (folder / str(k)).mkdir(parents=True)
     return [
         Task(
-            tuple(array),
-            tuple(configs[k] for k in array),
-            tuple(f"run {k}" for k in array),
-            tuple(folder / str(k) for k in array),
+            tuple(TaskRun(k, configs[k], f"run {k}", folder / str(k)) for k in array),
             load(configs[0].data).description.digest,
             shared=folder,
             threads=1,

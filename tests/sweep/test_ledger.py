@@ -41,9 +41,9 @@ def ledger(uri, uploader):
 
 
 def test_runs_appear_with_their_first_news_and_those_under_way_are_killed_at_the_end(ledger, uploader, uri):
-    ledger.hear(2, epoch(2))
-    ledger.hear(0, epoch(2))
-    ledger.hear(2, Ended())
+    ledger.receive(2, epoch(2))
+    ledger.receive(0, epoch(2))
+    ledger.receive(2, Ended())
     assert uploader.wait() == []
     assert recorded(uri) == {
         "sweep of 3 runs": ("RUNNING", None),
@@ -72,23 +72,23 @@ def test_metrics_go_to_the_store_at_most_once_in_a_while_and_all_by_the_end(ledg
     record = RecordedRun.record
     monkeypatch.setattr(RecordedRun, "record", lambda *a, **k: calls.append(k["last"]) or record(*a, **k))
     monkeypatch.setattr(uploader_module, "RECORD_SECONDS", 1000.0)
-    ledger.hear(0, epoch(2))
+    ledger.receive(0, epoch(2))
     while not calls:
         uploader.wait(0.01)
     for index in range(1, 6):
-        ledger.hear(0, epoch(2 * (index + 1)))
-    ledger.hear(0, Ended())
-    ledger.hear(1, epoch(2, np.inf, diverged=True))
-    ledger.hear(1, Ended())
+        ledger.receive(0, epoch(2 * (index + 1)))
+    ledger.receive(0, Ended())
+    ledger.receive(1, epoch(2, np.inf, diverged=True))
+    ledger.receive(1, Ended())
     assert uploader.wait() == []
     assert calls == [False, True, True]
     assert points(ledger, "seed=0", "test/loss") == [(2 * k, 2000 * k) for k in range(1, 7)]
 
 
 def test_reasons_are_a_workers_own_or_the_iteration_that_diverged(ledger, uploader, uri):
-    ledger.hear(0, epoch(2, np.inf, diverged=True))
-    ledger.hear(0, Ended())
-    ledger.hear(1, Ended("MemoryError: none left", "a trace"))
+    ledger.receive(0, epoch(2, np.inf, diverged=True))
+    ledger.receive(0, Ended())
+    ledger.receive(1, Ended("MemoryError: none left", "a trace"))
     assert uploader.wait() == []
     states = recorded(uri)
     assert states["seed=0"] == ("FAILED", "diverged: the loss was not finite at iteration 2")

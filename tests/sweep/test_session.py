@@ -244,14 +244,14 @@ def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n
         for s, e in enumerate((1, 40, 40))
     ]
     with monkeypatch.context() as interrupted:
-        hear = Ledger.hear
+        receive = Ledger.receive
 
         def once(ledger, number, event):
-            hear(ledger, number, event)
+            receive(ledger, number, event)
             if ledger._entries[1].history.epochs == 20:
                 raise KeyboardInterrupt
 
-        interrupted.setattr(Ledger, "hear", once)
+        interrupted.setattr(Ledger, "receive", once)
         with pytest.raises(KeyboardInterrupt):
             carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
     before = {name: status for name, (status, _) in recorded(uri).items()}

@@ -1,4 +1,4 @@
-"""How many cores there are for workers."""
+"""The number of workers."""
 
 from loky import cpu_count
 

@@ -1,35 +1,35 @@
-"""Carries out tasks: an executor takes them as they come and tells what happens to their runs."""
+"""Executors train tasks and report the events of their runs."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lockstep.data.datasets import Dataset
-from lockstep.execution.task import Task, Tell, train_task
+from lockstep.execution.task import Report, Task, train_task
 from lockstep.execution.workers import LocalWorkers
 
 
 class Executor(Protocol):
-    """Trains tasks, in this process or in others."""
+    """Trains tasks, in this process or in other processes."""
 
     @property
     def is_free(self) -> bool:
-        """Whether it could begin another task at once."""
+        """Whether a task can be submitted."""
 
     def submit(self, task: Task) -> None:
-        """Begin a task; only when free."""
+        """Start a task; the executor must be free."""
 
-    def wait(self, tell: Tell) -> list[Task]:
-        """Tell what has happened to runs, and return the tasks that are over.
+    def wait(self, report: Report) -> list[Task]:
+        """Report new events, and return the tasks that have ended, all of whose events are reported.
 
-        Returns when a task is over, or soon. All was told of the runs of a task that is over. What goes wrong
-        with a run or a worker is told as the end of the runs it concerns.
+        Return when a task has ended, or after a short time. Errors of a run or a worker are reported as the
+        end of the runs that they concern.
 
         Raises:
             OSError: if there is no room left to write to (see NO_ROOM).
         """
 
     def kill(self) -> None:
-        """End what is under way, at once."""
+        """Stop all tasks at once."""
 
 
 class InProcess:
@@ -46,21 +46,21 @@ class InProcess:
     def submit(self, task: Task) -> None:
         self._task = task
 
-    def wait(self, tell: Tell) -> list[Task]:
+    def wait(self, report: Report) -> list[Task]:
         assert self._task is not None
         task, self._task = self._task, None
-        train_task(task, self._datasets[task.digest], tell)
+        train_task(task, self._datasets[task.digest], report)
         return [task]
 
     def kill(self) -> None:
-        pass  # the error that asks for it has ended it
+        pass  # the error that called for it has ended the task
 
 
 def carry_out(
     next_task: Callable[[], Task | None],
     datasets: Sequence[Dataset],
     n_workers: int,
-    tell: Tell,
+    report: Report,
     done: Callable[[Task], object] = lambda task: None,
 ) -> None:
     """Train arrays, and write each run's artifacts as soon as it leaves its array.
@@ -68,13 +68,12 @@ def carry_out(
     Runs resume from their folders' checkpoints.
 
     Args:
-        next_task: called when a worker is free; returns its next task, or None if there is none just now.
-            Then it is called again when a task is over; when none is under way, all is done.
-        datasets: those of all tasks.
-        n_workers: processes; with one, everything happens in this process.
-        tell: called here, with a run's job and what happened to it: each epoch that its journal did not have
-            yet, then its end.
-        done: called when all was told of a task.
+        next_task: called when a worker is free. If it returns None, it is called again when a task has ended,
+            and if no task is running, all is done.
+        datasets: the data sets of all tasks.
+        n_workers: processes; one worker is this process.
+        report: called here with a run's number and each event that its journal did not have yet.
+        done: called after the last event of a task.
 
     Raises:
         OSError: if there is no room left to write to (see NO_ROOM).
@@ -88,7 +87,7 @@ def carry_out(
                 under_way += 1
             if not under_way:
                 return
-            for task in executor.wait(tell):
+            for task in executor.wait(report):
                 under_way -= 1
                 done(task)
     except BaseException:

@@ -15,10 +15,10 @@ from lockstep.data.description import DataDescription
 
 @dataclass(frozen=True)
 class MappedDataset:
-    """A data set by the files of its tensors: small enough to travel with every task.
+    """The files of a data set's tensors; it is sent with every task.
 
     Attributes:
-        files: each tensor's, in NumPy's format.
+        files: a file in NumPy's format for each tensor.
     """
 
     description: DataDescription
@@ -30,7 +30,7 @@ _mapped = dict[str, Dataset]()
 
 
 def save(dataset: Dataset) -> MappedDataset:
-    """Write a data set to files, unless they are there; they last as long as the data set in this process."""
+    """Write a data set to files once; they last as long as the data set in this process."""
     if dataset not in _saved:
         names = [field.name for field in fields(dataset) if field.name != "description"]
         files = {name: _write(getattr(dataset, name), dataset) for name in names}
@@ -39,10 +39,10 @@ def save(dataset: Dataset) -> MappedDataset:
 
 
 def load(saved: MappedDataset) -> Dataset:
-    """Map a data set into this process's memory, unless it is there."""
+    """Map a data set into this process's memory once."""
     digest = saved.description.digest
     if digest not in _mapped:
-        # Copied on writing, as torch wants to be able to write; nobody does.
+        # Copy-on-write, as torch needs writable memory; nothing is written.
         arrays = {name: np.load(path, mmap_mode="c") for name, path in saved.files.items()}
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         _mapped[digest] = Dataset(saved.description, **tensors)
@@ -50,8 +50,8 @@ def load(saved: MappedDataset) -> Dataset:
 
 
 def _write(tensor: torch.Tensor, dataset: Dataset) -> Path:
-    # A file without a name, so that nothing is left of it however this process ends. Other processes reach it
-    # as an open file of this one.
+    # A file without a name: it is gone when this process ends, however it ends. Other processes open it by
+    # the descriptor.
     file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open
     finalize(dataset, file.close)
     np.save(file, tensor.numpy())

@@ -1,4 +1,4 @@
-"""What every worker needs, loaded once: the fork server imports this module, then forks the workers."""
+"""Imports for all workers: the fork server loads this module, then forks the workers."""
 
 import ctypes
 import gc
@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 
-gc.disable()  # it would find nothing, and would write to memory that all workers share
+gc.disable()  # it finds nothing here, and would write to memory that the workers share
 
 if sys.platform == "linux":
-    PR_SET_PDEATHSIG = 1  # the server ends with the command, even while it imports
+    PR_SET_PDEATHSIG = 1  # end with the command, even during these imports
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(os.environ["LOCKSTEP_COMMAND"]):  # which has ended already
+if os.getppid() != int(os.environ["LOCKSTEP_COMMAND"]):  # the command has ended already
     sys.exit()
 
 for name in ("lockstep.execution.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"):

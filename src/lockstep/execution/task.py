@@ -4,7 +4,7 @@ import errno
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -25,7 +25,22 @@ from lockstep.training.loop import TrainedRun, train
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk or a limit on file size, which fail the sweep, not a run."""
 
-Tell = Callable[[int, Event], object]
+Report = Callable[[int, Event], object]
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A run of a task.
+
+    Attributes:
+        number: identifies the run in events.
+        folder: see RunFolder.
+    """
+
+    number: int
+    config: RunConfig
+    name: str
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -33,54 +48,42 @@ class Task:
     """Runs to be trained as one array.
 
     Attributes:
-        jobs: the runs' numbers in events.
-        configs, names: each run's.
-        folders: each run's, see RunFolder.
         digest: the digest of the data set that they share.
         shared: folder of the pictures that all runs on a data set share.
         pause_at: the epoch after which runs stop with a checkpoint; None trains them to their end.
     """
 
-    jobs: tuple[int, ...]
-    configs: tuple[RunConfig, ...]
-    names: tuple[str, ...]
-    folders: tuple[Path, ...]
+    runs: tuple[TaskRun, ...]
     digest: str
     shared: Path
     threads: int
     exact: bool
     pause_at: int | None = None
 
-    def of(self, which: Sequence[int]) -> "Task":
-        """Return the task of some of the runs, by position."""
-        return replace(
-            self,
-            jobs=tuple(self.jobs[k] for k in which),
-            configs=tuple(self.configs[k] for k in which),
-            names=tuple(self.names[k] for k in which),
-            folders=tuple(self.folders[k] for k in which),
-        )
+    def of(self, runs: Iterable[TaskRun]) -> "Task":
+        """Return the task of some of the runs."""
+        return replace(self, runs=tuple(runs))
 
 
-def train_task(task: Task, dataset: Dataset, tell: Tell) -> None:
+def train_task(task: Task, dataset: Dataset, report: Report) -> None:
     """Train runs until they pause or end, and write each run's artifacts as soon as it ends.
 
     Runs that resume after the same number of epochs train together.
 
     Args:
-        tell: called with a run's job and each event, once the event is in the run's journal.
+        report: called with a run's number and each event, once the event is in the run's journal.
 
     Raises:
         OSError: if the disk is full (see NO_ROOM). Other errors end the runs that they concern.
     """
     with ExitStack() as stack:
-        for path in task.folders:
-            stack.enter_context(RunFolder(path).in_training())
-        _train_alone(task, dataset, tell)
+        for run in task.runs:
+            stack.enter_context(RunFolder(run.folder).in_training())
+        _train_alone(task, dataset, report)
 
 
-def _train_alone(task: Task, dataset: Dataset, tell: Tell) -> None:
-    folders = [RunFolder(path) for path in task.folders]
+def _train_alone(task: Task, dataset: Dataset, report: Report) -> None:
+    folders = [RunFolder(run.folder) for run in task.runs]
     for folder in folders:
         folder.journal.mend()
     checkpoints = [_checkpoint(folder) for folder in folders]
@@ -88,24 +91,23 @@ def _train_alone(task: Task, dataset: Dataset, tell: Tell) -> None:
     order = sorted(range(len(done)), key=done.__getitem__)
     for _, which in groupby(order, key=done.__getitem__):
         together = list(which)
-        _train_together(task.of(together), [checkpoints[k] for k in together], dataset, tell)
+        part = task.of(task.runs[k] for k in together)
+        _train_together(part, [checkpoints[k] for k in together], dataset, report)
 
 
 def _train_together(
-    task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, tell: Tell
+    task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, report: Report
 ) -> None:
-    runs = [
-        _Written(folder, job, tell, task.pause_at)
-        for folder, job in zip(map(RunFolder, task.folders), task.jobs, strict=True)
-    ]
+    runs = [_Written(run, report, task.pause_at) for run in task.runs]
 
     def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
         runs[k].add(run, epoch)
         if run.has_ended:
-            runs[k].end(run, dataset, task.names[k], task.shared)
+            runs[k].end(run, dataset, task.shared)
 
     try:
-        train(task.configs, dataset, after_epoch, task.threads, task.exact, checkpoints, task.pause_at)
+        configs = [run.config for run in task.runs]
+        train(configs, dataset, after_epoch, task.threads, task.exact, checkpoints, task.pause_at)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
@@ -113,31 +115,31 @@ def _train_together(
         if _is_out_of_memory(error) and len(left) > 1:
             half = len(left) // 2
             for part in (left[:half], left[half:]):
-                _train_alone(task.of(part), dataset, tell)
+                _train_alone(task.of(task.runs[k] for k in part), dataset, report)
             return
         for k in left:
-            runs[k].tell(Ended(reason_of(error), traceback.format_exc()))
+            runs[k].report(Ended(reason_of(error), traceback.format_exc()))
 
 
 class _Written:
     """A run that writes its events, checkpoints and artifacts to its folder."""
 
-    def __init__(self, folder: RunFolder, job: int, tell: Tell, pause_at: int | None) -> None:
-        self._folder, self._job, self._tell, self._pause_at = folder, job, tell, pause_at
-        self._journaled = len(folder.history()[0].marks)
+    def __init__(self, run: TaskRun, report: Report, pause_at: int | None) -> None:
+        self._run, self._folder, self._report, self._pause_at = run, RunFolder(run.folder), report, pause_at
+        self._journaled = len(self._folder.history()[0].marks)
         self._saved_at = time.monotonic()
         self.is_over = False  # ended, or paused
 
-    def tell(self, event: Event) -> None:
+    def report(self, event: Event) -> None:
         """Append an event to the journal, then report it."""
         self._folder.journal.append(event)
         self.is_over = isinstance(event, Ended)
-        self._tell(self._job, event)
+        self._report(self._run.number, event)
 
     def add(self, run: TrainedRun, epoch: Epoch) -> None:
         """Record an epoch unless the journal has it already; save a checkpoint when one is due."""
         if len(run.history.marks) > self._journaled:
-            self.tell(epoch)
+            self.report(epoch)
         if run.has_ended:
             return
         self.is_over = run.history.epochs == self._pause_at
@@ -146,7 +148,7 @@ class _Written:
             self._folder.save(run.history.epochs, checkpoint.to_bytes(run.state()))
             self._saved_at = time.monotonic()
 
-    def end(self, run: TrainedRun, dataset: Dataset, name: str, shared: Path) -> None:
+    def end(self, run: TrainedRun, dataset: Dataset, shared: Path) -> None:
         """Write the run's artifacts, then record its end."""
         end = Ended()
         try:
@@ -158,12 +160,12 @@ class _Written:
             if run.config.tracking.pictures == "all":
                 from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
-                run_pictures.draw_run(run, dataset, name, self._folder.artifacts, shared)
+                run_pictures.draw_run(run, dataset, self._run.name, self._folder.artifacts, shared)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise
             end = Ended(reason_of(error), traceback.format_exc())
-        self.tell(end)
+        self.report(end)
 
 
 def _checkpoint(folder: RunFolder) -> Checkpoint | None:

@@ -137,7 +137,7 @@ class _Search:
 
         loaded = [datasets.load(config.data) for config in self.corners]
         by_digest = {dataset.description.digest: dataset for dataset in loaded}
-        executor.carry_out(next_task, list(by_digest.values()), n_workers, ledger.hear, done=trials.done)
+        executor.carry_out(next_task, list(by_digest.values()), n_workers, ledger.receive, done=trials.done)
         self._confirm(ledger)
 
     def _confirm(self, ledger: Ledger) -> None:

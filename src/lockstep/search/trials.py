@@ -137,7 +137,7 @@ class Trials:
     @deferred()
     def done(self, task: Task) -> None:
         """Judge the trials of a task that is done: they have reached a rung, or their end."""
-        self._judge([self._running[number] for number in task.jobs])
+        self._judge([self._running[run.number] for run in task.runs])
         if (parent := self._ledger.parent_run_id) and PARENT not in self._study.optuna.user_attrs:
             self._study.optuna.set_user_attr(PARENT, parent)
 

@@ -12,7 +12,7 @@ from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.description import DataDescription
-from lockstep.execution.task import Task
+from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import Description, RunFolder, folder_name, folders, unfinished
@@ -224,10 +224,7 @@ class Ledger:
         shared = self.shared
         assert shared is not None  # their folders are there
         return Task(
-            tuple(entry.number for entry in entries),
-            tuple(entry.config for entry in entries),
-            tuple(entry.name for entry in entries),
-            tuple(entry.folder.path for entry in entries),
+            tuple(TaskRun(entry.number, entry.config, entry.name, entry.folder.path) for entry in entries),
             entries[0].data.digest,
             shared,
             threads,
@@ -255,7 +252,7 @@ class Ledger:
         return list(dict.fromkeys(entry.config.tracking.experiment for entry in self._entries))
 
     @deferred()
-    def hear(self, number: int, event: Event) -> None:
+    def receive(self, number: int, event: Event) -> None:
         """Record an event of a run: an epoch, or its end."""
         entry = self._entries[number]
         if isinstance(event, Ended):

@@ -241,5 +241,5 @@ def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool) -> 
         lambda: next(tasks, None),
         list(loaded.values()),
         planned.n_workers,
-        ledger.hear,
+        ledger.receive,
     )
