@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,12 +102,13 @@ def script(monkeypatch):
     started = []
 
     def start(how):
-        started.append(subprocess.Popen([*command, how], **pipes))
+        started.append(subprocess.Popen([*command, how], **pipes, start_new_session=True))
         return started[-1]
 
     yield start
     for process in started:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -140,15 +142,12 @@ def test_workers_end_with_the_process_that_started_them_however_it_ends(script, 
     until(lambda: not any(alive(pid) for pid in workers), seconds=5)
 
 
-def test_a_fork_server_ends_with_its_process_even_while_it_imports(script):
+def test_a_fork_server_survives_ctrl_c_and_ends_with_its_process_even_while_it_imports(script):
     process = script("importing")
-
-    def has_begun():
-        servers = fork_servers(process.pid)
-        return servers and "libtorch" in Path(f"/proc/{min(servers)}/maps").read_text()
-
-    until(has_begun)
+    until(lambda: fork_servers(process.pid))
     [server] = fork_servers(process.pid)
+    os.kill(server, signal.SIGINT)
+    until(lambda: "libtorch" in Path(f"/proc/{server}/maps").read_text())
     process.kill()
     process.wait()
     until(lambda: not alive(server), seconds=0.5)
