@@ -1,5 +1,6 @@
 import shutil
 
+import hypothesis  # noqa: F401 - by now: once a test has frozen the collector's objects, trio's hook warns
 import pytest
 import torch
 from helpers.clone import Clone

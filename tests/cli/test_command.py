@@ -214,6 +214,7 @@ def test_workers_end_with_the_process_that_started_them_however_it_ends(clone):
 
 def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
     sweep = ("-m", "data=digits", "trainer.epochs=2", "model=logreg", "seed=0,1", "hydra.launcher.n_jobs=1")
+    sweep += ("tracking.pictures=none",)
     process = clone.start(*sweep)
     process.stdout.readline()
     process.stdout.close()
@@ -287,6 +288,7 @@ def test_a_link_to_run_py_and_options_of_the_users_own(clone, tmp_path):
     own = "name: mlp\nhidden_dims: [5, 4, 3]\ndropout: 0.0\nactivation: tanh\n"
     (tmp_path / "mine" / "model" / "small.yaml").write_text(own)
     arguments = ("--config-dir", str(tmp_path / "mine"), "data=digits", "trainer.epochs=1", "model=small")
+    arguments += ("tracking.pictures=none",)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "elsewhere" / "link.py"), *arguments], capture_output=True, text=True
     )

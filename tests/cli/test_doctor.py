@@ -1,20 +1,30 @@
 """What the doctor looks at, and what it says of a machine that does not keep bits."""
 
-import os
+import sys
 
+import pytest
 import torch
-from helpers import forked
 
+from lockstep.__main__ import main
 from lockstep.cli import doctor
 from lockstep.training import bit_check
 from lockstep.training.array import TrainingArray
 
 
-def test_this_machine_keeps_bits_in_float32_and_says_so(tmp_path):
-    done = forked.run(["-m", "lockstep", "doctor"], tmp_path, dict(os.environ))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "MLP 784-256-100-10   yes" in done.stdout
-    assert done.stdout.endswith("Sweeps in float32 keep every bit here.\n")
+@pytest.fixture
+def diagnosed(monkeypatch, capsys):
+    """Run the command with few steps: its exit code, and what it prints."""
+    monkeypatch.setattr(bit_check, "N_STEPS", 5)
+    monkeypatch.setattr(doctor.console, "_file", None)  # rich then follows sys.stdout, which capsys replaced
+    monkeypatch.setattr(sys, "argv", ["lockstep", "doctor"])
+    return lambda: (main(), capsys.readouterr().out)
+
+
+def test_this_machine_keeps_bits_in_float32_and_says_so(diagnosed):
+    code, printed = diagnosed()
+    assert code == 0
+    assert "MLP 784-256-100-10   yes" in printed
+    assert printed.endswith("Sweeps in float32 keep every bit here.\n")
 
 
 def noisy_when_stacked(monkeypatch):
@@ -29,11 +39,9 @@ def noisy_when_stacked(monkeypatch):
     monkeypatch.setattr(TrainingArray, "train", noisy)
 
 
-def test_a_machine_whose_batched_kernels_round_otherwise_is_told_to_be_exact(monkeypatch, capsys):
-    monkeypatch.setattr(bit_check, "N_STEPS", 2)
-    monkeypatch.setattr(doctor.console, "_file", None)
+def test_a_machine_whose_batched_kernels_round_otherwise_is_told_to_be_exact(diagnosed, monkeypatch):
     noisy_when_stacked(monkeypatch)
-    assert not doctor.examine()
-    printed = capsys.readouterr().out
+    code, printed = diagnosed()
+    assert code == 1
     assert "logistic regression  no" in printed
     assert "give hydra.launcher.exact=true, which keeps every bit" in printed

@@ -51,15 +51,15 @@ class Clone:
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
 
-    def quick(self, *arguments):
+    def quick(self, *arguments, extra=()):
         """As `run`, in a process that is forked, not started."""
-        return self._forked(str(self.root / "run.py"), *arguments)
+        return self._forked(str(self.root / "run.py"), *arguments, extra=extra)
 
     def verb(self, *arguments):
         """`python -m lockstep`, in the clone, likewise."""
         return self._forked("-m", "lockstep", *arguments)
 
-    def _forked(self, *words):
+    def _forked(self, *words, extra=()):
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        done = forked.run(words, self.root, environment)
+        done = forked.run(words, self.root, environment | dict(extra))
         return done.returncode, done.stdout, done.stderr

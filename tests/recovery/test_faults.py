@@ -14,7 +14,7 @@ from helpers.faults import EPOCH, contents, read_until, survive
 from helpers.processes import workers_of
 
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
-FOUR = (*DIGITS, "trainer.epochs=100", "seed=range(0,4)")
+FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)")
 EIGHT = (*DIGITS, "trainer.epochs=2000", "seed=range(0,8)")
 _undisturbed = {}
 
@@ -23,7 +23,7 @@ def undisturbed(make_clone, arguments, experiment="digits"):
     """What the store holds after the sweep alone, and its lines of epochs; trained once a session."""
     if arguments not in _undisturbed:
         clone = make_clone()
-        code, out, err = clone.run(*arguments)
+        code, out, err = clone.quick(*arguments)
         assert (code, err) == (0, "")
         _undisturbed[arguments] = contents(clone.store, experiment), out.count(EPOCH)
     return _undisturbed[arguments]
@@ -36,7 +36,7 @@ def nothing_is_left(clone):
 @pytest.mark.parametrize("sweep", [FOUR, pytest.param(EIGHT, marks=pytest.mark.faults)])
 def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep):
     (want, lines), clone = undisturbed(make_clone, sweep), make_clone()
-    survive(clone, sweep, kills if sweep is EIGHT else 4, lines, seed=0)
+    survive(clone, sweep, kills if sweep is EIGHT else 3, lines, seed=0)
     assert contents(clone.store, "digits") == want
     assert nothing_is_left(clone)
 
@@ -54,12 +54,19 @@ def test_killed_workers_change_nothing(make_clone):
     assert nothing_is_left(clone)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.faults)])
-def test_interruptions_say_so_and_change_nothing(make_clone, sent):
+@pytest.mark.parametrize(
+    ("sent", "times"),
+    [
+        (signal.SIGINT, 1),
+        pytest.param(signal.SIGINT, 2, marks=pytest.mark.faults),
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.faults),
+    ],
+)
+def test_interruptions_say_so_and_change_nothing(make_clone, sent, times):
     (want, _), clone = undisturbed(make_clone, FOUR), make_clone()
-    for _ in range(2):
+    for _ in range(times):
         process = clone.start(*FOUR, "trainer.checkpoint_seconds=0")
-        for _ in range(20):
+        for _ in range(10):
             read_until(process, EPOCH)
         process.send_signal(sent)
         sent_at = time.monotonic()
@@ -71,7 +78,7 @@ def test_interruptions_say_so_and_change_nothing(make_clone, sent):
         states = {run["status"] for run in contents(clone.store, "digits").values()}
         assert "RUNNING" not in states
         assert "KILLED" in states
-    assert clone.run(*FOUR)[0] == 0
+    assert clone.quick(*FOUR)[0] == 0
     got = contents(clone.store, "digits")
     assert {name: run["metrics"] for name, run in got.items()} == {
         name: run["metrics"] for name, run in want.items()
@@ -259,15 +266,16 @@ def test_a_full_disk_is_said_clearly_and_the_sweep_goes_on_when_there_is_room(ma
         (outputs / "unfinished").symlink_to(small_disk)
         store = clone.store
     uri = {"MLFLOW_TRACKING_URI": store}
-    assert clone.run("data=digits", "trainer.epochs=1", "tracking.experiment=first", extra=uri)[0] == 0
+    first = ("data=digits", "trainer.epochs=1", "tracking.experiment=first", "tracking.pictures=none")
+    assert clone.quick(*first, extra=uri)[0] == 0
     room = os.statvfs(small_disk)
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * (room.f_bavail * room.f_bsize - 60_000))
-    code, _, err = clone.run(*FOUR, extra=uri)
+    code, _, err = clone.quick(*FOUR, extra=uri)
     assert code == 1
     assert "Traceback" not in err
     assert "No space left on device" in err or "database or disk is full" in err
     ballast.unlink()
-    code, _, err = clone.run(*FOUR, extra=uri)
+    code, _, err = clone.quick(*FOUR, extra=uri)
     assert (code, err) == (0, "")
     assert contents(store, "digits") == want

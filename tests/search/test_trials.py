@@ -18,7 +18,7 @@ from helpers.searches import (
 def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone):
     arguments = (*TWELVE, "trainer.epochs=100", "trainer.checkpoint_seconds=0.1")
     want, clone = make_clone(), make_clone()
-    code, out, err = want.run(*arguments)
+    code, out, err = want.quick(*arguments)
     assert (code, err) == (0, "")
     survive(clone, arguments, 3, out.count(EPOCH), seed=3)
     assert memory_of(clone) == memory_of(want)
