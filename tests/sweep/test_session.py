@@ -89,7 +89,9 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, says):
     monkeypatch.setattr(session.console, "_file", None)  # rich then follows sys.stdout, which capsys replaced
     carried_out(
-        [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)], sweep=["seed=0,1"]
+        [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)],
+        sweep=["seed=0,1"],
+        n_jobs=1,
     )
     assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says
 
