@@ -10,12 +10,21 @@ import os
 import socket
 import sys
 import tarfile
-import time
 from functools import partial
 
 import numpy as np
 import pytest
-from helpers.data_files import CONTENTS, MD5, PIXELS, TINY, good_source, idx, tiny, write_files
+from helpers.data_files import (
+    CONTENTS,
+    MD5,
+    PIXELS,
+    TINY,
+    good_source,
+    idx,
+    load_in_process,
+    tiny,
+    write_files,
+)
 
 from lockstep.config.errors import Refused
 from lockstep.data import downloads
@@ -129,20 +138,6 @@ def test_unusable_root(tmp_path, known, monkeypatch):
     problem = f"data.root={tmp_path}: [Errno 28] No space left on device; allowed: a folder to read and write"
     assert refusal(tmp_path) == problem
     assert list((tmp_path / "MNIST" / "raw").iterdir()) == []
-
-
-def counting_source(fetched, temporary):
-    with open(fetched, "a") as log:
-        log.write("fetched\n")
-    time.sleep(0.5)  # so that the other process comes by meanwhile
-    return good_source(temporary)
-
-
-def load_in_process(barrier, root, fetched):
-    downloads.DOWNLOADED["mnist"] = tiny(("a friend", partial(counting_source, fetched)))
-    barrier.wait(60)
-    assert is_tiny(downloads.load("mnist", root))
-    assert not {"torch", "torchvision"} & set(sys.modules)  # they take seconds to import
 
 
 def test_two_processes_fetch_at_once(tmp_path):

@@ -3,6 +3,9 @@
 import dataclasses
 import hashlib
 import struct
+import sys
+import time
+from functools import partial
 
 import numpy as np
 
@@ -51,3 +54,18 @@ GOOD = dict(x_train=X, y_train=Y, x_test=X[:2], y_test=Y[:2])
 def save(path, **changes):
     np.savez(path, **{name: array for name, array in (GOOD | changes).items() if array is not None})
     return path
+
+
+def counting_source(fetched, temporary):
+    with open(fetched, "a") as log:
+        log.write("fetched\n")
+    time.sleep(0.5)  # so that the other process comes by meanwhile
+    return good_source(temporary)
+
+
+def load_in_process(barrier, root, fetched):
+    downloads.DOWNLOADED["mnist"] = tiny(("a friend", partial(counting_source, fetched)))
+    barrier.wait(60)
+    arrays, _ = downloads.load("mnist", root)
+    assert all(np.array_equal(a, b) for a, b in zip(arrays, TINY, strict=True))
+    assert not {"torch", "torchvision"} & set(sys.modules)  # they take seconds to import
