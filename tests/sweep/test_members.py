@@ -11,7 +11,7 @@ from helpers.records import carried_out
 
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
-from lockstep.sweep.session import carry_out
+from lockstep.sweep.session import NotUploaded, carry_out
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
@@ -189,3 +189,19 @@ def test_the_members_are_a_list_of_run_ids(uri, tmp_path):
         "experiments": [parent.info.experiment_id],
         "runs": [run.run_id for run in standings.runs],
     }
+
+
+def test_a_sweep_whose_winner_cannot_be_recorded_says_so_and_the_same_command_records_it(
+    uri, tmp_path, monkeypatch
+):
+    asked = requests(uri, 0.1, 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_dict", lambda *_: 1 / 0)
+        with pytest.raises(NotUploaded, match=r"which of them won: division by zero\nGive the same command"):
+            carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    [parent] = parents(uri)
+    assert sweeps.WINNER not in parent.data.tags
+    again = carried_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    assert [run.is_stored for run in again] == [True, True]
+    [parent] = parents(uri)
+    assert parent.data.tags[sweeps.WINNER] in {run.run_id for run in again}

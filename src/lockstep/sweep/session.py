@@ -183,6 +183,12 @@ def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path
     if run_id is not None and folder is not None:
         try:
             sweeps.record(store, run_id, recording.standings, recording.experiments)
+        except Exception as error:  # whatever the store answers
+            raise NotUploaded(
+                f"The runs are in the store, but not yet which of them won: {error}\n"
+                "Give the same command again: it trains nothing, and records the rest."
+            ) from error
+        try:
             _describe(store, sweeps.read(store, run_id), folder, config.tracking.pictures != "none")
         except Exception as error:  # all runs are in the store
             log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
