@@ -62,7 +62,8 @@ def test_workers_are_used_again_until_another_number_is_asked_for():
     assert not any(alive(pid) for pid in started)
 
 
-def test_workers_are_killed_whatever_they_do():
+def test_workers_are_killed_whatever_they_do(monkeypatch):
+    monkeypatch.setenv("PATH", "")  # without programs of the system
     executor = pool.executor(2)
     futures = [executor.submit(time.sleep, 1000) for _ in range(2)]
     until(lambda: all(future.running() for future in futures))
