@@ -25,7 +25,8 @@ ENVIRONMENT = {
 
 
 @pytest.fixture(autouse=True)
-def ended():
+def ended(monkeypatch):
+    monkeypatch.setattr(pool, "_context", None)  # a command in this process may have started a fork server
     pool.shut_down(kill=True)
     yield
     pool.shut_down(kill=True)

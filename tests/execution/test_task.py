@@ -1,6 +1,7 @@
 """A task in this process: arrays that don't fit, disks that are full, checkpoints at different epochs."""
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
         trained(configs, tmp_path / "killed", killed)
     monkeypatch.undo()
     [task] = tasks_of(configs, [range(3)], tmp_path / "other")
-    task = task_module.replace(task, folders=tuple(tmp_path / "killed" / str(k) for k in range(3)))
+    task = task.of(replace(run, folder=tmp_path / "killed" / str(run.number)) for run in task.runs)
     assert [(RunFolder(run.folder).checkpoint() or None) is None for run in task.runs] == [True, False, False]
     train_task(task, load(configs[0].data), heard.tell)
     for a, b in zip(heard.histories, whole.histories, strict=True):

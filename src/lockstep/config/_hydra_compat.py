@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import hydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
-from packaging.version import Version
 
-_IS_1_3 = Version(hydra.__version__) < Version("1.4.0.dev0")
+_IS_1_3 = hydra.__version__.startswith("1.3.")
 
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if _IS_1_3 else {}
 """Keyword arguments of `hydra.main` and `initialize_config_dir`: 1.3 warns where they are missing, 1.4 where

@@ -125,8 +125,8 @@ class _Search:
     def _train(self, study: Study, ledger: Ledger) -> None:
         n_workers = min(workers_for(self.corners, self.n_jobs), self.settings.n_trials)
         trials = Trials(self.settings, self.space, self.composer, study, ledger, n_workers, self.exact)
-        ledger.adopt()
         trials.resume()
+        ledger.adopt()  # after the trials have their folders
         prepared = cache(lambda: prepare(ledger, self.first))
 
         def next_task() -> Task | None:

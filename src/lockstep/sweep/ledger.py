@@ -244,7 +244,10 @@ class Ledger:
 
     def recorded(self) -> dict[str, str]:
         """Return the parent's MLflow runs in the store so far, by run key."""
-        return self._parent.children() if self._parent is not None else {}
+        if self._parent is None:
+            return {}
+        self._parent.claim()
+        return self._parent.children()
 
     @property
     def experiments(self) -> list[str]:

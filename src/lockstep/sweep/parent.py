@@ -53,6 +53,7 @@ class ParentRun:
 
     def start(self) -> None:
         """Make sure that a run that is about to train has a parent run."""
+        self.claim()
         if self._upload is None:
             folder = self._own_folder()
             # If another process has the folder, it is training the same sweep: start a second parent.
