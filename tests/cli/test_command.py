@@ -173,7 +173,7 @@ def test_a_diverged_run_fails_with_its_reason_and_the_others_finish(clone):
 def a_sweep_under_way(clone):
     """A sweep whose first run has finished, while its second will train for long: process, its workers."""
     with (clone.root / "printed").open("w") as printed:
-        process = clone.start("-m", "data=digits", "trainer.epochs=1,100000", "model=logreg", stdout=printed)
+        process = clone.start("-m", "data=digits", "trainer.epochs=1,100000", stdout=printed)
 
     def first_is_recorded():
         if "epochs=100000" not in (clone.root / "printed").read_text():
