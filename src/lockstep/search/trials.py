@@ -95,12 +95,14 @@ class Trials:
     @deferred()
     def resume(self) -> None:
         """Resume the trials of earlier commands."""
-        finished = [t for t in self._study.optuna.get_trials(deepcopy=False) if t.state.is_finished()]
-        recorded = self._ledger.recorded() if finished else {}
-        for frozen in finished:
-            self._recall(frozen, recorded)
-        for trial in self._study.running():
-            self._add(trial)
+        trials = self._study.optuna.get_trials(deepcopy=False)
+        recorded = self._ledger.recorded() if trials else {}
+        running = {trial.number: trial for trial in self._study.running()}
+        for frozen in trials:  # in the order in which they were asked for
+            if frozen.state.is_finished():
+                self._recall(frozen, recorded)
+            else:
+                self._add(running[frozen.number])
         # A kill may have come between an array's last epoch and the judging of its trials.
         for queue, group in list(self._pending.items()):
             if all(run.entry.history.epochs == queue.next_rung for run in group):
