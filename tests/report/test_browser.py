@@ -117,6 +117,14 @@ def card(tmp_path_factory, browser):
     return clone, report
 
 
+def answers(address):
+    try:
+        urllib.request.urlopen(address).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def ui(card):
     """MLflow's UI on that sweep's store: its address, the parent run, its runs by name."""
@@ -133,12 +141,9 @@ def ui(card):
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(WAIT_SECONDS * 5):
-            try:
-                urllib.request.urlopen(f"{address}/health").close()
-                break
-            except OSError:
-                time.sleep(0.2)
+        while not answers(f"{address}/health"):
+            assert server.poll() is None, f"mlflow ui ended with {server.returncode}"
+            time.sleep(0.2)
         client = mlflow.MlflowClient(clone.store)
         found = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
         [parent] = [run for run in found if run.data.tags["lockstep.kind"] == "sweep"]
