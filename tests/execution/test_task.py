@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.tasks import Heard, mlps, tasks_of
+from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.data.datasets import load
 from lockstep.execution import task as task_module
@@ -14,9 +14,9 @@ from lockstep.recovery.journal import Ended, Journal
 from lockstep.recovery.run_folder import RunFolder
 
 
-def trained(configs, folder, tell):
+def trained(configs, folder, report):
     [task] = tasks_of(configs, [range(len(configs))], folder)
-    train_task(task, load(configs[0].data), tell)
+    train_task(task, load(configs[0].data), report)
 
 
 def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
@@ -30,11 +30,11 @@ def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
         return train(configs, *args)
 
     monkeypatch.setattr(task_module, "train", fits)
-    heard = Heard(3)
-    trained(mlps(3, epochs=2), tmp_path, heard.tell)
-    assert heard.ends[0] == heard.ends[2] == Ended()
-    assert heard.ends[1].reason == "MemoryError: not even one"
-    assert [history.epochs for history in heard.histories] == [2, 0, 2]
+    received = Received(3)
+    trained(mlps(3, epochs=2), tmp_path, received.receive)
+    assert received.ends[0] == received.ends[2] == Ended()
+    assert received.ends[1].reason == "MemoryError: not even one"
+    assert [history.epochs for history in received.histories] == [2, 0, 2]
 
 
 def test_no_room_to_write_ends_all(tmp_path, monkeypatch):
@@ -42,16 +42,16 @@ def test_no_room_to_write_ends_all(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(journal.path))
 
     monkeypatch.setattr(Journal, "append", full)
-    heard = Heard(2)
+    received = Received(2)
     with pytest.raises(OSError, match=r"No space left on device: .*/journal"):
-        trained(mlps(2, epochs=3), tmp_path, heard.tell)
-    assert heard.ends == {}
+        trained(mlps(2, epochs=3), tmp_path, received.receive)
+    assert received.ends == {}
 
 
 def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed(tmp_path, monkeypatch):
     configs = mlps(3, epochs=6, checkpoint_seconds=0.0)
-    whole = Heard(3)
-    trained(configs, tmp_path / "whole", whole.tell)
+    whole = Received(3)
+    trained(configs, tmp_path / "whole", whole.receive)
     # As kills at different moments leave them: no checkpoint, one after 2 epochs, one after 4, 5 journaled.
     save = RunFolder.save
     keep = {0: (), 1: (2,), 2: (4,)}
@@ -64,20 +64,20 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
     class Killed(BaseException):
         pass
 
-    def killed(job, event):
-        heard.tell(job, event)
-        if job == 2 and heard.histories[2].epochs == 5:
+    def killed(number, event):
+        received.receive(number, event)
+        if number == 2 and received.histories[2].epochs == 5:
             raise Killed
 
-    heard = Heard(3)
+    received = Received(3)
     with pytest.raises(Killed):
         trained(configs, tmp_path / "killed", killed)
     monkeypatch.undo()
     [task] = tasks_of(configs, [range(3)], tmp_path / "other")
     task = task.of(replace(run, folder=tmp_path / "killed" / str(run.number)) for run in task.runs)
     assert [(RunFolder(run.folder).checkpoint() or None) is None for run in task.runs] == [True, False, False]
-    train_task(task, load(configs[0].data), heard.tell)
-    for a, b in zip(heard.histories, whole.histories, strict=True):
+    train_task(task, load(configs[0].data), received.receive)
+    for a, b in zip(received.histories, whole.histories, strict=True):
         assert np.array_equal(a.loss_T, b.loss_T)
         assert a.evaluations == b.evaluations
     for k in range(3):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.configs import LOGREG, MLP, quiet, run_config, sgd
 from helpers.processes import alive, workers_of
-from helpers.tasks import Heard, mlps, tasks_of
+from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.config.schema import AdamConfig, MLPConfig
 from lockstep.data.datasets import load
@@ -38,19 +38,19 @@ MIXED = [
 ]
 
 
-def carried_out(tasks, n_workers, tell):
+def carried_out(tasks, n_workers, report):
     left = iter(tasks)
-    carry_out(lambda: next(left, None), [load(tasks[0].runs[0].config.data)], n_workers, tell)
+    carry_out(lambda: next(left, None), [load(tasks[0].runs[0].config.data)], n_workers, report)
 
 
 def trained(configs, arrays, folder, n_workers=1, exact=False):
     """Each run's history and the bytes of its weights, trained in the given arrays."""
     tasks = tasks_of(configs, arrays, folder, exact)
-    heard = Heard(len(configs))
-    carried_out(tasks, n_workers, heard.tell)
-    assert heard.ends == {k: Ended() for k in range(len(configs))}
+    received = Received(len(configs))
+    carried_out(tasks, n_workers, received.receive)
+    assert received.ends == {k: Ended() for k in range(len(configs))}
     weights = [folder / str(k) / "artifacts" / "model" / "state_dict.pt" for k in range(len(configs))]
-    return heard.histories, [
+    return received.histories, [
         torch.load(path, weights_only=True) if path.exists() else None for path in weights
     ]
 
@@ -109,21 +109,21 @@ def test_the_diverging_run_of_the_mixed_sweep_is_the_only_one(alone):
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     configs = mlps(4, epochs=60, checkpoint_seconds=0.0)
     histories, weights = trained(configs, [[0, 1, 2, 3]], tmp_path / "undisturbed")
-    heard, killed = Heard(4), []
+    received, killed = Received(4), []
 
-    def tell(job, event):
-        heard.tell(job, event)
-        if len(killed) < 3 and heard.histories[job].epochs >= 10 * (len(killed) + 1):
+    def report(number, event):
+        received.receive(number, event)
+        if len(killed) < 3 and received.histories[number].epochs >= 10 * (len(killed) + 1):
             for pid in sorted(filter(alive, workers_of(os.getpid())))[:1]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
-    carried_out(tasks_of(configs, [[0, 2], [1, 3]], tmp_path / "killed"), 2, tell)
+    carried_out(tasks_of(configs, [[0, 2], [1, 3]], tmp_path / "killed"), 2, report)
     assert len(set(killed)) == 3
-    assert heard.ends == {k: Ended() for k in range(4)}
+    assert received.ends == {k: Ended() for k in range(4)}
     for k in range(4):
-        assert np.array_equal(heard.histories[k].loss_T, histories[k].loss_T)
-        assert heard.histories[k].evaluations == histories[k].evaluations
+        assert np.array_equal(received.histories[k].loss_T, histories[k].loss_T)
+        assert received.histories[k].evaluations == histories[k].evaluations
         again = tmp_path / "killed" / str(k) / "artifacts" / "model" / "state_dict.pt"
         same_weights(torch.load(again, weights_only=True), weights[k])
 
@@ -134,32 +134,32 @@ def same_weights(a, b):
 
 
 def test_a_run_whose_workers_die_every_time_fails_alone(tmp_path):
-    def tell(job, event):
-        heard.tell(job, event)
-        if job == 2 and isinstance(event, Epoch):
+    def report(number, event):
+        received.receive(number, event)
+        if number == 2 and isinstance(event, Epoch):
             for pid in filter(alive, workers_of(os.getpid())):
                 os.kill(pid, signal.SIGKILL)
 
-    heard = Heard(4)
+    received = Received(4)
     tasks = tasks_of(mlps(4, epochs=100, checkpoint_seconds=0.0), [[0, 1, 2], [3]], tmp_path)
-    carried_out(tasks, 2, tell)
+    carried_out(tasks, 2, report)
     reason = "its worker process died, as it does when memory runs out"
-    assert heard.ends == {0: Ended(), 1: Ended(), 2: Ended(reason), 3: Ended()}
-    assert [history.epochs for history in heard.histories][:2] == [100, 100]
-    assert heard.histories[3].epochs == 100
+    assert received.ends == {0: Ended(), 1: Ended(), 2: Ended(reason), 3: Ended()}
+    assert [history.epochs for history in received.histories][:2] == [100, 100]
+    assert received.histories[3].epochs == 100
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_ends_the_workers(tmp_path, interruption):
     seen = set()
 
-    def tell(job, event):
+    def report(number, event):
         seen.update(workers_of(os.getpid()))
         raise interruption
 
     started = time.monotonic()
     with pytest.raises(interruption):
-        carried_out(tasks_of(mlps(2, epochs=100_000), [[0], [1]], tmp_path), 2, tell)
+        carried_out(tasks_of(mlps(2, epochs=100_000), [[0], [1]], tmp_path), 2, report)
     assert time.monotonic() - started < 60
     assert len(seen) == 2
     assert not any(alive(pid) for pid in seen)
@@ -170,7 +170,7 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
 def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_never_do(
     alone, tmp_path, n_workers
 ):
-    heard, done = Heard(len(MIXED)), []
+    received, done = Received(len(MIXED)), []
     whole = tasks_of(MIXED, [ALL[::2], ALL[1::2]], tmp_path)
 
     def carried_on(tasks):
@@ -179,16 +179,16 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
             lambda: next(left, None),
             [load(MIXED[0].data)],
             n_workers,
-            heard.tell,
+            received.receive,
             done=lambda task: done.append({run.number for run in task.runs}),
         )
 
     carried_on([replace(task, pause_at=1) for task in whole])
-    assert sorted(heard.ends) == [7, 8, 10]  # one diverged, two had an epoch only
-    carried_on([task.of(run for run in task.runs if run.number not in heard.ends) for task in whole])
-    assert heard.ends == {k: Ended() for k in ALL}
+    assert sorted(received.ends) == [7, 8, 10]  # one diverged, two had an epoch only
+    carried_on([task.of(run for run in task.runs if run.number not in received.ends) for task in whole])
+    assert received.ends == {k: Ended() for k in ALL}
     assert sorted(map(len, done)) == [4, 5, 6, 6]
-    for k, history in enumerate(heard.histories):
+    for k, history in enumerate(received.histories):
         expected = alone[0][k]
         assert np.array_equal(history.loss_T, expected.loss_T, equal_nan=True)
         assert history.evaluations == expected.evaluations
@@ -199,16 +199,17 @@ def test_a_run_that_cannot_be_written_fails_and_the_others_go_on(tmp_path, n_wor
     configs = mlps(2, epochs=1)
     tasks = tasks_of(configs, [[0], [1]], tmp_path)
     (tmp_path / "1" / "artifacts").write_text("in the way of a folder")
-    heard = Heard(2)
-    carried_out(tasks, n_workers, heard.tell)
-    assert heard.ends[0] == Ended()
-    assert heard.ends[1].reason.startswith("FileExistsError: ")
-    assert "Traceback" in heard.ends[1].trace
+    received = Received(2)
+    carried_out(tasks, n_workers, received.receive)
+    assert received.ends[0] == Ended()
+    assert received.ends[1].reason.startswith("FileExistsError: ")
+    assert "Traceback" in received.ends[1].trace
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_an_array_that_cannot_train_fails_as_a_whole(tmp_path, n_workers):
-    heard = Heard(2)  # minibatches of more than there are instances
+    received = Received(2)  # minibatches of more than there are instances
     tasks = tasks_of(mlps(2, epochs=1, batch_size=1500), [[0], [1]], tmp_path)
-    carried_out(tasks, n_workers, heard.tell)
-    assert [heard.ends[k].reason for k in (0, 1)] == ["ValueError: batch_size=1500: allowed: 1 to 1437"] * 2
+    carried_out(tasks, n_workers, received.receive)
+    reason = "ValueError: batch_size=1500: allowed: 1 to 1437"
+    assert [received.ends[k].reason for k in (0, 1)] == [reason, reason]

@@ -1,4 +1,4 @@
-"""Tasks of small runs, and what is told of them."""
+"""Tasks of small runs, and what is received of them."""
 
 from dataclasses import replace
 
@@ -9,18 +9,18 @@ from lockstep.execution.task import Task, TaskRun
 from lockstep.results.history import Epoch, History
 
 
-class Heard:
-    def __init__(self, n_jobs):
-        self.histories = [History() for _ in range(n_jobs)]
+class Received:
+    def __init__(self, n_runs):
+        self.histories = [History() for _ in range(n_runs)]
         self.ends = {}
 
-    def tell(self, job, event):
-        assert job not in self.ends
+    def receive(self, number, event):
+        assert number not in self.ends
         if isinstance(event, Epoch):
-            self.histories[job].add(event)
+            self.histories[number].add(event)
         else:
-            assert bool(event.metrics) == (not event.reason and self.histories[job].diverged_at is None)
-            self.ends[job] = replace(event, metrics={})
+            assert bool(event.metrics) == (not event.reason and self.histories[number].diverged_at is None)
+            self.ends[number] = replace(event, metrics={})
 
 
 def tasks_of(configs, arrays, folder, exact=False):

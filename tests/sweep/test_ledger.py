@@ -36,7 +36,7 @@ def ledger(uri, uploader):
     store = uploader._store
     ledger = Ledger(store, ParentRun(store, sweep, uploader), uploader, Progress(3, is_sweep=True))
     entries = [ledger.add(job, name) for job, name in zip(jobs, run_names(jobs), strict=True)]
-    assert ledger.take_up(ledger.pending()) == entries
+    assert ledger.claim(ledger.pending()) == entries
     return ledger
 
 

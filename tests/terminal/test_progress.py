@@ -75,13 +75,13 @@ def test_a_line_of_an_array_comes_when_all_its_runs_are_through_an_epoch(monkeyp
     def use():
         out = terminal.console.file
         with Progress(8, is_sweep=True) as progress:
-            for job, epochs in enumerate((1, 2, 3, 3)):
-                progress.add(job, f"run {job}", run_config(LOGREG, epochs=epochs))
+            for number, epochs in enumerate((1, 2, 3, 3)):
+                progress.add(number, f"run {number}", run_config(LOGREG, epochs=epochs))
             progress.array([0, 1, 2])
             progress.array([3])
 
-            def epoch(job, *figures):
-                progress.epoch(job, history(*figures))
+            def epoch(number, *figures):
+                progress.epoch(number, history(*figures))
                 lines.append(out.getvalue())
                 out.seek(0)
                 out.truncate()
@@ -114,8 +114,8 @@ def test_a_line_of_an_array_comes_when_all_its_runs_are_through_an_epoch(monkeyp
 def test_an_array_does_not_wait_for_a_run_that_failed(monkeypatch):
     def use():
         with Progress(8, is_sweep=True) as progress:
-            for job in range(2):
-                progress.add(job, f"run {job}", run_config(LOGREG, epochs=4))
+            for number in range(2):
+                progress.add(number, f"run {number}", run_config(LOGREG, epochs=4))
             progress.array([0, 1])
             progress.epoch(0, history(1))
             progress.end(1, "failed")
@@ -126,13 +126,13 @@ def test_an_array_does_not_wait_for_a_run_that_failed(monkeypatch):
 def sweep_of(n, height):
     def use():
         with Progress(2 * n, is_sweep=True) as progress:
-            for job in range(n):
-                progress.add(job, f"lr={job}", run_config(LOGREG, epochs=2))
-            for job in range(4, 6):  # what was trained before
-                progress.end(job, "stored", {"test/accuracy": 0.5})
+            for number in range(n):
+                progress.add(number, f"lr={number}", run_config(LOGREG, epochs=2))
+            for number in range(4, 6):  # what was trained before
+                progress.end(number, "stored", {"test/accuracy": 0.5})
             progress.array(range(4))
-            for job in range(4):
-                progress.epoch(job, history(1, test=0.9, val=(0.7, 0.95, 0.8, 0.75)[job]))
+            for number in range(4):
+                progress.epoch(number, history(1, test=0.9, val=(0.7, 0.95, 0.8, 0.75)[number]))
             progress.epoch(0, history(2, test=0.9, val=0.71))
             progress.end(0, "finished")
 

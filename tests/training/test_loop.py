@@ -178,11 +178,11 @@ def test_a_run_that_diverges_leaves_amid_healthy_ones(digits):
     ]
     told = []
 
-    def tell(k, run, epoch):
+    def after_epoch(k, run, epoch):
         assert epoch.diverged == (run.history.diverged_at is not None)
         told.append((k, run.history.epochs, run.history.diverged_at))
 
-    together = train(configs, digits, tell)
+    together = train(configs, digits, after_epoch)
     sick = together[1].history
     assert sick.diverged_at is not None
     assert sick.diverged_at == len(sick.loss_T) <= 22

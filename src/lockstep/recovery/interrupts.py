@@ -17,9 +17,9 @@ _waiting: int | None = None
 
 def listen() -> None:
     """Make SIGTERM end a command like Ctrl-C: Python unwinds and unfinished runs are recorded as KILLED."""
-    signal.signal(signal.SIGTERM, _heard)
+    signal.signal(signal.SIGTERM, _on_signal)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as nohup does
-        signal.signal(signal.SIGINT, _heard)
+        signal.signal(signal.SIGINT, _on_signal)
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def deferred() -> Iterator[None]:
             _end(number)
 
 
-def _heard(number: int, _frame: FrameType | None) -> None:
+def _on_signal(number: int, _frame: FrameType | None) -> None:
     global _waiting
     if _depth == 0:
         _end(number)

@@ -177,7 +177,7 @@ class Trials:
         run = self._run_of(trial, request)
         run.reported, run.promoted_at = reported, frozen.user_attrs.get(PROMOTED, 0)
         self._running[run.entry.number] = run
-        while not self._ledger.take_up([run.entry]) and not run.entry.result:
+        while not self._ledger.claim([run.entry]) and not run.entry.result:
             self._ledger.wait_for_others()
         if run.entry.result:
             self._judge([run])
@@ -204,12 +204,12 @@ class Trials:
         if _key(request) in self._first:
             return
         entry = self._run_of(self._study.trial(frozen), request).entry
-        if entry.folder.exists() and self._ledger.take_up([entry]):
+        if entry.folder.exists() and self._ledger.claim([entry]):
             self._ledger.prune(entry)  # decided before a kill, but not done
         elif entry.result is None:
             result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], kept["pruned_at"])
             run_id = kept.get("run_id") or recorded.get(entry.run_key)
-            self._ledger.know(entry, replace(result, run_id=run_id, is_stored=True))
+            self._ledger.recall(entry, replace(result, run_id=run_id, is_stored=True))
 
     def _wait(self, run: TrialRun) -> None:
         """Queue a trial until its next rung."""

@@ -132,7 +132,7 @@ class Ledger:
         """Return the runs that have not ended, each once."""
         return [entry for entry in self._entries if entry.first is entry and entry.result is None]
 
-    def take_up(self, entries: Iterable[Entry]) -> list[Entry]:
+    def claim(self, entries: Iterable[Entry]) -> list[Entry]:
         """Claim runs; return the runs to train, which neither another process nor the store has."""
         claimed = [entry for entry in entries if entry.folder.claim()]
         # Look in the store after claiming: until then another process might still upload a result.
@@ -219,7 +219,7 @@ class Ledger:
         return next(entry for entry in self._entries if entry.run_key == run_key)
 
     def task(self, entries: Sequence[Entry], threads: int, exact: bool, pause_at: int | None = None) -> Task:
-        """Return the task of runs that `take_up` returned."""
+        """Return the task of runs that `claim` returned."""
         self._progress.array([entry.number for entry in entries])
         shared = self.shared
         assert shared is not None  # their folders are there
@@ -232,7 +232,7 @@ class Ledger:
             pause_at,
         )
 
-    def know(self, entry: Entry, result: RunResult) -> None:
+    def recall(self, entry: Entry, result: RunResult) -> None:
         """Set a run's result from an earlier command."""
         entry.result = result
         self._progress.end(entry.number, "stored", result.metrics)

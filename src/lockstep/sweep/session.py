@@ -227,7 +227,7 @@ def prepare(ledger: Ledger, config: RunConfig) -> None:
 def train_all(ledger: Ledger, n_jobs: int, exact: bool, at_once: int | None = None) -> None:
     """Train all pending runs, or wait until another command has trained them."""
     while pending := ledger.pending()[:at_once]:
-        if taken := ledger.take_up(pending):
+        if taken := ledger.claim(pending):
             _train(taken, ledger, n_jobs, exact)
         elif any(entry.result is None for entry in pending):
             ledger.wait_for_others()

@@ -76,19 +76,19 @@ class _Array:
     """Runs that train together.
 
     Attributes:
-        told: the number of their epochs that were printed.
+        printed: the number of their epochs that were printed.
     """
 
     def __init__(self, number: int, rows: Sequence[_Row]) -> None:
-        self.number, self.rows, self.told = number, rows, 0
+        self.number, self.rows, self.printed = number, rows, 0
         self._before = [len(row.measured) for row in rows]
 
     def next(self) -> list[tuple[_Row, _Measured]] | None:
         """Return the next epoch to print, of each run that has it; None until every run has reported."""
         found = []
         for row, before in zip(self.rows, self._before, strict=True):
-            if len(row.measured) > before + self.told:
-                found.append((row, row.measured[before + self.told]))
+            if len(row.measured) > before + self.printed:
+                found.append((row, row.measured[before + self.printed]))
             elif not row.is_over and row.epochs < row.config.trainer.epochs:
                 return None
         return found or None
@@ -140,25 +140,25 @@ class Progress:
         if self._live.is_started:
             self._live.stop()
 
-    def add(self, job: int, name: str, config: RunConfig) -> None:
+    def add(self, number: int, name: str, config: RunConfig) -> None:
         """Add a run."""
-        self._rows[job] = _Row(name, config)
+        self._rows[number] = _Row(name, config)
 
-    def array(self, jobs: Sequence[int]) -> None:
+    def array(self, numbers: Sequence[int]) -> None:
         """Show runs as training, together as an array."""
         self._n_arrays += 1
-        array = _Array(self._n_arrays, [self._rows[job] for job in jobs])
-        for job, row in zip(jobs, array.rows, strict=True):
-            self._array_of[job] = array
+        array = _Array(self._n_arrays, [self._rows[number] for number in numbers])
+        for number, row in zip(numbers, array.rows, strict=True):
+            self._array_of[number] = array
             row.state = "training"
 
-    def resume(self, job: int, epochs: int) -> None:
+    def resume(self, number: int, epochs: int) -> None:
         """Set the epochs of a run that an earlier command trained."""
-        self._rows[job].epochs = epochs
+        self._rows[number].epochs = epochs
 
-    def epoch(self, job: int, history: History) -> None:
+    def epoch(self, number: int, history: History) -> None:
         """Show a run's last epoch, or that it diverged."""
-        row = self._rows[job]
+        row = self._rows[number]
         if history.diverged_at is not None:
             row.state = "diverged"
             terminal.console.print(
@@ -180,9 +180,9 @@ class Progress:
                     history.seconds,
                 )
             )
-        self._tell(job)
+        self._print(number)
 
-    def end(self, job: int, state: str, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+    def end(self, number: int, state: str, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
         """Show that a run has ended.
 
         Args:
@@ -190,15 +190,15 @@ class Progress:
             metrics: its last ones, if another command trained it.
         """
         accuracy = metrics.get("val/accuracy", metrics.get("test/accuracy"))
-        self._rows[job].state, self._rows[job].stored = state, accuracy
-        self._tell(job)
+        self._rows[number].state, self._rows[number].stored = state, accuracy
+        self._print(number)
 
-    def _tell(self, job: int) -> None:
+    def _print(self, number: int) -> None:
         """Print a line for each epoch that all runs of the run's array have completed."""
-        array = self._array_of.get(job)
+        array = self._array_of.get(number)
         while array is not None and not self._with_table and (epoch := array.next()):
             terminal.console.print(_line(array, epoch), soft_wrap=True, markup=False)
-            array.told += 1
+            array.printed += 1
 
     def _below(self) -> Group:
         rows = list(self._rows.values())
