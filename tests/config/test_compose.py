@@ -338,7 +338,7 @@ OVERRIDES = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(OVERRIDES, max_size=4), min_size=1, max_size=3))
 @example([["optim.lr=1.0", "optim={lr:0.5}"]])
 @example([["optim=adam", "optim.lr=0.1"], ["optim.lr=0.2", "optim=sgd"]])
