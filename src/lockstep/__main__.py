@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockstep.terminal.console import open_streams
+
 if TYPE_CHECKING:
     from lockstep.tracking.store import Store  # which loads mlflow
 
 
 def main() -> int:
     """Carry out the verb in `sys.argv` and return the exit code."""
+    open_streams()
     parser = argparse.ArgumentParser(prog="python -m lockstep", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     verbs.add_parser("doctor", help="say whether a run's numbers depend on its neighbours on this machine")

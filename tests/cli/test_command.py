@@ -1,6 +1,7 @@
 """Commands as real processes: what they print, write and record, and how they end."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -223,6 +224,22 @@ def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
         assert clone.start(*sweep, "rerun=true", stdout=full).wait(timeout=120) == 0
     _, parents, runs = runs_of(clone.store, "digits")
     assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 6
+
+
+def test_a_sweep_ends_well_with_closed_streams_and_a_terminal_that_lacks_characters(clone):
+    """The table at the end has ±, which ASCII lacks; standard error is closed."""
+    words = [sys.executable, str(clone.root / "run.py"), "-m", "data=digits", "model=logreg", "seed=0,1"]
+    words += ["trainer.epochs=1", "tracking.pictures=none", "hydra.launcher.n_jobs=1"]
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$@" 2>&- <&-', "bash", *words],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    assert b" ? 0.0" in done.stdout
+    _, [parent], runs = runs_of(clone.store, "digits")
+    assert [run.info.status for run in [parent, *runs]] == ["FINISHED"] * 3
 
 
 def test_three_commands_at_once_on_an_empty_store_all_succeed(cold_clone):

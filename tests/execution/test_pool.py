@@ -43,7 +43,7 @@ def test_workers_have_one_thread_each_and_huge_pages_and_leave_the_environment_a
     for found in called():
         assert found["pid"] != os.getpid()
         assert found["environment"].items() >= ENVIRONMENT.items()
-        assert (found["threads"], found["collects"]) == (1, True)
+        assert (found["threads"], found["collects"], found["warns"]) == (1, True, "keep_warning")
     assert os.environ == before
 
 

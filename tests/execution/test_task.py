@@ -1,17 +1,26 @@
 """A task in this process: arrays that don't fit, disks that are full, checkpoints at different epochs."""
 
 import errno
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.configs import MLP, run_config
 from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.data.datasets import load
 from lockstep.execution import task as task_module
-from lockstep.execution.task import train_task
+from lockstep.execution.task import keep_warning, train_task
+from lockstep.pictures import representations, run_pictures
 from lockstep.recovery.journal import Ended, Journal
 from lockstep.recovery.run_folder import RunFolder
+
+ARTIFACTS = {
+    *("config.yaml", "history.parquet", "model/state_dict.pt", "samples.png"),
+    *("curves/loss.png", "curves/accuracy.png", "pca/explained_variance.json"),
+    *("pca/input.png", "pca/hidden1.png", "pca/hidden2.png"),
+}
 
 
 def trained(configs, folder, report):
@@ -35,6 +44,49 @@ def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
     assert received.ends[0] == received.ends[2] == Ended()
     assert received.ends[1].reason == "MemoryError: not even one"
     assert [history.epochs for history in received.histories] == [2, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "lost"),
+    [
+        (representations, "separation", "no metrics of feature spaces"),
+        (run_pictures, "_draw_curves", "no curves"),
+        (run_pictures, "hidden_planes", "no pictures of hidden layers"),
+        (run_pictures, "draw_data", "no pictures of the data"),
+    ],
+)
+def test_a_diagnostic_that_fails_costs_the_run_nothing_else(tmp_path, monkeypatch, module, name, lost):
+    def broken(*_):
+        raise RuntimeError("ARPACK error -9")
+
+    monkeypatch.setattr(module, name, broken)
+    ended = {}
+    trained([run_config(MLP, epochs=1)], tmp_path, ended.__setitem__)
+    assert ended[0].warnings == [f"{lost}: RuntimeError: ARPACK error -9"]
+    assert ended[0].reason == ""
+    assert bool(ended[0].metrics) == (name != "separation")
+    artifacts = {str(p.relative_to(tmp_path / "0/artifacts")) for p in tmp_path.glob("0/artifacts/**/*.*")}
+    missing = {
+        "_draw_curves": {"curves/loss.png", "curves/accuracy.png"},
+        "hidden_planes": {"pca/hidden1.png", "pca/hidden2.png"},
+        "draw_data": {"samples.png", "pca/input.png"},
+    }
+    assert artifacts == ARTIFACTS - missing.get(name, set())
+
+
+def test_what_libraries_warn_of_in_a_worker_is_in_the_runs_end(tmp_path, monkeypatch):
+    def warns(*_):
+        for _ in range(2):
+            warnings.warn("only one class", UserWarning, stacklevel=1)
+        return {}
+
+    monkeypatch.setattr(representations, "separation", warns)
+    ended = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", keep_warning)
+        trained(mlps(2, epochs=1), tmp_path, lambda k, event: ended.update({k: event}))
+    assert [ended[k].library_warnings for k in (0, 1)] == [["UserWarning: only one class"]] * 2
 
 
 def test_no_room_to_write_ends_all(tmp_path, monkeypatch):

@@ -18,4 +18,5 @@ EVENTS = [
     epoch(evaluations=[Evaluation(2, "test", 1e-300, 0.1), Evaluation(2, "val", math.pi, 1.0)]),
     epoch((1.0, math.inf), diverged=True),
     Ended("OSError: no \n “room”", "Traceback ..."),
+    Ended(metrics={"space/input/silhouette": 0.1}, warnings=["no curves: OSError: no font"]),
 ]

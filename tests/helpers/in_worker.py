@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import warnings
 from pathlib import Path
 
 HEAVY = ("torch", "sklearn.decomposition", "sklearn.neighbors", "lockstep.pictures.run_pictures")
@@ -19,6 +20,7 @@ def settings():
         "environment": environment,
         "threads": torch.get_num_threads(),
         "collects": gc.isenabled(),
+        "warns": warnings.showwarning.__name__,
     }
 
 

@@ -90,3 +90,24 @@ def described(store, config, name="a run", overrides=(), token="token"):
 def start(store, config, name="a run", overrides=(), parent=None, token="token"):
     """The MLflow run of a run on the tiny data set."""
     return store.start(described(store, config, name, overrides, token), parent)
+
+
+def recorded_sweep(store, runs, parent_tags=()):
+    """A sweep of runs with these params, metrics and tags, and how they ended; its parent's id."""
+    client = store.client
+    experiment = store.experiment_id(f"experiment-{len(client.search_experiments())}")
+    tags = {"lockstep.kind": "sweep", "lockstep.overrides": "a=1,2", **dict(parent_tags)}
+    parent = client.create_run(experiment, tags=tags, run_name="sweep").info.run_id
+    ids = []
+    for params, metrics, more, status in runs:
+        typed = " ".join(f"{key}={value}" for key, value in params.items() if key != "derived")
+        of_run = {"lockstep.kind": "run", "lockstep.overrides": typed, "mlflow.parentRunId": parent, **more}
+        run_id = client.create_run(experiment, tags=of_run, run_name=typed).info.run_id
+        for key, value in params.items():
+            client.log_param(run_id, key, value)
+        for key, value in metrics.items():
+            client.log_metric(run_id, key, value)
+        client.set_terminated(run_id, status)
+        ids.append(run_id)
+    client.set_terminated(parent, "FINISHED")
+    return parent, ids

@@ -244,3 +244,11 @@ def test_a_space_that_is_not_finite_has_no_measures():
         network.hidden[1].bias[0] = float("inf")
     names = {key.split("/")[1] for key in separation(network, clusters(0.1, "infinite"))}
     assert names == {"input", "hidden1"}
+
+
+def test_a_space_without_variance_has_no_measures():
+    x = torch.ones(3000, 1500)  # so wide that ARPACK would be asked
+    y = torch.arange(3000) % 3
+    description = DataDescription("constant", "constant", (1500,), ("a", "b", "c"), 2500, 500, "made")
+    data = Dataset(description, x[:2500], y[:2500], x[2500:], y[2500:])
+    assert separation(LogisticRegression(1500, 3), data) == {}

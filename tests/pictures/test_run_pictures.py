@@ -7,8 +7,12 @@ from helpers.configs import LOGREG, run_config
 
 from lockstep.data.datasets import load
 from lockstep.pictures import run_pictures
-from lockstep.pictures.run_pictures import draw_run
 from lockstep.training.loop import train
+
+
+def draw(run, dataset, folder, shared):
+    for step in run_pictures.drawings(run, dataset, "a name", folder, shared).values():
+        step()
 
 
 def test_what_runs_have_in_common_is_drawn_once_however_many_draw_at_once(tmp_path, monkeypatch):
@@ -20,10 +24,7 @@ def test_what_runs_have_in_common_is_drawn_once_however_many_draw_at_once(tmp_pa
     folders = [tmp_path / str(k) for k in range(3)]
     for folder in folders:
         folder.mkdir()
-    threads = [
-        threading.Thread(target=draw_run, args=(run, dataset, "a name", folder, tmp_path))
-        for folder in folders
-    ]
+    threads = [threading.Thread(target=draw, args=(run, dataset, folder, tmp_path)) for folder in folders]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -43,6 +44,6 @@ def test_a_picture_that_broke_half_way_is_drawn_again_by_the_next(tmp_path, monk
     with monkeypatch.context() as broken:
         broken.setattr(run_pictures, "input_plane", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            draw_run(run, dataset, "a name", tmp_path / "0", tmp_path)
-    draw_run(run, dataset, "a name", tmp_path / "1", tmp_path)
+            draw(run, dataset, tmp_path / "0", tmp_path)
+    draw(run, dataset, tmp_path / "1", tmp_path)
     assert (tmp_path / "1" / "pca" / "input.png").is_file()

@@ -1,26 +1,36 @@
 """Reports of real sweeps: python -m lockstep report."""
 
 import base64
+import html
 import io
 import json
 import re
+import shlex
 import sys
 
 import mlflow
 import numpy as np
 import pytest
 from helpers.clone import Clone
+from helpers.records import recorded_sweep
 from PIL import Image
 
+from lockstep.report import charts, page
+from lockstep.tracking import sweeps
+from lockstep.tracking.store import Store
+
 MEGABYTES = 6
+SWEEP = (
+    *("-m", "data=digits", "data.batch_size=128", "trainer.epochs=2", "hydra.launcher.n_jobs=1"),
+    *("optim.lr=choice(0.1, 0.01)", "model.hidden_dim1=16,32", "seed=0,1"),
+)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, empty_store):
     """A sweep of a grid, each of its runs with two seeds, and what it printed."""
     clone = Clone(tmp_path_factory.mktemp("swept"), empty_store)
-    grid = ("optim.lr=0.1,0.01", "model.hidden_dim1=16,32", "seed=0,1", "hydra.launcher.n_jobs=1")
-    code, out, err = clone.quick("-m", "data=digits", "data.batch_size=128", "trainer.epochs=2", *grid)
+    code, out, err = clone.quick(*SWEEP)
     assert (code, err) == (0, "")
     return clone, out
 
@@ -43,10 +53,10 @@ def test_a_sweep_leaves_a_report_that_stands_alone(swept):
     assert f"Report: {path}" in out
     text = path.read_text()
     assert path.stat().st_size < MEGABYTES * 10**6
-    page, _, script = text.partition("<script>")
-    assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data", "http"}
-    assert all(link.startswith("http://127.0.0.1:5000/#/") for link in re.findall(r'href="(http[^"]*)', page))
-    assert "<link" not in page.replace('<link rel="icon" href="data:,">', "")
+    body, _, script = text.partition("<script>")
+    assert set(re.findall(r'(?:src|href)="(\w+):', body)) == {"data", "http"}
+    assert all(link.startswith("http://127.0.0.1:5000/#/") for link in re.findall(r'href="(http[^"]*)', body))
+    assert "<link" not in body.replace('<link rel="icon" href="data:,">', "")
     assert not re.search(r"<script[^>]+src", text)
     assert "Plotly.react" in script
 
@@ -54,8 +64,8 @@ def test_a_sweep_leaves_a_report_that_stands_alone(swept):
 def test_its_leaderboard_is_in_order_and_has_links_to_the_runs(swept):
     clone, _ = swept
     _, _, runs = runs_of(clone)
-    page = report_of(clone).read_text().partition("<script>")[0]
-    [body] = re.findall(r'<table id="runs">.*?<tbody>(.*?)</tbody>', page, re.S)
+    text = report_of(clone).read_text().partition("<script>")[0]
+    [body] = re.findall(r'<table id="runs">.*?<tbody>(.*?)</tbody>', text, re.S)
     rows = body.split("<tr")[1:]
     assert len(rows) == 4  # eight runs, two seeds each
     # After the run and the two swept values: test accuracy, test loss, seconds.
@@ -69,8 +79,8 @@ def test_its_leaderboard_is_in_order_and_has_links_to_the_runs(swept):
 
 
 def test_it_shows_the_best_runs_spaces_with_words_for_who_cannot_see_them(swept):
-    page = report_of(swept[0]).read_text()
-    pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', page)
+    text = report_of(swept[0]).read_text()
+    pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', text)
     texts = [text.partition(" of ")[0] for _, text in pictures]
     assert texts == ["Input space", "Hidden layer 1", "Hidden layer 2", "Hidden layer 2", "Hidden layer 2"]
     for encoded, _ in pictures:
@@ -78,9 +88,9 @@ def test_it_shows_the_best_runs_spaces_with_words_for_who_cannot_see_them(swept)
             assert image.width == 640
             assert np.asarray(image).std() > 10  # something is drawn
     for name in ("parallel", "curves", "importance", "effects"):
-        [chart] = re.findall(rf'id="{name}-data">(.*?)</script>', page, re.S)
+        [chart] = re.findall(rf'id="{name}-data">(.*?)</script>', text, re.S)
         assert json.loads(chart.replace("<\\/", "</"))["data"]
-        assert re.search(rf'id="{name}" class="chart" role="img" aria-label="[^"]{{20,}}"', page)
+        assert re.search(rf'id="{name}" class="chart" role="img" aria-label="[^"]{{20,}}"', text)
 
 
 def test_the_parent_run_says_what_was_found(swept):
@@ -104,6 +114,58 @@ def test_the_parent_run_says_what_was_found(swept):
     of_run = runs[0].data
     assert f"lr {float(of_run.params['optim.lr']):g}" in of_run.tags["mlflow.note.content"]
     assert 0.5 < of_run.metrics["space/input/knn_accuracy"] <= 1
+
+
+def test_to_repeat_it_paste_the_command_that_it_shows(swept):
+    text = report_of(swept[0]).read_text()
+    [shown] = re.findall(r"<pre[^>]*>(.*?)</pre>", text, re.S)
+    assert shlex.split(html.unescape(shown)) == ["python", "run.py", *SWEEP]
+
+
+def test_the_best_run_can_be_trained_alone(swept):
+    clone, out = swept
+    [line] = [line for line in out.splitlines() if line.startswith("To train the best run alone: ")]
+    words = shlex.split(line.partition(": ")[2])
+    client, parent, _ = runs_of(clone)
+    best = client.get_run(parent.data.tags["lockstep.winner"])
+    assert words == ["python", "run.py", *best.data.tags["lockstep.overrides"].split()]
+    assert best.data.params["seed"] == "0"
+
+
+@pytest.mark.parametrize("have", [(), ("best",), ("worst",), ("best", "worst")])
+def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = [({"optim.lr": str(lr)}, {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.9, 0.1)]
+    parent, ids = recorded_sweep(store, runs)
+    for name, run_id in zip(("best", "worst"), ids, strict=True):
+        if name in have:
+            store.client.log_dict(run_id, {"input": [0.5, 0.25]}, "pca/explained_variance.json")
+            store.client.log_image(run_id, np.zeros((4, 4, 3), np.uint8), "pca/input.png")
+    text = page.build(store, sweeps.read(store, parent))
+    assert ("Best against worst" in text) == (len(have) == 2)
+    assert text.count("<img") == {(): 0, ("best",): 1, ("worst",): 0, ("best", "worst"): 3}[have]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "lost"),
+    [
+        (charts, "importances", "importances"),
+        (charts, "parallel_coordinates", "the chart of all runs"),
+        (charts, "effects", "the chart of effects"),
+        (page, "_curves", "learning curves"),
+        (page, "_pictures", "pictures of optim.lr=0.9"),
+    ],
+)
+def test_a_part_of_the_report_that_cannot_be_made_costs_no_other(
+    tmp_path, monkeypatch, caplog, module, name, lost
+):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = [({"optim.lr": str(lr)}, {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.9, 0.1)]
+    parent, _ = recorded_sweep(store, runs)
+    monkeypatch.setattr(module, name, lambda *_: 1 / 0)
+    text = page.build(store, sweeps.read(store, parent))
+    assert '<table id="runs">' in text
+    assert f"the report lacks {lost}: division by zero" in caplog.text
 
 
 def test_a_report_is_made_again_from_the_store_alone(swept):

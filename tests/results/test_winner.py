@@ -53,6 +53,13 @@ def test_the_same_run_asked_for_twice_counts_once():
     assert [one.params["seed"] for one in repeats.runs] == ["0", "1"]
 
 
+def test_a_run_that_several_requests_meant_has_all_their_names():
+    asked = [run(0.1, 0.5), replace(run(0.1, 0.5), name="experiment=a"), run(0.2, 0.4), run(0.1, 0.5)]
+    [best, other] = ranked(asked, BY_ACCURACY)
+    assert (best.name, best.std("val/accuracy")) == (f"{asked[0].name} = experiment=a", None)
+    assert other.name == asked[2].name
+
+
 @pytest.mark.parametrize(
     "key",
     ["data.path", "data.root", "tracking.pictures", "tracking.experiment", "trainer.checkpoint_seconds"],

@@ -1,7 +1,9 @@
 """Searches as real commands, on digits."""
 
+import shlex
 from dataclasses import dataclass
 
+import mlflow
 import numpy as np
 import pytest
 import yaml
@@ -82,6 +84,16 @@ def test_trials_are_pruned_at_rungs_and_their_runs_say_so(searched):
     assert f"Best by val/accuracy: optim.lr={best.params['optim.lr']!r}" in out
     trained = sum(max(trial.intermediate_values) for trial in trials)
     assert f"{trained} of 120 epochs were trained" in out
+    # The parent run and the terminal say how to repeat the search, and how to train the winner alone.
+    parent = mlflow.MlflowClient(clone.store).get_run(searched.parent)
+    assert shlex.split(parent.data.tags["lockstep.command"]) == ["python", "run.py", *TWELVE]
+    [alone] = [
+        line.partition(": ")[2] for line in out.splitlines() if line.startswith("To train the best run")
+    ]
+    words = shlex.split(alone)
+    assert words[:2] == ["python", "run.py"]
+    assert f"optim.lr={best.params['optim.lr']!r}" in words
+    assert not any("interval" in word or word.startswith("hydra") for word in words)
 
 
 def test_a_promoted_run_has_the_bits_of_one_that_never_paused(searched):
@@ -189,6 +201,39 @@ def test_the_best_are_confirmed_over_seeds_and_all_readers_name_the_same_winner(
     assert len(sweep.runs) == 12
     assert f"Best by validation loss: lr={wording.shown(best)}" in wording.sentence(sweep)
     assert [run.info.run_id for run in runs if run.outputs.model_outputs] == [sweep.stored_winner]
+
+
+def best_by(out):
+    [line] = [line for line in out.splitlines() if line.startswith("Best by val/accuracy: optim.lr=")]
+    return line.partition("optim.lr=")[2]
+
+
+def test_a_small_space_is_tried_in_full_and_what_was_deleted_is_trained_again(clone):
+    """The sampler's first two trials are equal (optim.lr=0.2): the second one must not count."""
+    arguments = (
+        *DIGITS,
+        *ONE,
+        "trainer.epochs=2",
+        "optim.lr=choice(0.1,0.2)",
+        "hydra.sweeper.sampler=random",
+    )
+    arguments += ("hydra.sweeper.pruner=none", "tracking.pictures=none")
+    code, out, err = clone.quick(*arguments, "hydra.sweeper.n_trials=2")
+    assert (code, err) == (0, "")
+    first = {run.data.params["optim.lr"]: run.info.run_id for run in runs_of(clone)}
+    assert set(first) == {"0.1", "0.2"}
+    client = mlflow.MlflowClient(clone.store)
+    client.delete_run(first[best_by(out)])
+    code, again, err = clone.quick(*arguments, "hydra.sweeper.n_trials=2")
+    assert (code, err) == (0, "")
+    second = {run.data.params["optim.lr"]: run.info.run_id for run in runs_of(clone)}
+    changed = [lr for lr in first if first[lr] != second[lr]]
+    assert changed == [best_by(out)] == [best_by(again)]
+    # There are no more than two points, and all of them are trained again.
+    code, out, err = clone.quick(*arguments, "hydra.sweeper.n_trials=5", "rerun=true")
+    assert (code, err) == (0, "")
+    third = [run for run in runs_of(clone) if run.info.run_id not in second.values()]
+    assert sorted(run.data.params["optim.lr"] for run in third) == ["0.1", "0.2"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Hydra's override grammar as a space: what may be chosen, and how it is written."""
 
+import math
+
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from lockstep.config.errors import Refused
 from lockstep.config.overrides import Setting
 from lockstep.config.schema import flatten
-from lockstep.search.space import Space
+from lockstep.search.space import SMALL, Space
 
 PARSER = OverridesParser.create()
 BASES = {
@@ -103,6 +105,30 @@ def test_a_key_that_no_group_has_is_unknown_and_of_a_key_given_twice_the_last_co
         ("model.width=9", "model.dropout=0.1"),
         ("model.width=9", "model.dropout=0.2"),
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size"),
+    [
+        (("model.width=1,2,3", "model.dropout=0.1,0.2"), 6),
+        (("model.width=range(1,10,3)",), 3),
+        (("model.width=interval(1,10)",), 10),
+        (("model.dropout=interval(0,0.5)", "model.width=1,2"), math.inf),
+        (("model.width=interval(1,20000)",), 20000),
+    ],
+)
+def test_untried_points_are_those_that_are_left(overrides, size):
+    of = space(*overrides)
+    assert of.size == size
+    if size > SMALL:
+        assert of.untried([]) == []
+        return
+    study, tried = optuna.create_study(), set()
+    while points := of.untried(tried):
+        assert len(points) == size - len(tried)
+        study.enqueue_trial(points[-1])
+        tried.add(of.suggest(study.ask()))
+    assert len(tried) == size
 
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 6))

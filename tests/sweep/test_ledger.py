@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from helpers.configs import LOGREG, job, with_pictures
-from helpers.records import carried_out, recorded
+from helpers.records import recorded
 
-from lockstep.pictures import run_pictures
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import Epoch, Evaluation
 from lockstep.sweep.ledger import Ledger
@@ -93,14 +92,3 @@ def test_reasons_are_a_workers_own_or_the_iteration_that_diverged(ledger, upload
     states = recorded(uri)
     assert states["seed=0"] == ("FAILED", "diverged: the loss was not finite at iteration 2")
     assert states["seed=1"] == ("FAILED", "MemoryError: none left")
-
-
-def test_a_winners_pictures_that_cannot_be_drawn_cost_no_run(uri, monkeypatch, caplog):
-    def broken(*_):
-        raise OSError("no font")
-
-    monkeypatch.setattr(run_pictures, "draw_run", broken)
-    jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s), "best") for s in range(2)]
-    assert [run.status for run in carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)] == ["FINISHED"] * 2
-    assert set(recorded(uri).values()) == {("FINISHED", None)}
-    assert "no pictures of seed=0: no font" in caplog.text

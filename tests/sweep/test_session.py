@@ -9,56 +9,23 @@ from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.faults import contents
 from helpers.records import carried_out, recorded, statuses
 
-from lockstep.config.errors import Refused
 from lockstep.config.run_request import RunRequest
 from lockstep.pictures import run_pictures
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
-from lockstep.sweep.checks import check_runs
 from lockstep.sweep.ledger import Ledger
-from lockstep.sweep.planning import run_names
 from lockstep.training import artifacts
 
 
-@pytest.mark.parametrize(
-    ("overrides", "names"),
-    [
-        ([("optim.lr=0.1", "seed=1")], ["mlp"]),
-        ([("optim.lr=0.1", "seed=0"), ("optim.lr=0.1", "seed=1")], ["seed=0", "seed=1"]),
-        (
-            [("model.hidden_dim1=8", "optim.lr=0.1"), ("model.hidden_dim1=9", "optim.lr=0.2")],
-            ["hidden_dim1=8 lr=0.1", "hidden_dim1=9 lr=0.2"],
-        ),
-        ([("data.path=/a.b/c.npz",), ("data.path=/d.e/f.npz",)], ["path=/a.b/c.npz", "path=/d.e/f.npz"]),
-        ([("seed=1",), ("seed=1",)], ["mlp", "mlp"]),
-    ],
-)
-def test_runs_are_named_by_what_tells_them_apart(uri, overrides, names):
-    assert run_names([job(uri, *own) for own in overrides]) == names
-
-
-def test_check_lists_every_problem_and_leaves_the_store_alone(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    jobs = [job(uri, batch_size=5000), job(uri, val_size=1437), job("sqlite:///elsewhere.db")]
-    with pytest.raises(Refused) as caught:
-        check_runs([job.config for job in jobs])
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "data.batch_size=5000",
-        "data.val_size=1437",
-        "tracking.uri",
-    ]
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
-    draw = run_pictures.draw_run
+    write_run = artifacts.write_run
 
-    def breaks_once(run, dataset, name, folder, shared):
-        if name == "seed=0":
+    def breaks_once(run, folder):
+        if run.config.seed == 0:
             raise OSError("no room left")
-        draw(run, dataset, name, folder, shared)
+        write_run(run, folder)
 
-    monkeypatch.setattr(run_pictures, "draw_run", breaks_once)
+    monkeypatch.setattr(artifacts, "write_run", breaks_once)
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
     results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert [result.status for result in results] == ["FAILED", "FINISHED"]
@@ -69,13 +36,23 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
     }
 
 
+def test_a_picture_that_cannot_be_drawn_is_a_warning_and_a_tag(uri, monkeypatch, caplog):
+    monkeypatch.setattr(run_pictures, "_draw_curves", lambda *_: 1 / 0)
+    [run] = carried_out([job(uri, model=LOGREG)], sweep=None)
+    assert run.status == "FINISHED"
+    failure = "no curves: ZeroDivisionError: division by zero"
+    assert f"logreg: {failure}" in caplog.text
+    tags = mlflow.MlflowClient(uri).get_run(run.run_id).data.tags
+    assert tags["lockstep.warning"] == failure
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)])
 def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, interruption):
-    def interrupted(run, dataset, name, folder, shared):
-        if name == "seed=1":
+    def interrupted(run, folder):
+        if run.config.seed == 1:
             raise interruption
 
-    monkeypatch.setattr(run_pictures, "draw_run", interrupted)
+    monkeypatch.setattr(artifacts, "write_run", interrupted)
     with pytest.raises(type(interruption)):
         carried_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
     assert recorded(uri) == {
@@ -184,7 +161,7 @@ def test_equal_jobs_of_a_sweep_are_one_run(uri):
     results = carried_out(jobs, ["seed=0,1,0"], n_jobs=1)
     assert [result.name for result in results] == ["seed=0", "seed=1", "seed=0"]
     assert results[0].metrics == results[2].metrics
-    assert len(recorded(uri)) == 3
+    assert set(recorded(uri)) == {"sweep of 2 runs", "seed=0", "seed=1"}
 
 
 def test_a_sweep_of_one_run_is_a_sweep(uri):

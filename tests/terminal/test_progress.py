@@ -3,10 +3,10 @@ import re
 
 import numpy as np
 from helpers.configs import LOGREG, run_config
-from rich.console import Console
 
 from lockstep.results.history import Evaluation, History
 from lockstep.terminal import console as terminal
+from lockstep.terminal.console import PlainConsole
 from lockstep.terminal.progress import Progress
 
 NAME = "lr=0.1 [x]"
@@ -30,9 +30,7 @@ def history(epochs=2, test=0.9, val=None, loss=1.5, diverged_at=None):
 def printed(monkeypatch, is_terminal, use, height=24):
     """What `use` prints on a console; of what a terminal shows and takes away again, all that it showed."""
     out = io.StringIO()
-    console = Console(
-        file=out, force_terminal=is_terminal, width=110, height=height, highlight=False, color_system=None
-    )
+    console = PlainConsole(file=out, force_terminal=is_terminal, width=110, height=height, color_system=None)
     monkeypatch.setattr(terminal, "console", console)
     use()
     return out.getvalue()

@@ -1,8 +1,8 @@
 from helpers.configs import run_config
-from rich.console import Console
 
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Ranking, ranked
+from lockstep.terminal.console import PlainConsole
 from lockstep.terminal.tables import leaderboard
 
 
@@ -20,7 +20,7 @@ def result(name, test=(), val=(), status="FINISHED", reason="", stored=False, pr
 
 def shown(results, ranking=None):
     ranking = ranking or Ranking.of(results)
-    console = Console(width=120, color_system=None)
+    console = PlainConsole(width=120, color_system=None)
     with console.capture() as captured:
         console.print(leaderboard(results, ranked(results, ranking), ranking.metric))
     return [line.rstrip() for line in captured.get().splitlines()]

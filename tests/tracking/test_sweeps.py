@@ -1,38 +1,21 @@
 """Sweeps as the store has them: what was swept, what is best, in words."""
 
+from dataclasses import replace
+
 import mlflow
 import pytest
+from helpers.records import recorded_sweep
 
 from lockstep.report import wording
+from lockstep.results.winner import Ranking, Standings
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
-from lockstep.tracking.sweeps import STORED_RUNS
+from lockstep.tracking.sweeps import STORED_RUNS, result_of
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return Store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
-
-
-def recorded(store, runs, parent_tags=()):
-    """A sweep of runs with these params, metrics and tags, and how they ended; its parent's id."""
-    client = store.client
-    experiment = store.experiment_id(f"experiment-{len(client.search_experiments())}")
-    tags = {"lockstep.kind": "sweep", "lockstep.overrides": "a=1,2", **dict(parent_tags)}
-    parent = client.create_run(experiment, tags=tags, run_name="sweep").info.run_id
-    ids = []
-    for params, metrics, more, status in runs:
-        typed = " ".join(f"{key}={value}" for key, value in params.items() if key != "derived")
-        of_run = {"lockstep.kind": "run", "lockstep.overrides": typed, "mlflow.parentRunId": parent, **more}
-        run_id = client.create_run(experiment, tags=of_run, run_name=typed).info.run_id
-        for key, value in params.items():
-            client.log_param(run_id, key, value)
-        for key, value in metrics.items():
-            client.log_metric(run_id, key, value)
-        client.set_terminated(run_id, status)
-        ids.append(run_id)
-    client.set_terminated(parent, "FINISHED")
-    return parent, ids
 
 
 def params(lr, width, seed=0):
@@ -48,7 +31,7 @@ def test_rows_are_ranked_and_repeats_are_one_row(store):
     ]
     runs.append((params(1.0, 64), {}, {"lockstep.reason": "diverged: so it did"}, "FAILED"))
     runs.append((params(0.5, 64), {"test/accuracy": 0.99}, {"lockstep.pruned_at": "1"}, "FINISHED"))
-    sweep = sweeps.read(store, recorded(store, runs)[0])
+    sweep = sweeps.read(store, recorded_sweep(store, runs)[0])
     assert sweep.swept == ("optim.lr", "model.hidden_dim1")  # typed; seed and what follows from others not
     assert [row.mean("test/accuracy") for row in sweep.rows] == pytest.approx([0.95, 0.92, 0.81])
     assert [len(row.runs) for row in sweep.rows] == [1, 2, 2]
@@ -73,15 +56,41 @@ def test_with_a_validation_split_the_test_set_decides_nothing(store):
         (params(0.1, 32), {"val/accuracy": 0.9, "test/accuracy": 0.8}, {}, "FINISHED"),
         (params(0.2, 32), {"val/accuracy": 0.8, "test/accuracy": 0.9}, {}, "FINISHED"),
     ]
-    sweep = sweeps.read(store, recorded(store, runs)[0])
+    sweep = sweeps.read(store, recorded_sweep(store, runs)[0])
     assert sweep.metric == "val/accuracy"
     assert [row.runs[0].params["optim.lr"] for row in sweep.rows] == ["0.1", "0.2"]
     assert "Best by validation accuracy: lr=0.1, 0.9000 (0.8000 on the test set)." in wording.sentence(sweep)
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["tracking.pictures", "trainer.checkpoint_seconds", "data.path", "data.root", "tracking.experiment"],
+)
+def test_what_changes_no_number_is_not_swept(store, key):
+    runs = [
+        ({**params(0.1, 32, seed), key: str(seed)}, {"test/accuracy": 0.5 + seed / 10}, {}, "FINISHED")
+        for seed in range(2)
+    ]
+    sweep = sweeps.read(store, recorded_sweep(store, runs)[0])
+    assert sweep.swept == ()
+    said = "Test accuracy: 0.5500 ± 0.0707 (n = 2)."  # of seeds none is called best
+    assert wording.sentence(sweep) == f"2 runs on {sweep.experiment}. {said}"
+
+
+def test_runs_have_the_names_that_the_sweep_gave_them(store):
+    parent, [first, second] = recorded_sweep(
+        store, [(params(lr, 32), {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.1, 0.2)]
+    )
+    runs = [result_of(store.client.get_run(run_id)) for run_id in (first, second, first)]
+    named = [replace(run, name=name) for run, name in zip(runs, ("a=1", "a=2", "experiment=b"), strict=True)]
+    experiment = store.client.get_experiment(runs[0].experiment_id).name
+    sweeps.record(store, parent, Standings(tuple(named), Ranking("test/accuracy")), [experiment])
+    assert [run.name for run in sweeps.read(store, parent).runs] == ["a=1 = experiment=b", "a=2"]
+
+
 def test_runs_that_were_stored_before_belong_to_it_too(store):
-    _, [earlier] = recorded(store, [(params(0.3, 32), {"test/accuracy": 0.7}, {}, "FINISHED")])
-    parent, [own] = recorded(store, [(params(0.4, 32), {"test/accuracy": 0.6}, {}, "FINISHED")])
+    _, [earlier] = recorded_sweep(store, [(params(0.3, 32), {"test/accuracy": 0.7}, {}, "FINISHED")])
+    parent, [own] = recorded_sweep(store, [(params(0.4, 32), {"test/accuracy": 0.6}, {}, "FINISHED")])
     store.client.log_dict(parent, {"runs": [earlier, "0" * 32]}, STORED_RUNS)
     sweep = sweeps.read(store, parent)
     assert [run.run_id for run in sweep.runs] == [own, earlier]
@@ -89,16 +98,8 @@ def test_runs_that_were_stored_before_belong_to_it_too(store):
 
 
 def test_a_run_that_is_no_sweep_is_refused(store):
-    _, [run] = recorded(store, [(params(0.3, 32), {}, {}, "FINISHED")])
+    _, [run] = recorded_sweep(store, [(params(0.3, 32), {}, {}, "FINISHED")])
     with pytest.raises(ValueError, match="not a sweep's parent"):
         sweeps.read(store, run)
     with pytest.raises(mlflow.MlflowException):
         sweeps.read(store, "0" * 32)
-
-
-def test_values_are_in_order_and_short():
-    assert wording.ordered(["10", "9", "1e-3", "10"]) == ["1e-3", "9", "10"]
-    assert wording.ordered(["relu", "gelu", ""]) == ["", "gelu", "relu"]
-    assert wording.shown("0.2849610891322093") == "0.285"
-    assert wording.shown("[256, 100]") == "[256, 100]"
-    assert wording.shown("nan") == "nan"

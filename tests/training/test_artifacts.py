@@ -7,7 +7,7 @@ import torch
 from helpers.configs import LOGREG, MLP, run_config
 
 from lockstep.data.datasets import load
-from lockstep.pictures.run_pictures import draw_run
+from lockstep.pictures.run_pictures import drawings
 from lockstep.results import history_file
 from lockstep.training.artifacts import WEIGHTS, differing_weights, read_network, write_run
 from lockstep.training.loop import train
@@ -22,7 +22,8 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     shared, tmp_path = tmp_path, tmp_path / "run"
     tmp_path.mkdir()
     write_run(run, tmp_path)
-    draw_run(run, dataset, "a name", tmp_path, shared)
+    for draw in drawings(run, dataset, "a name", tmp_path, shared).values():
+        draw()
     pictures = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")}
     assert pictures == {"samples.png", "curves/loss.png", "curves/accuracy.png"} | {
         f"pca/{space}.png" for space in spaces

@@ -83,7 +83,13 @@ class LockstepLauncher(Launcher):
 
         requests = [command.request(filter_overrides(overrides)) for overrides in job_overrides]
         standings = carry_out(
-            requests, command.overrides, self.n_jobs, self.exact, folder, command.max_batch_size
+            requests,
+            command.overrides,
+            self.n_jobs,
+            self.exact,
+            folder,
+            command.max_batch_size,
+            command.typed,
         )
         metric = standings.ranking.metric
         return [

@@ -71,7 +71,7 @@ class LockstepSearch(Sweeper):
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        found = carry_out(command.search, command.overrides, command.n_jobs, command.exact, folder)
+        found = carry_out(command, folder)
         # What Hydra's sweepers that optimize leave, by the same name.
         parsed = OverridesParser.create().parse_overrides(list(found.overrides))
         best = {override.get_key_element(): override.value() for override in parsed}

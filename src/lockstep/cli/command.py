@@ -5,10 +5,12 @@ Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow
 
 import gc
 import os
+import shlex
 import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from hydra.types import TaskFunction
 
 from lockstep.config._hydra_compat import arguments_parser
 from lockstep.config.compose import Command, compose
+from lockstep.config.errors import without_password
+from lockstep.config.run_request import Typed
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
+from lockstep.terminal.console import open_streams
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 
@@ -36,6 +41,7 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         The exit code: 0 all well; 1 a run failed, or results could not be saved; 2 refused before anything
         started; 130 or 143 interrupted.
     """
+    open_streams()
     arguments = arguments_parser().parse_args()
     trains = not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
     if not trains or arguments.shell_completion:
@@ -77,7 +83,7 @@ def _checked(
 ) -> int:
     from hydra.errors import HydraException
 
-    from lockstep.config.errors import Refused, without_password
+    from lockstep.config.errors import Refused
     from lockstep.terminal.console import show_log
 
     interrupts.listen()
@@ -91,6 +97,7 @@ def _checked(
             arguments.config_name or "config",
             Path(arguments.config_dir).absolute() if arguments.config_dir else None,
         )
+        command = replace(command, typed=_typed(arguments))
         task_function.command = command  # type: ignore[attr-defined]
         return _carried_out(command, hydra_main)
     except (HydraException, Refused) as refused:
@@ -98,8 +105,16 @@ def _checked(
         return REFUSED
 
 
+def _typed(arguments: Namespace) -> Typed:
+    """Return the command in `sys.argv`, and what its runs need beside their overrides."""
+    flags = ("config_path", "config_name", "config_dir")
+    words = [f"--{flag.replace('_', '-')}={value}" for flag in flags if (value := getattr(arguments, flag))]
+    words += [override for override in arguments.overrides if override.startswith("hydra.searchpath=")]
+    whole, alone = (shlex.join(["python", "run.py", *some]) for some in (sys.argv[1:], words))
+    return Typed(without_password(whole), without_password(alone))
+
+
 def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
-    from lockstep.config.errors import without_password
     from lockstep.execution import pool
 
     requests = command.requests

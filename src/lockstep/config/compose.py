@@ -26,7 +26,7 @@ from lockstep.config._hydra_compat import VERSION_BASE
 from lockstep.config.composer import Composer, message_of
 from lockstep.config.errors import Refused, nearest
 from lockstep.config.overrides import Setting, as_typed, grid
-from lockstep.config.run_request import RunRequest
+from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.search_config import SearchConfig
 
 
@@ -58,6 +58,7 @@ class Command:
         exact: see TrainingArray.
         max_batch_size: how many runs of a sweep train at a time, or None for all.
         search: None for a run or a grid.
+        typed: None where no shell was used.
     """
 
     requests: tuple[RunRequest, ...]
@@ -67,6 +68,7 @@ class Command:
     max_batch_size: int | None
     search: SearchRequest | None
     composer: Composer
+    typed: Typed | None = None
 
     def request(self, overrides: Sequence[str]) -> RunRequest:
         """Return the run with these overrides; a sweeper of the user's may ask for runs of its own.

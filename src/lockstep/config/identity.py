@@ -3,10 +3,18 @@
 SEEDS = ("seed", "data.shuffle_seed")
 """Runs that differ only in these settings are repeats."""
 
-_NO_IDENTITY = ("data.root", "data.path", "tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
-"""Locations, and how a command proceeds. The data is identified by the digest of its content."""
+_DATA = ("data.root", "data.path")
+"""Settings that name the data, which is identified by the digest of its content."""
+
+_PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
+"""Settings of how a command proceeds, which change no number."""
 
 
 def is_identity(key: str) -> bool:
     """Tell whether a setting is part of a run's identity."""
-    return not any(key == path or key.startswith(f"{path}.") for path in _NO_IDENTITY)
+    return changes_numbers(key) and key not in _DATA
+
+
+def changes_numbers(key: str) -> bool:
+    """Tell whether a setting may change what a run computes."""
+    return not any(key == path or key.startswith(f"{path}.") for path in _PROCEDURE)

@@ -1,4 +1,4 @@
-"""A run that was asked for."""
+"""What was asked for: a run, and the command that asked."""
 
 from dataclasses import dataclass
 
@@ -11,3 +11,16 @@ class RunRequest:
 
     config: RunConfig
     overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command, quoted for a shell.
+
+    Attributes:
+        whole: as it was typed.
+        alone: what stands before the overrides of one of its runs, to train it alone.
+    """
+
+    whole: str
+    alone: str

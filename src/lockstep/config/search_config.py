@@ -14,7 +14,8 @@ class SearchConfig(Frozen):
     """The settings of `hydra/sweeper=search`.
 
     Attributes:
-        n_trials: trials in all, including the ones of earlier commands with the same search.
+        n_trials: trials in all, including the ones of earlier commands with the same search; trials with the
+            same config count once.
         timeout: seconds after which no new trial starts.
         metric, direction: how trials are ranked.
         array_size: trials that are proposed, and start, together.

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -107,11 +108,16 @@ def _inherited(environment: dict[str, str]) -> Iterator[None]:
 def _begin(command: Connection) -> None:
     """Begin to be a worker: end at once when the command does, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the command decides
+    from lockstep.execution.task import keep_warning  # here, because it loads torch
+
+    warnings.showwarning = keep_warning  # type: ignore[assignment]
     gc.freeze()  # what the fork server loaded, see preload
     gc.enable()
 
     def watch() -> None:
-        command.poll(None)  # until the other end is closed
-        os._exit(1)
+        try:
+            command.poll(None)  # until the other end is closed
+        finally:
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -4,7 +4,7 @@ import errno
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -26,6 +26,13 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk or a limit on file size, which fail the sweep, not a run."""
 
 Report = Callable[[int, Event], object]
+
+_warnings: list[str] = []  # of libraries, not yet reported
+
+
+def keep_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Keep a warning for the next event instead of printing it: a worker's would tear the command's table."""
+    _warnings.append(f"{category.__name__}: {message}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def _train_together(
         configs = [run.config for run in task.runs]
         train(configs, dataset, after_epoch, task.threads, task.exact, checkpoints, task.pause_at)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        if _is_no_room(error):
             raise
         left = [k for k, run in enumerate(runs) if not run.is_over]
         if _is_out_of_memory(error) and len(left) > 1:
@@ -150,22 +157,57 @@ class _Written:
 
     def end(self, run: TrainedRun, dataset: Dataset, shared: Path) -> None:
         """Write the run's artifacts, then record its end."""
-        end = Ended()
         try:
-            if run.history.diverged_at is None:
-                end = Ended(metrics=representations.separation(run.network, dataset))
             shutil.rmtree(self._folder.artifacts, ignore_errors=True)
             self._folder.artifacts.mkdir()
             artifacts.write_run(run, self._folder.artifacts)
-            if run.config.tracking.pictures == "all":
-                from lockstep.pictures import run_pictures  # here, because it loads matplotlib
-
-                run_pictures.draw_run(run, dataset, self._run.name, self._folder.artifacts, shared)
+            end = self._described(run, dataset, shared)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
+            if _is_no_room(error):
                 raise
             end = Ended(reason_of(error), traceback.format_exc())
         self.report(end)
+
+    def _described(self, run: TrainedRun, dataset: Dataset, shared: Path) -> Ended:
+        """Measure the run's feature spaces and draw its pictures; return its end."""
+        metrics: dict[str, float] = {}
+        steps: dict[str, Callable[[], object]] = {}
+        if run.history.diverged_at is None:
+            steps["metrics of feature spaces"] = lambda: metrics.update(
+                representations.separation(run.network, dataset)
+            )
+        if run.config.tracking.pictures == "all":
+            from lockstep.pictures import run_pictures  # here, because it loads matplotlib
+
+            steps |= run_pictures.drawings(run, dataset, self._run.name, self._folder.artifacts, shared)
+        failures = attempted(steps)
+        of_libraries = list(dict.fromkeys(_warnings))
+        _warnings.clear()
+        return Ended(metrics=metrics, warnings=failures, library_warnings=of_libraries)
+
+
+def attempted(steps: Mapping[str, Callable[[], object]]) -> list[str]:
+    """Take steps that a run can do without; return a line for each that failed.
+
+    Args:
+        steps: by what they make.
+
+    Raises:
+        OSError: if the disk is full (see NO_ROOM).
+    """
+    failures = []
+    for what, step in steps.items():
+        try:
+            step()
+        except Exception as error:
+            if _is_no_room(error):
+                raise
+            failures.append(f"no {what}: {reason_of(error)}")
+    return failures
+
+
+def _is_no_room(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 def _checkpoint(folder: RunFolder) -> Checkpoint | None:

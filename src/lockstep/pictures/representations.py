@@ -60,7 +60,7 @@ def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Data
     """Return metrics of how well the input space and each representation separate the classes.
 
     They are measured on FITTED training and MEASURED test instances, the same for every run. A space with
-    values that aren't finite gets no metrics; test instances of one class get no silhouette.
+    values that aren't finite, or all equal, gets no metrics; test instances of one class get no silhouette.
     - `space/<name>/explained_variance`: share of variance on the first two principal components, the plane.
     - `space/<name>/silhouette`, `.../silhouette_plane`: mean silhouette of the test instances with classes as
       clusters (Rousseeuw, 1987), -1 to 1, in the whole space and on that plane.
@@ -101,7 +101,7 @@ def _measured(name: str, x_NxF: torch.Tensor, dataset: Dataset) -> dict[str, flo
     fitted, measured = _subsample(dataset)
     x, y = x_NxF.detach().cpu().double().numpy(), dataset.y_test[measured].numpy()
     fit_NxF, test_NxF = x[: len(fitted)], x[len(fitted) :]
-    if not np.isfinite(x).all() or min(fit_NxF.shape) < 2:
+    if not np.isfinite(x).all() or min(fit_NxF.shape) < 2 or not np.ptp(fit_NxF, axis=0).any():
         return {}
     pca = PCA(2, svd_solver=_solver(*fit_NxF.shape), random_state=0).fit(fit_NxF)
     knn = KNeighborsClassifier(min(NEIGHBOURS, len(fit_NxF))).fit(fit_NxF, dataset.y_train[fitted].numpy())

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,29 @@ from lockstep.training.networks import MultilayerPerceptron
 EXPLAINED = "explained_variance.json"
 
 
-def draw_run(run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path) -> None:
-    """Draw a run's pictures: samples, curves, and, unless it diverged, the planes of its feature spaces.
+def drawings(
+    run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path
+) -> dict[str, Callable[[], None]]:
+    """Return the functions that draw a run's pictures, to be called in this order, by what they draw.
+
+    They draw curves, samples, and, unless the run diverged, the planes of its feature spaces.
 
     Args:
         shared: folder of the pictures that are the same for all runs on a data set, see `draw_data`.
     """
-    _draw_curves(run.history, name, folder / "curves")
-    if run.history.diverged_at is None and isinstance(run.network, MultilayerPerceptron):
-        weight = next(run.network.parameters())
-        x_NxF = dataset.x_train.to(weight.device, weight.dtype)
-        _draw_planes(hidden_planes(run.network.representations(x_NxF)), dataset, name, folder / "pca")
-    _add_data_pictures(draw_data(dataset, shared), folder, run.history.diverged_at is not None)
+    diverged = run.history.diverged_at is not None
+
+    def draw_hidden() -> None:
+        if not diverged and isinstance(run.network, MultilayerPerceptron):
+            weight = next(run.network.parameters())
+            x_NxF = dataset.x_train.to(weight.device, weight.dtype)
+            _draw_planes(hidden_planes(run.network.representations(x_NxF)), dataset, name, folder / "pca")
+
+    return {
+        "curves": lambda: _draw_curves(run.history, name, folder / "curves"),
+        "pictures of hidden layers": draw_hidden,
+        "pictures of the data": lambda: _add_data_pictures(draw_data(dataset, shared), folder, diverged),
+    }
 
 
 def draw_data(dataset: Dataset, shared: Path) -> Path:

@@ -23,12 +23,16 @@ class Ended:
     Attributes:
         pruned_at: the epochs after which a search pruned it, or None.
         metrics: metrics measured once, at its end.
+        warnings: what failed but cost the run nothing else, such as a picture.
+        library_warnings: what libraries warned of in a worker.
     """
 
     reason: str = ""
     trace: str = ""
     pruned_at: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    library_warnings: list[str] = field(default_factory=list)
 
 
 Event = Epoch | Ended

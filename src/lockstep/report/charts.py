@@ -1,11 +1,13 @@
 """Interactive figures of a sweep: its runs, their curves, and which settings mattered.
 
-Figures have no text or background colour: the page sets those, light or dark.
+Figures have no text or background colour: the page sets those, light or dark. Plotly reads some HTML in
+texts, so names and values are escaped.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -81,7 +83,7 @@ def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
         "label": short(key),
         "values": [place[value] for value in values],
         "tickvals": list(place.values()),
-        "ticktext": [shown(value) or "–" for value in distinct],
+        "ticktext": [escape(shown(value)) or "–" for value in distinct],
         "range": [-0.1, len(distinct) - 0.9],
     }
 
@@ -105,11 +107,11 @@ def learning_curves(
             figure.add_scatter(
                 x=[step for step, _ in points],
                 y=[value for _, value in points],
-                name=labels[run_id],
+                name=escape(labels[run_id]),
                 mode="lines" if len(points) > 1 else "markers",
                 line={"width": 3 if best else 1.2, "color": "#d55e00" if best else None},
                 opacity=1.0 if best else 0.6,
-                hovertemplate="%{y:.4f} after %{x} iterations<extra>" + labels[run_id] + "</extra>",
+                hovertemplate="%{y:.4f} after %{x} iterations<extra>" + escape(labels[run_id]) + "</extra>",
                 showlegend=False,
                 row=1,
                 col=column,
@@ -204,11 +206,11 @@ def effects(sweep: Sweep) -> Chart | None:
         known = [value for value in numbers if value is not None]
         as_numbers = len(known) == len(texts)
         figure.add_scatter(
-            x=known if as_numbers else texts,
+            x=known if as_numbers else list(map(escape, texts)),
             y=[run.metrics[sweep.metric] for run in runs],
             mode="markers",
             marker={"size": 8, "opacity": 0.7, "color": "#0072b2"},
-            text=[run.name for run in runs],
+            text=[escape(run.name) for run in runs],
             hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
             showlegend=False,
             row=1,
@@ -240,8 +242,8 @@ def _heatmap(sweep: Sweep, runs: Sequence[RunResult]) -> Chart | None:
     means = [[sum(cells[x, y]) / len(cells[x, y]) for x in xs] for y in ys]
     figure = go.Figure(
         go.Heatmap(
-            x=xs,
-            y=ys,
+            x=list(map(escape, xs)),
+            y=list(map(escape, ys)),
             z=means,
             colorscale=SCALE,
             texttemplate="%{z:.4f}",

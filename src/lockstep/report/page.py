@@ -3,9 +3,13 @@
 import base64
 import io
 import json
+import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
@@ -19,6 +23,10 @@ from lockstep.results.winner import Repeats
 from lockstep.tracking import links, sweeps
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
+
+log = logging.getLogger("lockstep")
+
+T = TypeVar("T")
 
 NAME, KEPT = "report.html", "sweep.json"
 """The report's file, and the file beside it that names its store and sweep."""
@@ -52,8 +60,13 @@ class Picture:
 def build(store: Store, sweep: Sweep) -> str:
     """Return a sweep's report as HTML."""
     rows = sweep.rows
-    importance, shares = charts.importances(sweep)
-    drawn = [charts.parallel_coordinates(sweep), _curves(store, sweep), importance, charts.effects(sweep)]
+    importance, shares = _optional("importances", lambda: charts.importances(sweep)) or (None, {})
+    drawn = [
+        _optional("the chart of all runs", lambda: charts.parallel_coordinates(sweep)),
+        _optional("learning curves", lambda: _curves(store, sweep)),
+        importance,
+        _optional("the chart of effects", lambda: charts.effects(sweep)),
+    ]
     environment = Environment(
         loader=PackageLoader("lockstep.report", "."),
         autoescape=select_autoescape(["j2"]),
@@ -63,8 +76,12 @@ def build(store: Store, sweep: Sweep) -> str:
     best = sweep.winner.representative if sweep.winner else None
     worst = rows[-1].representative if len(rows) > 1 else None
     with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        best_pictures = _pictures(store, best, Path(folder)) if best else []
-        worst_pictures = _pictures(store, worst, Path(folder)) if worst else []
+        best_pictures, worst_pictures = (
+            _optional(f"pictures of {run.name}", partial(_pictures, store, run, Path(folder))) or []
+            if run
+            else []
+            for run in (best, worst)
+        )
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         sentence=sentence(sweep),
@@ -96,6 +113,15 @@ def write(store: Store, sweep: Sweep, folder: Path) -> Path:
     (folder / KEPT).write_text(json.dumps(kept, indent=1) + "\n")
     store.client.log_artifact(sweep.run_id, str(path))
     return path
+
+
+def _optional(what: str, make: Callable[[], T]) -> T | None:
+    """Return a part of the report, None where it can't be made: the others are worth a report."""
+    try:
+        return make()
+    except Exception as error:
+        log.warning("the report lacks %s: %s", what, error)
+        return None
 
 
 def _columns(sweep: Sweep) -> list[str]:

@@ -17,10 +17,11 @@ def sentence(sweep: Sweep) -> str:
     if best := sweep.winner:
         params = best.representative.params
         values = " ".join(f"{short(key)}={shown(params.get(key, ''))}" for key in sweep.swept)
-        said.append(
-            f"Best by {sweep.metric.replace('val/', 'validation ').replace('test/', 'test ')}:"
-            f" {values or best.name}, {figure(best, sweep.metric)}"
-        )
+        metric = sweep.metric.replace("val/", "validation ").replace("test/", "test ")
+        if len(sweep.rows) == 1:  # nothing to be better than
+            said.append(f"{metric.capitalize()}: {figure(best, sweep.metric)}")
+        else:
+            said.append(f"Best by {metric}: {values or best.name}, {figure(best, sweep.metric)}")
         if sweep.metric != "test/accuracy" and best.mean("test/accuracy") is not None:
             said[-1] += f" ({figure(best, 'test/accuracy')} on the test set)"
         said[-1] += "."

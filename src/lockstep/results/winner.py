@@ -8,12 +8,15 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from lockstep.config.identity import SEEDS, is_identity
 from lockstep.results.run_result import RunResult
+
+SAME = " = "
+"""Between the names of requests that meant the same run."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,14 @@ class Repeats:
 def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:
     """Return complete runs, repeats together, best first: the first wins.
 
-    Groups without the metric come last. Equal ones keep the order of their runs.
+    A run that was asked for several times counts once, and has the names of all its requests. Groups without
+    the metric come last. Equal ones keep the order of their runs.
     """
     groups: dict[Any, dict[str, RunResult]] = {}
     for run in runs:
         if run.is_complete:
-            groups.setdefault(_but_for_seeds(run), {}).setdefault(run.run_key, run)
+            group = groups.setdefault(_but_for_seeds(run), {})
+            group[run.run_key] = _named_after(group.get(run.run_key, run), run)
     repeats = [Repeats(tuple(group.values())) for group in groups.values()]
     n_confirmed = min(ranking.confirm_seeds, max((len(group.runs) for group in repeats), default=0))
 
@@ -116,6 +121,11 @@ class Standings:
     def winner(self) -> Repeats | None:
         """The best run with its repeats, None where no run has the metric."""
         return self.rows[0] if self.rows and _finite_mean(self.rows[0], self.ranking) is not None else None
+
+
+def _named_after(run: RunResult, request: RunResult) -> RunResult:
+    names = run.name.split(SAME)
+    return run if request.name in names else replace(run, name=SAME.join([*names, request.name]))
 
 
 def _finite_mean(group: Repeats, ranking: Ranking) -> float | None:

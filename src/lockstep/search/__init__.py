@@ -2,6 +2,7 @@
 
 - `session`: a search from its settings to the winner; start reading here.
 - `space`: search spaces, as Optuna's distributions.
+- `queues`: trials that wait, and which of them train next.
 - `trials`: trials as tasks; promotes and prunes them when a task is done.
 - `halving`: the epochs after which trials are judged, and the rule.
 - `study`: the Optuna study, kept on disk.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lockstep.config.compose import SearchRequest
+from lockstep.config.compose import Command, SearchRequest
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets
@@ -30,6 +30,9 @@ from lockstep.sweep.session import conclude, prepare, record, train_all
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.tracking.store import Store
+
+ENDED = "ended"
+"""The study's user attribute that says whether the last command with it has ended."""
 
 SHOWN = 10
 """Rows of the table at the end: the best."""
@@ -55,21 +58,20 @@ class Found:
             raise RunFailed(f"{run.name}: {run.reason}")
 
 
-def carry_out(search: SearchRequest, typed: Sequence[str], n_jobs: int, exact: bool, folder: Path) -> Found:
-    """Carry out a search, and record every trial's run under one parent run.
+def carry_out(command: Command, folder: Path) -> Found:
+    """Carry out a command's search, and record every trial's run under one parent run.
 
     The study is kept in `outputs/studies/`: the same command resumes it, and one with a greater `n_trials`
     adds to it.
 
     Args:
-        typed: the command's overrides.
-        n_jobs, exact, folder: as for a sweep.
+        folder: the search's folder, for its report.
 
     Raises:
         NotUploaded: see lockstep.sweep.session.
     """
-    session = _Search(search, n_jobs, exact)
-    standings = session.carry_out(typed, folder)
+    session = _Search(command)
+    standings = session.carry_out(folder)
     failures = tuple(run for run in standings.runs if run.status != "FINISHED")
     if standings.winner is None:
         return Found((), None, failures)
@@ -80,9 +82,11 @@ def carry_out(search: SearchRequest, typed: Sequence[str], n_jobs: int, exact: b
 class _Search:
     """A search that is carried out."""
 
-    def __init__(self, search: SearchRequest, n_jobs: int, exact: bool) -> None:
-        self.settings, self.composer, self.space = search.config, search.composer, space_of(search)
-        self.n_jobs, self.exact = n_jobs, exact
+    def __init__(self, command: Command) -> None:
+        search = command.search
+        assert search is not None
+        self.command, self.settings, self.composer = command, search.config, search.composer
+        self.space = space_of(search)
         self.corners = [request.config for request in corners(search)]
         self.store = store_at(self.first.tracking.uri)
         self.ranking = Ranking(self.settings.metric, self.settings.maximizes, self.settings.confirm_seeds)
@@ -97,7 +101,7 @@ class _Search:
         """The epochs of a trial that is not pruned, the most of them."""
         return max(config.trainer.epochs for config in self.corners)
 
-    def carry_out(self, typed: Sequence[str], folder: Path) -> Standings:
+    def carry_out(self, folder: Path) -> Standings:
         """Train and record the trials, then print the result."""
         settings, name = self.settings, _name(self.settings, self.space, self.corners, self.store)
         confirming = settings.confirm_best * max(0, settings.confirm_seeds - 1) * self.epochs
@@ -106,7 +110,7 @@ class _Search:
             experiment = self.first.tracking.experiment
             sweep = SweepRequest(
                 name=f"search over {self.space}",
-                overrides=typed,
+                overrides=self.command.overrides,
                 experiment=experiment,
                 key=name,
                 earlier_folder=folder_name("sweep", self.store.address, experiment, name),
@@ -117,14 +121,17 @@ class _Search:
             recording = record(
                 self.store, sweep, epochs, lambda ledger: self._train(study, ledger), self.ranking
             )
+            study.optuna.set_user_attr(ENDED, True)
         standings = recording.standings
         self._print(standings)
-        conclude(self.store, self.first, recording, folder)
+        conclude(self.store, self.first, recording, folder, self.command.typed)
         return standings
 
     def _train(self, study: Study, ledger: Ledger) -> None:
-        n_workers = min(workers_for(self.corners, self.n_jobs), self.settings.n_trials)
-        trials = Trials(self.settings, self.space, self.composer, study, ledger, n_workers, self.exact)
+        n_workers = min(workers_for(self.corners, self.command.n_jobs), self.settings.n_trials)
+        trials = Trials(
+            self.settings, self.space, self.composer, study, ledger, n_workers, self.command.exact
+        )
         trials.resume()
         ledger.adopt()  # after the trials have their folders
         prepared = cache(lambda: prepare(ledger, self.first))
@@ -142,6 +149,7 @@ class _Search:
 
     def _confirm(self, ledger: Ledger) -> None:
         """Train the best runs with as many seeds as the settings say."""
+        train_all(ledger, self.command.n_jobs, self.command.exact)  # runs that were deleted in MLflow
         seeds = [self.first.seed + index for index in range(self.settings.confirm_seeds)]
         best = Standings(tuple(ledger.results), self.ranking).rows[: self.settings.confirm_best]
         for repeats in best if seeds else ():
@@ -150,7 +158,7 @@ class _Search:
             for seed in (seed for seed in seeds if seed not in has):
                 request = self.composer.request((*run.overrides, f"seed={seed}"))
                 ledger.add(request, f"{run.name} seed={seed}")
-        train_all(ledger, self.n_jobs, self.exact)
+        train_all(ledger, self.command.n_jobs, self.command.exact)
 
     def _print(self, standings: Standings) -> None:
         metric, winner = self.settings.metric, standings.winner
@@ -160,7 +168,7 @@ class _Search:
         console.print(_summary(standings.runs), soft_wrap=True)
         if winner is not None:
             best = " ".join(self.space.searched(winner.runs[0].overrides))
-            console.print(f"Best by {metric}: {best}", soft_wrap=True, markup=False)
+            console.print(f"Best by {metric}: {best}", soft_wrap=True)
 
 
 def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> None:
@@ -179,7 +187,6 @@ def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> No
         f" {n_workers} worker{'s' * (n_workers != 1)},"
         f" {f'judged after epoch {judged} of {epochs}' if judged else f'{epochs} epochs each'}.",
         soft_wrap=True,
-        markup=False,
     )
 
 
@@ -197,14 +204,16 @@ def _name(settings: SearchConfig, space: Space, corners: Sequence[RunConfig], st
 
 
 def _study(folder: Path, settings: SearchConfig, epochs: int, store: Store, rerun: bool) -> Study:
-    """Return the study in the folder, a new one where `rerun` asks for it and the old one is complete, or its
-    parent run was deleted from the store."""
+    """Return the study in the folder, a new one where `rerun` asks for it and the last command with the old
+    one has ended, or its parent run was deleted from the store."""
     study = Study(folder, settings, epochs)
-    is_complete = len(study) >= settings.n_trials and not study.running()
-    parent = study.optuna.user_attrs.get(PARENT)
-    if (rerun and is_complete) or (parent is not None and not store.is_active(parent)):
+    known = study.optuna.user_attrs
+    has_ended = known.get(ENDED, len(study) >= settings.n_trials and not study.running())
+    parent = known.get(PARENT)
+    if (rerun and has_ended) or (parent is not None and not store.is_active(parent)):
         shutil.rmtree(folder)
         study = Study(folder, settings, epochs)
+    study.optuna.set_user_attr(ENDED, False)
     return study
 
 

@@ -1,8 +1,9 @@
 """A search space: its dimensions, and a trial's overrides."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from optuna.distributions import (
@@ -18,6 +19,9 @@ from lockstep.config.compose import SearchRequest
 from lockstep.config.errors import Refused
 from lockstep.config.overrides import Choice, Interval, Setting
 from lockstep.config.run_request import RunRequest
+
+SMALL = 10_000
+"""The most points of a space whose untried points are listed."""
 
 Options = tuple[str, ...]
 """One choice of every group's option, as overrides."""
@@ -62,6 +66,15 @@ class Dimension:
             assert isinstance(self.distribution, IntDistribution | FloatDistribution)
             values = (self.distribution.low, self.distribution.high)
         return [self.override(value) for value in values]
+
+    @property
+    def values(self) -> Sequence[object] | None:
+        """All values, None where there is no end of them."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.distribution.choices
+        if isinstance(self.distribution, IntDistribution):
+            return range(self.distribution.low, self.distribution.high + 1, self.distribution.step)
+        return None
 
 
 class Space:
@@ -117,6 +130,34 @@ class Space:
         for searched in product(*(dimension.ends() for dimension in self.groups)):
             yield (*self._fixed_groups, *searched)
 
+    @cached_property
+    def size(self) -> float:
+        """The number of points; infinite where a dimension has no end of values."""
+        dimensions = [*self.groups, *self.values]
+        if any(dimension.values is None for dimension in dimensions):
+            return math.inf
+        return sum(
+            math.prod(len(dimension.values or ()) for dimension in self._of(options))
+            for options in self.options()
+        )
+
+    def untried(self, tried: Collection[tuple[str, ...]]) -> list[dict[str, object]]:
+        """Return the values, by key, of all points whose overrides are not among these; none of a space with
+        more than SMALL points."""
+        points = self._points() if self.size <= SMALL else ()
+        return [point for point in points if self._overrides(point) not in tried]
+
+    def _points(self) -> Iterator[dict[str, object]]:
+        for chosen in _combinations(self.groups):
+            for values in _combinations(self._of(self._options(chosen))):
+                yield {**chosen, **values}
+
+    def _overrides(self, point: Mapping[str, object]) -> tuple[str, ...]:
+        return self._with_values(self._options(point), lambda of: of.override(point[of.key]))
+
+    def _options(self, point: Mapping[str, object]) -> Options:
+        return (*self._fixed_groups, *(group.override(point[group.key]) for group in self.groups))
+
     def suggest(self, trial: Trial) -> tuple[str, ...]:
         """Return a trial's overrides."""
         options = (*self._fixed_groups, *(dimension.suggest(trial) for dimension in self.groups))
@@ -154,6 +195,11 @@ class Space:
     def _of(self, options: Options) -> list[Dimension]:
         defaults = self._defaults(options)
         return [d for d in self.values if d.key.startswith("+") or d.key in defaults]
+
+
+def _combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, object]]:
+    for values in product(*(dimension.values or () for dimension in dimensions)):
+        yield {dimension.key: value for dimension, value in zip(dimensions, values, strict=True)}
 
 
 def space_of(search: SearchRequest) -> Space:

@@ -2,8 +2,9 @@
 
 import json
 import os
+import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Study:
         )
 
     def __len__(self) -> int:
-        return len(self.optuna.get_trials(deepcopy=False))
+        started = [state for state in TrialState if state != TrialState.WAITING]
+        return len(self.optuna.get_trials(deepcopy=False, states=started))
 
     def sync(self) -> None:
         """Sync the file to disk, so that it survives a power cut."""
@@ -72,6 +74,12 @@ class Study:
         """Return a new trial."""
         self.optuna.sampler = _sampler(self._search, len(self))
         return self.optuna.ask()
+
+    def enqueue_one_of(self, points: Sequence[dict[str, Any]]) -> None:
+        """Let the next trial be one of these points, drawn by a generator of its own; values by key."""
+        if points:
+            drawn = random.Random(f"{self._search.seed} {len(self)}")
+            self.optuna.enqueue_trial(drawn.choice(points))
 
     def running(self) -> list[Trial]:
         """Return the trials that an earlier command left unfinished."""

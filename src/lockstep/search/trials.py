@@ -4,23 +4,24 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import DataConfig
 from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets
 from lockstep.execution.task import Task
 from lockstep.recovery.interrupts import deferred
 from lockstep.results.run_result import RunResult
 from lockstep.search.halving import PROMOTED, rungs
+from lockstep.search.queues import Queue, Queues, TrialRun
 from lockstep.search.space import Space
 from lockstep.search.study import Study
-from lockstep.sweep.ledger import Entry, Ledger
+from lockstep.sweep.ledger import Ledger
+from lockstep.terminal.console import printable
 from lockstep.tracking.tags import DIVERGED
 
 log = logging.getLogger("lockstep")
@@ -29,44 +30,8 @@ OUTCOME, PARENT = "outcome", "parent"
 """User attributes beside PROMOTED: a trial's result, and the study's parent run."""
 
 
-@dataclass(frozen=True)
-class Queue:
-    """A queue's key: pending trials with equal keys can share an array.
-
-    Attributes:
-        rung: the epochs after which they were last promoted, or 0.
-        next_rung: the epochs after which they pause next, None if they train to their end.
-    """
-
-    rung: int
-    next_rung: int | None
-    data: DataConfig
-    device: str
-    precision: str
-
-
-@dataclass
-class TrialRun:
-    """A trial and its run.
-
-    Attributes:
-        promoted_at: the rung from which it was last promoted, or 0.
-        reported: the number of epochs whose metric the study has.
-        twins: later trials with the same config, which get the same result.
-    """
-
-    trial: Trial
-    entry: Entry
-    promoted_at: int = 0
-    reported: int = 0
-    twins: "list[TrialRun]" = field(default_factory=list)
-
-
 class Trials:
     """The trials of a search: made into tasks for free workers, and judged when a task is done.
-
-    Promoted trials wait until they fill an array, or until no new trials can start. New trials start
-    meanwhile, so that no worker is idle.
 
     Args:
         composer: composes a trial's config.
@@ -85,12 +50,13 @@ class Trials:
     ) -> None:
         self._settings, self._space, self._composer = settings, space, composer
         self._study, self._ledger, self._exact = study, ledger, exact
-        self._n_workers = n_workers
         self._array_size = min(settings.array_size, -(-settings.n_trials // n_workers))
+        self._queues = Queues(self._array_size, n_workers)
         self._started = time.monotonic()
         self._running: dict[int, TrialRun] = {}  # by their entry's number
-        self._pending: dict[Queue, list[TrialRun]] = {}
         self._first: dict[str, TrialRun] = {}  # the first trial of each config, by run key
+        self._n_twins = 0
+        self._tried: set[tuple[str, ...]] = set()  # overrides
 
     @deferred()
     def resume(self) -> None:
@@ -101,40 +67,23 @@ class Trials:
         for frozen in trials:  # in the order in which they were asked for
             if frozen.state.is_finished():
                 self._recall(frozen, recorded)
-            else:
+            elif frozen.number in running:  # else it was not yet asked for
                 self._add(running[frozen.number])
         # A kill may have come between an array's last epoch and the judging of its trials.
-        for queue, group in list(self._pending.items()):
-            if all(run.entry.history.epochs == queue.next_rung for run in group):
-                del self._pending[queue]
-                self._judge(group)
-        if self._may_ask and len(self._study) % self._array_size:  # a kill while an array's trials were added
+        for group in self._queues.take_paused():
+            self._judge(group)
+        if self._may_ask and self._n_trials % self._array_size:  # a kill while an array's trials were added
             self._ask()
 
     @deferred()
     def next(self) -> Task | None:
         """Return the next task for a free worker, or None."""
-        while (queue := self._ready()) is None and self._may_ask:
+        while (queue := self._queues.ready(self._may_ask)) is None and self._may_ask:
             self._ask()
         if queue is None:
             return None
-        group = sorted(self._pending.pop(queue), key=lambda run: run.trial.number)
-        # If no new trials can start, the workers share the pending ones.
-        size = self._array_size if self._may_ask else -(-len(group) // self._n_workers)
-        size = min(size, self._array_size)
-        if left := group[size:]:
-            self._pending[queue] = left
-        return self._ledger.task([run.entry for run in group[:size]], 1, self._exact, queue.next_rung)
-
-    def _ready(self) -> Queue | None:
-        """Return the queue that trains next: a full one, at the highest rung; else new trials; else, if no
-        trial can start any more, the one at the lowest rung, whose promoted trials can join higher queues."""
-        full = [queue for queue, group in self._pending.items() if len(group) >= self._array_size]
-        if full:
-            return max(full, key=lambda queue: (queue.rung, len(self._pending[queue])))
-        new = [queue for queue in self._pending if queue.rung == 0]
-        left = [] if self._may_ask else list(self._pending)
-        return min(new or left, key=lambda queue: (queue.rung, -len(self._pending[queue])), default=None)
+        group = self._queues.take(queue, self._may_ask)
+        return self._ledger.task([run.entry for run in group], 1, self._exact, queue.next_rung)
 
     @deferred()
     def done(self, task: Task) -> None:
@@ -147,18 +96,28 @@ class Trials:
     def _may_ask(self) -> bool:
         timeout = self._settings.timeout
         in_time = timeout is None or time.monotonic() - self._started < timeout
-        return in_time and len(self._study) < self._settings.n_trials
+        is_left = self._n_trials < self._settings.n_trials and len(self._tried) < self._space.size
+        return in_time and is_left
+
+    @property
+    def _n_trials(self) -> int:
+        """Trials so far; those with the same config count once."""
+        return len(self._study) - self._n_twins
 
     def _ask(self) -> None:
         """Add new trials until they fill an array."""
         while self._may_ask:
+            n_twins = self._n_twins
             self._add(self._study.ask())
-            if len(self._study) % self._array_size == 0:
+            if self._n_twins > n_twins:  # samplers repeat themselves in small spaces
+                self._study.enqueue_one_of(self._space.untried(self._tried))
+            elif self._n_trials % self._array_size == 0:
                 break
 
     def _add(self, trial: Trial) -> None:
         """Add a trial, new or from an earlier command, and queue or judge it."""
         overrides = self._space.suggest(trial)
+        self._tried.add(overrides)
         try:
             request = self._composer.request(overrides)
         except Refused as error:
@@ -168,6 +127,7 @@ class Trials:
         frozen = self._study.optuna.get_trials(deepcopy=False)[trial.number]
         reported = len(frozen.intermediate_values)
         if first := self._first.get(_key(request)):
+            self._n_twins += 1
             twin = TrialRun(trial, first.entry, reported=reported)
             if first.entry.result:
                 self._tell(twin, first.entry.result)
@@ -186,7 +146,8 @@ class Trials:
 
     def _run_of(self, trial: Trial, request: RunRequest) -> TrialRun:
         """Return the run of a trial that is the first of its config."""
-        name = " ".join([f"{trial.number}:", *map(_named, self._space.searched(request.overrides))])
+        named = map(_named, self._space.searched(request.overrides))
+        name = printable(" ".join([f"{trial.number}:", *named]))
         of_search = [self._study.optuna.study_name, str(trial.number)]
         run = self._first[_key(request)] = TrialRun(trial, self._ledger.add(request, name, of_search))
         return run
@@ -200,8 +161,10 @@ class Trials:
         kept = frozen.user_attrs.get(OUTCOME)
         if kept is None:  # its config was invalid
             return
+        self._tried.add(tuple(kept["overrides"]))
         request = self._composer.request(kept["overrides"])
         if _key(request) in self._first:
+            self._n_twins += 1
             return
         entry = self._run_of(self._study.trial(frozen), request).entry
         if entry.folder.exists() and self._ledger.claim([entry]):
@@ -215,8 +178,7 @@ class Trials:
         """Queue a trial until its next rung."""
         trainer, data = run.entry.config.trainer, run.entry.config.data
         next_rung = next((r for r in rungs(self._settings, trainer.epochs) if r > run.promoted_at), None)
-        queue = Queue(run.promoted_at, next_rung, data, trainer.device, trainer.precision)
-        self._pending.setdefault(queue, []).append(run)
+        self._queues.add(run, Queue(run.promoted_at, next_rung, data, trainer.device, trainer.precision))
 
     def _judge(self, runs: Sequence[TrialRun]) -> None:
         """Report trials to the study; then promote or prune the trials at a rung, best first."""

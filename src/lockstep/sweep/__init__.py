@@ -3,7 +3,7 @@
 - `session`: trains and records the runs of a command; start reading here.
 - `checks`: checks of data, devices and the store, before anything trains.
 - `planning`: runs' names, and the plan of their arrays.
-- `ledger`: each run's state.
+- `ledger`: the runs of a command; `entry`: one of them, and its state.
 - `parent`: the sweep's parent run.
 - `drawing`: pictures of the winner alone.
 """

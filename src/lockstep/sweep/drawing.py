@@ -6,8 +6,10 @@ from pathlib import Path
 
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.execution.task import attempted, reason_of
 from lockstep.results import history_file
-from lockstep.sweep.ledger import Entry, Ledger
+from lockstep.sweep.entry import Entry
+from lockstep.sweep.ledger import Ledger
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
@@ -33,17 +35,20 @@ def draw_winner(ledger: Ledger, winner: Entry, store: Store, run_id: str) -> Non
         with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
             stored = recorded.download(Path(folder))
             if not (stored / "curves").exists():
-                _draw(winner, stored, ledger.shared or Path(folder), recorded)
+                for failure in _draw(winner, stored, ledger.shared or Path(folder), recorded):
+                    log.warning("%s: %s", winner.name, failure)
     except Exception as error:  # the run itself is in the store
-        log.warning("no pictures of %s: %s", winner.name, error)
+        log.warning("%s: no pictures: %s", winner.name, reason_of(error))
 
 
-def _draw(winner: Entry, stored: Path, shared: Path, recorded: Recorded) -> None:
+def _draw(winner: Entry, stored: Path, shared: Path, recorded: Recorded) -> list[str]:
+    """Draw and upload the pictures that can be drawn; return a line for each of the others."""
     from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
     dataset = datasets.load(winner.config.data)
     network = artifacts.read_network(winner.config, dataset.description, stored / artifacts.WEIGHTS)
     run = TrainedRun(winner.config, network, history_file.read(stored))
     with tempfile.TemporaryDirectory(prefix="lockstep-") as drawn:
-        run_pictures.draw_run(run, dataset, winner.name, Path(drawn), shared)
+        failures = attempted(run_pictures.drawings(run, dataset, winner.name, Path(drawn), shared))
         recorded.artifacts(Path(drawn))
+    return failures

@@ -4,82 +4,32 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
-from lockstep.data.description import DataDescription
 from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import Description, RunFolder, folder_name, folders, unfinished
-from lockstep.results.history import History, Status
+from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
+from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
+from lockstep.terminal.console import warn_once
 from lockstep.terminal.progress import Progress
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import result_of
 from lockstep.tracking.tags import REASON, conclusion
-from lockstep.tracking.uploader import Upload, Uploader
+from lockstep.tracking.uploader import Uploader
 from lockstep.training import artifacts
 
 log = logging.getLogger("lockstep")
 
 WAIT_SECONDS = 0.5
 """The interval at which runs that another process trains are checked."""
-
-
-@dataclass
-class Entry:
-    """A run of the command.
-
-    Attributes:
-        number: its number in tasks, events and the progress.
-        first: the first entry of the same run, often itself.
-        is_trial: whether it is a search's trial, which may be pruned.
-        result: once it has ended.
-        upload: once this process has claimed it.
-    """
-
-    number: int
-    request: RunRequest
-    name: str
-    run_key: str
-    data: DataDescription
-    folder: RunFolder
-    is_trial: bool
-    first: "Entry" = field(init=False)
-    history: History = field(default_factory=History)
-    result: RunResult | None = None
-    upload: Upload | None = None
-
-    @property
-    def config(self) -> RunConfig:
-        """The run's config."""
-        return self.request.config
-
-    def result_as(
-        self,
-        status: Status,
-        metrics: Mapping[str, float],
-        reason: str = "",
-        pruned_at: int | None = None,
-    ) -> RunResult:
-        """Return the run's result."""
-        return RunResult(
-            self.name,
-            self.run_key,
-            self.data.digest,
-            self.config.param_texts(),
-            self.request.overrides,
-            status,
-            metrics,
-            reason,
-            pruned_at,
-        )
 
 
 class Ledger:
@@ -233,7 +183,9 @@ class Ledger:
         )
 
     def recall(self, entry: Entry, result: RunResult) -> None:
-        """Set a run's result from an earlier command."""
+        """Set a run's result from an earlier command, unless its MLflow run was deleted: it trains again."""
+        if result.is_complete and not (result.run_id and self._store.is_active(result.run_id)):
+            return
         entry.result = result
         self._progress.end(entry.number, "stored", result.metrics)
 
@@ -282,6 +234,10 @@ class Ledger:
         status, tags = conclusion(entry.history, ended)
         if ended.reason:
             log.error("%s failed\n%s", entry.name, ended.trace or ended.reason)
+        for warning in ended.warnings:
+            log.warning("%s: %s", entry.name, warning)
+        for warning in ended.library_warnings:
+            warn_once(warning)
         metrics = {**entry.history.summary(), **ended.metrics}
         entry.result = entry.result_as(status, metrics, tags.get(REASON, ""), ended.pruned_at)
         state = status.lower() if ended.pruned_at is None else f"pruned after epoch {ended.pruned_at}"
@@ -293,7 +249,7 @@ class Ledger:
     def results(self) -> list[RunResult]:
         """The results of all entries whose run has ended, in order."""
         return [
-            replace(entry.first.result, name=entry.name, run_id=_run_id(entry.first))
+            replace(entry.first.result, name=entry.name, run_id=entry.first.run_id)
             for entry in self._entries
             if entry.first.result is not None
         ]
@@ -307,9 +263,3 @@ class Ledger:
                 self._uploader.update(entry.upload, entry.history, "KILLED")
         if self._parent is not None:
             self._parent.end(status)
-
-
-def _run_id(entry: Entry) -> str | None:
-    if entry.upload is not None:
-        return entry.upload.run_id
-    return entry.result.run_id if entry.result is not None else None

@@ -8,7 +8,7 @@ from lockstep.data import datasets
 from lockstep.execution.cores import count_workers
 from lockstep.execution.plan import Plan, plan
 from lockstep.terminal import tables
-from lockstep.terminal.console import console
+from lockstep.terminal.console import console, printable
 from lockstep.training.device import device_of, gemm_flops
 
 
@@ -26,18 +26,29 @@ def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
     """Print the plan of these runs with its estimated time; train nothing."""
-    planned = plan_of([request.config for request in requests], n_jobs)
+    runs = list(dict(zip(identities(requests), requests, strict=True)).values())
+    planned = plan_of([request.config for request in runs], n_jobs)
     flops = gemm_flops()
-    console.print(tables.plan_table(planned, run_names(requests), flops))
+    console.print(tables.plan_table(planned, run_names(runs), flops))
     console.print()
     console.print(tables.plan_summary(planned, flops), soft_wrap=True)
+
+
+def identities(requests: Sequence[RunRequest]) -> list[tuple[str, str]]:
+    """Return each run's experiment and run key: equal ones are one run, which is trained once."""
+    configs = [request.config for request in requests]
+    digests = [datasets.load(config.data).description.digest for config in configs]
+    return [
+        (config.tracking.experiment, config.run_key(digest))
+        for config, digest in zip(configs, digests, strict=True)
+    ]
 
 
 def run_names(requests: Sequence[RunRequest]) -> list[str]:
     """Return each run's name: the overrides that not all runs share, or else its model."""
     common = set.intersection(*(set(request.overrides) for request in requests))
     return [
-        " ".join(without_group(override) for override in request.overrides if override not in common)
+        printable(" ".join(without_group(text) for text in request.overrides if text not in common))
         or request.config.model.name
         for request in requests
     ]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from lockstep.config.run_request import RunRequest
+from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution import executor
@@ -21,9 +22,10 @@ from lockstep.recovery.run_folder import folder_name, unfinished
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import drawing
 from lockstep.sweep.checks import store_at
-from lockstep.sweep.ledger import Entry, Ledger
+from lockstep.sweep.entry import Entry
+from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.parent import ParentRun, SweepRequest
-from lockstep.sweep.planning import plan_of, run_names
+from lockstep.sweep.planning import identities, plan_of, run_names
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
@@ -65,6 +67,7 @@ def carry_out(
     exact: bool = False,
     folder: Path | None = None,
     at_once: int | None = None,
+    typed: Typed | None = None,
 ) -> Standings:
     """Train and record runs, a sweep's under one parent run. A run that fails doesn't stop the others.
 
@@ -78,6 +81,7 @@ def carry_out(
         exact: see TrainingArray.
         folder: the sweep's folder, for its report.
         at_once: how many runs train at a time, None for all.
+        typed: the command, None where no shell was used.
 
     Raises:
         NotUploaded: if some results are not in the store; the next command, or `deliver`, uploads them.
@@ -90,36 +94,34 @@ def carry_out(
         ledger.adopt()
         train_all(ledger, n_jobs, exact, at_once)
 
-    parent = None if sweep is None else _sweep_request(requests, sweep, store)
-    recording = record(store, parent, sum(request.config.trainer.epochs for request in requests), work)
+    runs = identities(requests)
+    parent = None if sweep is None else _sweep_request(requests[0].config, runs, sweep, store)
+    epochs = {run: request.config.trainer.epochs for run, request in zip(runs, requests, strict=True)}
+    recording = record(store, parent, sum(epochs.values()), work)
     standings = recording.standings
     console.print()
     console.print(tables.leaderboard(standings.runs, standings.rows, standings.ranking.metric))
     console.print()
     if len(standings.runs) > 1 and standings.ranking.metric == "test/accuracy":
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    conclude(store, requests[0].config, recording, folder)
+    conclude(store, requests[0].config, recording, folder, typed)
     return standings
 
 
-def _sweep_request(requests: Sequence[RunRequest], sweep: Sequence[str], store: Store) -> SweepRequest:
-    experiment = requests[0].config.tracking.experiment
-    keys = [request.config.run_key(_digest(request.config)) for request in requests]
-    identity = sorted(
-        {(request.config.tracking.experiment, key) for request, key in zip(requests, keys, strict=True)}
-    )
+def _sweep_request(
+    first: RunConfig, runs: Sequence[tuple[str, str]], sweep: Sequence[str], store: Store
+) -> SweepRequest:
+    identity = sorted(set(runs))
     return SweepRequest(
-        name=f"sweep of {len(requests)} run{'s' * (len(requests) != 1)}",
+        name=f"sweep of {len(identity)} run{'s' * (len(identity) != 1)}",
         overrides=sweep,
-        experiment=experiment,
+        experiment=first.tracking.experiment,
         key=hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
-        earlier_folder=folder_name("sweep", store.address, experiment, *keys),
-        rerun=requests[0].config.rerun,
+        earlier_folder=folder_name(
+            "sweep", store.address, first.tracking.experiment, *(key for _, key in runs)
+        ),
+        rerun=first.rerun,
     )
-
-
-def _digest(config: RunConfig) -> str:
-    return datasets.load(config.data).description.digest
 
 
 def record(
@@ -163,12 +165,19 @@ def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
     return Standings(runs, ranking or Ranking.of(runs))
 
 
-def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path | None = None) -> None:
+def conclude(
+    store: Store,
+    config: RunConfig,
+    recording: Recording,
+    folder: Path | None = None,
+    typed: Typed | None = None,
+) -> None:
     """Record a sweep's members and winner, log the winner's model, make the report, and print the links.
 
     Args:
         config: any run's config; tracking.pictures=none makes no report.
         folder: the sweep's folder.
+        typed: the command, None where no shell was used.
 
     Raises:
         NotUploaded: if some results are not in the store.
@@ -182,33 +191,41 @@ def conclude(store: Store, config: RunConfig, recording: Recording, folder: Path
     run_id = recording.run_id
     if run_id is not None and folder is not None:
         try:
-            sweeps.record(store, run_id, recording.standings, recording.experiments)
+            command = typed.whole if typed else ""
+            sweeps.record(store, run_id, recording.standings, recording.experiments, command)
         except Exception as error:  # whatever the store answers
             raise NotUploaded(
                 f"The runs are in the store, but not yet which of them won: {error}\n"
                 "Give the same command again: it trains nothing, and records the rest."
             ) from error
-        try:
-            _describe(store, sweeps.read(store, run_id), folder, config.tracking.pictures != "none")
-        except Exception as error:  # all runs are in the store
-            log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
+        _describe(store, recording, folder, config.tracking.pictures != "none")
+    winner = recording.standings.winner
+    if typed is not None and winner is not None and len(recording.standings.runs) > 1:
+        alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
+        console.print(f"To train the best run alone: {alone}", soft_wrap=True)
     experiment_id = store.experiment_id(config.tracking.experiment)
     address = links.how_to_open(store.uri, experiment_id)
     console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
 
 
-def _describe(store: Store, sweep: sweeps.Sweep, folder: Path, with_page: bool) -> None:
-    from lockstep.report import page, wording  # here, because loading plotly takes a moment
+def _describe(store: Store, recording: Recording, folder: Path, with_page: bool) -> None:
+    """Describe a sweep in the store, make its report, and log the winner's model, as far as each can be."""
+    run_id = str(recording.run_id)
+    try:
+        from lockstep.report import page, wording  # here, because loading plotly takes a moment
 
-    sweeps.describe(store, sweep, wording.sentence(sweep))
-    if with_page:
-        console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True, markup=False)
-    if sweep.winner is not None:
-        try:
-            logged = logged_model.log_model(store, str(sweep.winner.representative.run_id))
+        sweep = sweeps.read(store, run_id)
+        sweeps.describe(store, sweep, wording.sentence(sweep))
+        if with_page:
+            console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True)
+    except Exception as error:  # all runs are in the store
+        log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
+    try:
+        if (winner := recording.standings.winner) is not None:
+            logged = logged_model.log_model(store, str(winner.representative.run_id))
             console.print(f"The best run's model: {logged}", soft_wrap=True)
-        except Exception as error:
-            log.warning("the best run's model was not logged: %s", error)
+    except Exception as error:
+        log.warning("the best run's model was not logged: %s", error)
 
 
 def prepare(ledger: Ledger, config: RunConfig) -> None:
@@ -219,7 +236,8 @@ def prepare(ledger: Ledger, config: RunConfig) -> None:
         # with no free core, several would busily wait for each other.
         with suppress(Exception), threadpool_limits(1):
             drawing.draw_ahead(ledger, config)
-        load_exporter()
+        with suppress(Exception):
+            load_exporter()
 
     threading.Thread(target=work, daemon=True).start()
 

@@ -1,15 +1,24 @@
 """The console that everything is printed on, and the log."""
 
+import io
 import logging
 import os
 import sys
+import warnings
+from functools import cache
 from typing import Any
 
 from rich.console import Console
 
 
-class _Console(Console):
-    """A console that turns quiet when output fails (a closed pipe, a full disk): the sweep continues."""
+class PlainConsole(Console):
+    """A console that shows text as it is: names may hold brackets or colons.
+
+    It turns quiet when output fails (a closed pipe, a full disk): the sweep continues.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
         try:
@@ -22,19 +31,49 @@ class _Console(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's flush fails at exit
 
 
-console = _Console(highlight=False)
+console = PlainConsole()
 
 
 class _ToConsole(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(self.format(record), soft_wrap=True, markup=False)
+        console.print(self.format(record), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters, which might move the cursor, as escape sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def open_streams() -> None:
+    """Make the standard streams usable.
+
+    A closed one discards what it gets; else the next file that is opened, such as the store, would take its
+    number and get what libraries print. Characters that the terminal lacks are printed as question marks.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def show_log() -> None:
-    """Print Lockstep's own log messages, from `info` up, on the console."""
+    """Print Lockstep's log messages, from `info` up, on the console, and each warning of a library once."""
     log = logging.getLogger("lockstep")
     log.setLevel(logging.INFO)
     if not any(isinstance(handler, _ToConsole) for handler in log.handlers):
         log.addHandler(_ToConsole())
         # mlflow.pytorch calls logging.basicConfig, which prints all messages again unless root has a handler.
         logging.getLogger().addHandler(logging.NullHandler())
+    warnings.showwarning = _log_warning  # type: ignore[assignment]
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Log a warning of a library, unless it was logged before."""
+    logging.getLogger("lockstep").warning(text)
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    warn_once(f"{category.__name__}: {message}")

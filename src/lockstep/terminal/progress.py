@@ -161,9 +161,7 @@ class Progress:
         row = self._rows[number]
         if history.diverged_at is not None:
             row.state = "diverged"
-            terminal.console.print(
-                f"{row.name}  diverged at iteration {history.diverged_at}", soft_wrap=True, markup=False
-            )
+            terminal.console.print(f"{row.name}  diverged at iteration {history.diverged_at}", soft_wrap=True)
         else:
             row.epochs = history.epochs
             iterations = len(history.loss_T) // history.epochs
@@ -197,7 +195,7 @@ class Progress:
         """Print a line for each epoch that all runs of the run's array have completed."""
         array = self._array_of.get(number)
         while array is not None and not self._with_table and (epoch := array.next()):
-            terminal.console.print(_line(array, epoch), soft_wrap=True, markup=False)
+            terminal.console.print(_line(array, epoch), soft_wrap=True)
             array.printed += 1
 
     def _below(self) -> Group:
@@ -236,7 +234,7 @@ class Progress:
         for row in shown:
             now = row.measured[-1] if row.measured else None
             table.add_row(
-                row.name.replace("[", r"\["),
+                row.name,
                 f"{row.epochs}/{row.config.trainer.epochs}",
                 f"{now.loss:.4f}" if now else "",
                 "" if row.objective is None else f"{row.objective:.4f}",

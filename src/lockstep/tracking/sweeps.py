@@ -4,24 +4,28 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from mlflow.entities import Metric, Run
 
-from lockstep.config.identity import SEEDS
+from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.results.run_result import RunResult
-from lockstep.results.winner import Ranking, Repeats, Standings
+from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
 
 MEMBERS = "members.json"
-"""The parent run's artifact with the ids of the sweep's runs, also of runs that earlier sweeps trained."""
+"""The parent run's artifact: the ids of the sweep's runs, also of runs that earlier sweeps trained, the names
+that this sweep gave them, and the ids of their experiments."""
 
 WINNER, WINNER_RUNS, RANKING = "lockstep.winner", "lockstep.winner_runs", "lockstep.ranking"
 """The parent run's tags: the winner's run id; the run ids of its repeats, joined by commas; the ranking."""
+
+COMMAND = "lockstep.command"
+"""The parent run's tag for the command, quoted for a shell."""
 
 STORED_RUNS = "stored_runs.json"
 """Version 0.1.0's artifact instead of MEMBERS: the ids of runs that earlier sweeps trained."""
@@ -36,6 +40,7 @@ class Sweep:
 
     Attributes:
         search: finds the runs in MLflow, in the experiments `experiment_ids`.
+        command: repeats it.
         swept: keys with different values, without seeds.
         stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
@@ -46,7 +51,7 @@ class Sweep:
     experiment: str
     experiment_ids: tuple[str, ...]
     search: str
-    overrides: str
+    command: str
     seconds: float
     environment: Mapping[str, str]
     standings: Standings
@@ -116,12 +121,27 @@ class Sweep:
         )
 
 
-def record(store: Store, run_id: str, standings: Standings, experiments: Sequence[str]) -> None:
-    """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best."""
-    run_ids = list(dict.fromkeys(run.run_id for run in standings.runs if run.run_id is not None))
-    listed = {"experiments": [store.experiment_id(name) for name in experiments], "runs": run_ids}
+def record(
+    store: Store, run_id: str, standings: Standings, experiments: Sequence[str], command: str = ""
+) -> None:
+    """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best.
+
+    Args:
+        command: that trained it, quoted for a shell; empty where no shell was used.
+    """
+    names: dict[str, list[str]] = {}
+    for run in standings.runs:
+        if run.run_id is not None:
+            names.setdefault(run.run_id, []).append(run.name)
+    listed = {
+        "experiments": [store.experiment_id(name) for name in experiments],
+        "runs": list(names),
+        "names": [SAME.join(dict.fromkeys(asked)) for asked in names.values()],
+    }
     store.client.log_dict(run_id, listed, MEMBERS)
     store.client.set_tag(run_id, RANKING, standings.ranking.to_json())
+    if command:
+        store.client.set_tag(run_id, COMMAND, command)
     if standings.winner is not None:
         store.client.set_tag(run_id, WINNER, standings.winner.representative.run_id)
         winner_runs = ",".join(str(run.run_id) for run in standings.winner.runs)
@@ -147,8 +167,8 @@ def read(store: Store, run_id: str) -> Sweep:
     tags = parent.data.tags
     if tags.get(KIND) != "sweep":
         raise ValueError(f"{run_id}: this run is not a sweep's parent")
-    found = _members(store, parent)
-    runs = tuple(map(result_of, found))
+    found, names = _members(store, parent)
+    runs = tuple(replace(result_of(run), name=names.get(run.info.run_id, run.info.run_name)) for run in found)
     ranking = Ranking.from_json(tags[RANKING]) if RANKING in tags else Ranking.of(runs)
     ended_at = parent.info.end_time or max(
         [run.info.end_time or run.info.start_time for run in found], default=parent.info.start_time
@@ -159,7 +179,7 @@ def read(store: Store, run_id: str) -> Sweep:
         experiment=store.client.get_experiment(parent.info.experiment_id).name,
         experiment_ids=tuple(dict.fromkeys(run.info.experiment_id for run in found)),
         search=_search(run_id, found),
-        overrides=tags.get(OVERRIDES, ""),
+        command=tags.get(COMMAND, f"python run.py -m {tags.get(OVERRIDES, '')}"),
         seconds=(ended_at - parent.info.start_time) / 1e3,
         environment=json.loads(tags.get(ENVIRONMENT, "{}")),
         standings=Standings(runs, ranking),
@@ -205,20 +225,23 @@ def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path 
     return Path(store.client.download_artifacts(run_id, artifact, str(folder / run_id)))
 
 
-def _members(store: Store, parent: Run) -> list[Run]:
-    """Return a sweep's members. A sweep that has not ended, or one of version 0.1.0, has no list: return the
+def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str]]:
+    """Return a sweep's members, and the names that it gave them by run id.
+
+    A sweep that has not ended, or one of version 0.1.0, has no list: return the
     runs below its parent, and version 0.1.0's list of runs found in the store."""
     run_id, experiment_id = parent.info.run_id, parent.info.experiment_id
     artifacts = {entry.path for entry in store.client.list_artifacts(run_id)}
     if MEMBERS in artifacts:
         listed = _json(store, run_id, MEMBERS)
-        return _runs(store, listed["experiments"], listed["runs"])
+        names = dict(zip(listed["runs"], listed.get("names", ()), strict=False))
+        return _runs(store, listed["experiments"], listed["runs"]), names
     started = f"tags.`mlflow.parentRunId` = '{run_id}'"
     runs = store.search([experiment_id], started, order_by=["attributes.start_time ASC"])
     if STORED_RUNS in artifacts:
         stored = _json(store, run_id, STORED_RUNS)["runs"]
         runs += [store.client.get_run(run) for run in stored if store.is_active(run)]
-    return runs
+    return runs, {}
 
 
 def _runs(store: Store, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> list[Run]:
@@ -248,8 +271,11 @@ def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
 
 
 def _swept(runs: Sequence[RunResult]) -> tuple[str, ...]:
-    """Return typed keys with different values; a value that follows from another key isn't swept."""
-    keys = dict.fromkeys(key for run in runs for key in run.params if key not in SEEDS)
+    """Return typed keys with different values that change numbers; a value that follows from another key
+    isn't swept. Where the runs' data is the same, neither is its location."""
+    same_data = len({run.data_digest for run in runs}) == 1
+    wanted = is_identity if same_data else changes_numbers
+    keys = dict.fromkeys(key for run in runs for key in run.params if wanted(key) and key not in SEEDS)
     differ = [key for key in keys if len({run.params.get(key, "") for run in runs}) > 1]
     typed = dict.fromkeys(
         override.partition("=")[0].lstrip("+") for run in runs for override in run.overrides

@@ -4,6 +4,7 @@ from lockstep.recovery.journal import Ended
 from lockstep.results.history import History, Status
 
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
+WARNING = "lockstep.warning"
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
 """Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment."""
@@ -15,9 +16,11 @@ DIVERGED = "diverged: "
 
 
 def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
-    """Return a run's last status, and tags that say why."""
+    """Return a run's last status, and tags that say why, and what failed beside it."""
+    warned = {WARNING: "; ".join(ended.warnings)} if ended.warnings else {}
     if ended.reason:
-        return "FAILED", {REASON: ended.reason}
+        return "FAILED", {REASON: ended.reason, **warned}
     if history.diverged_at is not None:
-        return "FAILED", {REASON: f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"}
-    return "FINISHED", {} if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}
+        reason = f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"
+        return "FAILED", {REASON: reason, **warned}
+    return "FINISHED", warned if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}

@@ -1,0 +1,95 @@
+"""Trials that wait to be trained, in queues of those that can share an array.
+
+Promoted trials wait until they fill an array, or until no new trials can start. New trials start meanwhile,
+so that no worker is idle.
+"""
+
+from dataclasses import dataclass, field
+
+from optuna.trial import Trial
+
+from lockstep.config.schema import DataConfig
+from lockstep.sweep.entry import Entry
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue's key: pending trials with equal keys can share an array.
+
+    Attributes:
+        rung: the epochs after which they were last promoted, or 0.
+        next_rung: the epochs after which they pause next, None if they train to their end.
+    """
+
+    rung: int
+    next_rung: int | None
+    data: DataConfig
+    device: str
+    precision: str
+
+
+@dataclass
+class TrialRun:
+    """A trial and its run.
+
+    Attributes:
+        promoted_at: the rung from which it was last promoted, or 0.
+        reported: the number of epochs whose metric the study has.
+        twins: later trials with the same config, which get the same result.
+    """
+
+    trial: Trial
+    entry: Entry
+    promoted_at: int = 0
+    reported: int = 0
+    twins: "list[TrialRun]" = field(default_factory=list)
+
+
+class Queues:
+    """The queues of a search.
+
+    Args:
+        array_size: the most trials of an array.
+        n_workers: the number of workers that take arrays.
+    """
+
+    def __init__(self, array_size: int, n_workers: int) -> None:
+        self._array_size, self._n_workers = array_size, n_workers
+        self._pending: dict[Queue, list[TrialRun]] = {}
+
+    def add(self, run: TrialRun, queue: Queue) -> None:
+        """Let a trial wait in a queue."""
+        self._pending.setdefault(queue, []).append(run)
+
+    def ready(self, more: bool) -> Queue | None:
+        """Return the queue that trains next: a full one, at the highest rung; else new trials; else, if no
+        trial can start any more, the one at the lowest rung, whose promoted trials can join higher queues.
+
+        Args:
+            more: whether new trials can start.
+        """
+        full = [queue for queue, group in self._pending.items() if len(group) >= self._array_size]
+        if full:
+            return max(full, key=lambda queue: (queue.rung, len(self._pending[queue])))
+        new = [queue for queue in self._pending if queue.rung == 0]
+        left = [] if more else list(self._pending)
+        return min(new or left, key=lambda queue: (queue.rung, -len(self._pending[queue])), default=None)
+
+    def take(self, queue: Queue, more: bool) -> list[TrialRun]:
+        """Remove an array's trials from a queue, and return them; `more` as for `ready`."""
+        group = sorted(self._pending.pop(queue), key=lambda run: run.trial.number)
+        # If no new trials can start, the workers share the pending ones.
+        size = self._array_size if more else -(-len(group) // self._n_workers)
+        size = min(size, self._array_size)
+        if left := group[size:]:
+            self._pending[queue] = left
+        return group[:size]
+
+    def take_paused(self) -> list[list[TrialRun]]:
+        """Remove queues all of whose trials have reached their next rung already; return their trials."""
+        paused = [
+            queue
+            for queue, group in self._pending.items()
+            if all(run.entry.history.epochs == queue.next_rung for run in group)
+        ]
+        return [self._pending.pop(queue) for queue in paused]
