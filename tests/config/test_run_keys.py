@@ -55,6 +55,9 @@ KEYS = {
         14481c394b540c80b3335bbb24aca3c0 26272fc5b8e035c8b5a0b22ba176cc90 6958957fccb196420c186877aea273e2""",
     "data.val_size=10000 optim.weight_decay=0.0003 optim.schedule=onecycle optim.warmup_epochs=1": """
         19775ee9910a8443e2086af7be9ddde5""",
+    "data.scale=auto,none,255,standardize": """
+        26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90
+        26272fc5b8e035c8b5a0b22ba176cc90""",
     "tracking.pictures=none tracking.experiment=x trainer.checkpoint_seconds=1 data.root=/x rerun=true": """
         26272fc5b8e035c8b5a0b22ba176cc90""",
 }

@@ -108,3 +108,29 @@ def test_a_warmup_ends_before_training_does(warmup, epochs, refused):
     assert caught.value.problems == (
         f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}",
     )
+
+
+@pytest.mark.parametrize("key", ["root", "path"])
+@pytest.mark.parametrize("typed", ["here/x", "./here/../here/x", "~/here/x", "{}/here/x"])
+def test_paths_are_resolved_where_they_are_typed(monkeypatch, tmp_path, key, typed):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tree = OmegaConf.create(TREE)
+    if key == "path":
+        del tree.data.root
+        tree.data.name = "arrays"
+    tree.data[key] = typed.format(tmp_path)
+    data = RunConfig.of(tree).data
+    assert getattr(data, key) == str(tmp_path / "here" / "x")
+
+
+@pytest.mark.parametrize("scale", ["auto", "none", "255", 255, "standardize"])
+def test_scales(scale):
+    assert config(data__scale=scale).data.scale == str(scale)
+    assert config(data__scale=scale).run_key("d") == config().run_key("d")  # the data's digest has it
+
+
+@pytest.mark.parametrize("scale", ["minmax", 1, 255.0, True, None])
+def test_other_scales_are_refused(scale):
+    with pytest.raises(Refused, match=r"^data.scale=\w+.*: must be 'auto', 'none', '255' or 'standardize'"):
+        config(data__scale=scale)

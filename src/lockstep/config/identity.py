@@ -3,8 +3,8 @@
 SEEDS = ("seed", "data.shuffle_seed")
 """Runs that differ only in these settings are repeats."""
 
-_DATA = ("data.root", "data.path")
-"""Settings that name the data, which is identified by the digest of its content."""
+_DATA = ("data.root", "data.path", "data.scale")
+"""Settings that name the data, which is identified by a digest of its content as scaled."""
 
 _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""

@@ -6,13 +6,14 @@ error found.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lockstep.config.errors import Refused, problem
 from lockstep.config.identity import is_identity
@@ -107,7 +108,17 @@ class AdamConfig(_OptimConfig):
     weight_decay: float = Field(ge=0)
 
 
+# Hydra reads 255 as a number.
+_Scale = Annotated[
+    Literal["auto", "none", "255", "standardize"],
+    BeforeValidator(lambda value: "255" if type(value) is int and value == 255 else value),
+]
+
+
 class _Stream(Frozen):
+    """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
+
+    scale: _Scale = "auto"
     batch_size: int = Field(ge=1)
     drop_last: bool
     val_size: int = Field(ge=0)
@@ -197,6 +208,10 @@ class RunConfig(Frozen):
             raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
         if missing:
             raise Refused([f"{key}: required; give it as {key}=<value>" for key in sorted(missing)])
+        if isinstance(data := tree.get("data"), dict):
+            # Later commands may be started in other folders.
+            located = {key: data[key] for key in ("root", "path") if isinstance(data.get(key), str)}
+            data |= {key: os.path.abspath(os.path.expanduser(path)) for key, path in located.items()}
         try:
             return cls.model_validate(tree)
         except ValidationError as error:

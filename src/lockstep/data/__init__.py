@@ -5,4 +5,6 @@
 - `minibatches`: the validation split, and the order of training instances.
 - `downloads`: MNIST and Fashion-MNIST, downloaded once.
 - `arrays`: the user's own arrays, checked.
+- `labels`: labels of any kind, as class indices.
+- `scaling`: features divided, standardized, or as they are.
 """

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lockstep.config.errors import Refused
+from lockstep.data.labels import check_classes, check_labels
 
 Array = NDArray[Any]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+ALLOWED = f"allowed: an .npz file with {', '.join(ARRAYS)}"
 
 
 def read(path: Path) -> tuple[Array, ...]:
@@ -26,6 +28,8 @@ def read(path: Path) -> tuple[Array, ...]:
 
 def _read_file(path: Path) -> tuple[dict[str, Array], list[str]]:
     """Return the arrays that can be read, and the problems of the file and of the others."""
+    if path.exists() and not path.is_file():  # to open a pipe would wait for a writer
+        return {}, [f"is a folder; {ALLOWED}" if path.is_dir() else f"is not a regular file; {ALLOWED}"]
     try:
         with open(path, "rb") as file:  # np.load leaves its own file open when the content is malformed
             npz = np.load(file, allow_pickle=False)
@@ -34,11 +38,9 @@ def _read_file(path: Path) -> tuple[dict[str, Array], list[str]]:
         fault = "holds a single array"
     except FileNotFoundError:
         fault = "there is no such file"
-    except IsADirectoryError:
-        fault = "is a folder"
     except Exception as error:  # malformed content can raise nearly anything
         fault = f"can't be read as .npz ({type(error).__name__})"
-    return {}, [f"{fault}; allowed: an .npz file with {', '.join(ARRAYS)}"]
+    return {}, [f"{fault}; {ALLOWED}"]
 
 
 def _members(npz: np.lib.npyio.NpzFile) -> tuple[dict[str, Array], list[str]]:
@@ -49,7 +51,9 @@ def _members(npz: np.lib.npyio.NpzFile) -> tuple[dict[str, Array], list[str]]:
                 arrays[name] = np.asarray(npz[name])
             except Exception as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-                problems.append(f"{name} can't be read: {reason}")
+                plain = "float" if name.startswith("x") else "str"
+                hint = f"; save {name}.astype({plain})" if "Object arrays" in reason else ""
+                problems.append(f"{name} can't be read: {reason}{hint}")
         else:
             near = difflib.get_close_matches(name, set(npz.files) - set(ARRAYS), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -61,9 +65,13 @@ def _members(npz: np.lib.npyio.NpzFile) -> tuple[dict[str, Array], list[str]]:
 
 def check_arrays(arrays: Mapping[str, Array]) -> list[str]:
     """Return the problems of these arrays, which are some or all of ARRAYS: empty if none."""
-    problems = []
+    problems, bad_labels = [], set()
     for name, array in arrays.items():
-        problems += _check_features(name, array) if name.startswith("x") else _check_labels(name, array)
+        if name.startswith("x"):
+            problems += _check_features(name, array)
+        elif found := check_labels(array):
+            problems += [f"{name} {problem}" for problem in found]
+            bad_labels.add(name)
     for part in ("train", "test"):
         x, y = arrays.get(f"x_{part}"), arrays.get(f"y_{part}")
         if x is not None and y is not None and x.ndim and y.ndim and len(x) != len(y):
@@ -77,20 +85,10 @@ def check_arrays(arrays: Mapping[str, Array]) -> list[str]:
         if (x_train.dtype == np.uint8) != (x_test.dtype == np.uint8):
             problems.append(
                 f"x_train has the type {x_train.dtype}, x_test {x_test.dtype}; "
-                "allowed: uint8, which is divided by 255, in both or in neither"
+                "allowed: uint8, whose pixels are divided by 255, in both or in neither"
             )
-    if y_train is not None and not _check_labels("y_train", y_train):
-        present = np.unique(y_train)
-        missing = np.setdiff1d(np.arange(len(present)), present)
-        if len(missing):
-            problems.append(
-                f"y_train has labels up to {present[-1]} but no {missing[0]}; "
-                "allowed: all of 0 to n_classes - 1; renumber with np.unique(y, return_inverse=True)"
-            )
-        if len(present) == 1:
-            problems.append(f"y_train holds the single class {present[0]}; allowed: two classes or more")
-        if y_test is not None and not _check_labels("y_test", y_test) and y_test.max() > present[-1]:
-            problems.append(f"y_test has the label {y_test.max()}; y_train's classes are 0 to {present[-1]}")
+    if y_train is not None and "y_train" not in bad_labels:
+        problems += check_classes(y_train, None if "y_test" in bad_labels else y_test)
     return problems
 
 
@@ -105,15 +103,4 @@ def _check_features(name: str, x: Array) -> list[str]:
             bad = int(np.count_nonzero(~np.isfinite(x.astype(np.float32))))
         if bad:
             problems.append(f"{name} holds {bad:,} values that are NaN, infinite or too large for float32")
-    return problems
-
-
-def _check_labels(name: str, y: Array) -> list[str]:
-    problems = []
-    if y.ndim != 1 or y.size == 0:
-        problems.append(f"{name} has the shape {y.shape}; allowed: one label for each instance")
-    if y.dtype.kind not in "iu":
-        problems.append(f"{name} has the type {y.dtype}; allowed: integers")
-    elif y.size and y.min() < 0:
-        problems.append(f"{name} has the label {y.min()}; allowed: 0 to n_classes - 1")
     return problems

@@ -6,6 +6,7 @@ MNIST and Fashion-MNIST come from `downloads`, the user's own arrays from `array
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,13 @@ import torch
 from platformdirs import user_cache_path
 
 from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig
-from lockstep.data import arrays, downloads
+from lockstep.data import arrays, downloads, scaling
 from lockstep.data.arrays import Array
 from lockstep.data.description import DataDescription
+from lockstep.data.labels import Labels, encode, listed
+from lockstep.data.scaling import Scaling
+
+log = logging.getLogger("lockstep")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +31,7 @@ class Dataset:
     """A data set in memory. All runs of a process share it, so never write to it.
 
     Attributes:
-        x_train, x_test: N x F and M x F, float32; pixels lie in [0, 1].
+        x_train, x_test: N x F and M x F, float32, scaled as `description` says.
         y_train, y_test: N and M, int64, 0 .. n_classes - 1.
     """
 
@@ -38,17 +43,18 @@ class Dataset:
 
 
 def load(config: DataConfig) -> Dataset:
-    """Return the data set that `config` names: one object per data set, for any batch size or split.
+    """Return the data set that `config` names: one object per data set and scaling, for any batch size.
 
     Raise Refused if it isn't available (no source reached, folder not writable) or has invalid arrays.
     """
+    wanted = Scaling.of(config)
     if isinstance(config, DigitsConfig):
-        return _load_digits()
+        return _load_digits(wanted)
     if isinstance(config, ArraysConfig):
         path = Path(os.path.expanduser(config.path)).absolute()
-        return _load_arrays(path, _stamp(path))
+        return _load_arrays(path, _stamp(path), wanted)
     root = user_cache_path("lockstep") if config.root is None else Path(os.path.expanduser(config.root))
-    return _load_downloaded(config.name, root.absolute())
+    return _load_downloaded(config.name, root.absolute(), wanted)
 
 
 def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
@@ -70,8 +76,8 @@ def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
     return problems
 
 
-@functools.cache
-def _load_digits() -> Dataset:
+@functools.lru_cache(maxsize=8)
+def _load_digits(wanted: Scaling) -> Dataset:
     from sklearn.datasets import load_digits  # here, because loading it takes 1 s
     from sklearn.model_selection import train_test_split
 
@@ -79,24 +85,30 @@ def _load_digits() -> Dataset:
     x_train, x_test, y_train, y_test = train_test_split(
         digits.images, digits.target, test_size=0.2, random_state=0, stratify=digits.target
     )
-    arrays = (x_train, y_train, x_test, y_test)
-    return _dataset("digits", arrays, _numbered(10), "sklearn.datasets.load_digits", scale=16)
-
-
-@functools.cache
-def _load_downloaded(name: str, root: Path) -> Dataset:
-    loaded, class_names = downloads.load(name, root)
-    # The MD5 proves that files from any source are the ones that this class reads.
-    source = f"torchvision.datasets.{downloads.DOWNLOADED[name].torchvision_class}"
-    return _dataset(name, loaded, class_names, source, scale=255)
+    read = (x_train, y_train, x_test, y_test)
+    return _dataset("digits", read, encode(y_train, y_test), "sklearn.datasets.load_digits", wanted, 16)
 
 
 @functools.lru_cache(maxsize=8)
-def _load_arrays(path: Path, stamp: tuple[int, int] | None) -> Dataset:
+def _load_downloaded(name: str, root: Path, wanted: Scaling) -> Dataset:
+    read, class_names = downloads.load(name, root, is_ours=root == user_cache_path("lockstep"))
+    # The MD5 proves that files from any source are the ones that this class reads.
+    source = f"torchvision.datasets.{downloads.DOWNLOADED[name].torchvision_class}"
+    labels = Labels(read[1].astype(np.int64), read[3].astype(np.int64), class_names)
+    return _dataset(name, read, labels, source, wanted, 255)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_arrays(path: Path, stamp: tuple[int, int] | None, wanted: Scaling) -> Dataset:
     read = arrays.read(path)
-    x_train, y_train, *_ = read
-    scale = 255 if x_train.dtype == np.uint8 else 1
-    return _dataset("arrays", read, _numbered(int(y_train.max()) + 1), str(path), scale)
+    x_train, y_train, _, y_test = read
+    labels, earlier = encode(y_train, y_test), 255 if x_train.dtype == np.uint8 else 1
+    dataset = _dataset("arrays", read, labels, str(path), wanted, earlier, scaling.automatic(x_train))
+    done = {"none": "used as they are", "standardize": "standardized"}
+    scale, classes = dataset.description.scale, listed(labels.class_names)
+    what = done.get(scale, f"divided by {scale}")
+    log.info("%s: features are %s (data.scale=%s); classes: %s", path, what, wanted.scale, classes)
+    return dataset
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -108,29 +120,41 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _dataset(
-    name: str, arrays: Sequence[Array], class_names: tuple[str, ...], source: str, scale: float
+    name: str,
+    read: Sequence[Array],
+    labels: Labels,
+    source: str,
+    wanted: Scaling,
+    earlier: int,
+    auto: int | None = None,
 ) -> Dataset:
-    x_train, y_train, x_test, y_test = arrays
+    """Return the data set of four arrays as read.
+
+    Args:
+        earlier: the divisor of features before `data.scale` existed.
+        auto: the divisor that data.scale=auto stands for, None for the earlier one.
+    """
+    x_train, _, x_test, _ = read
+    scale = wanted.resolved(earlier if auto is None else auto)
+    train, test = scaling.scaled(x_train, x_test, scale, wanted.val_size)
+    if (name == "arrays" or wanted.scale != "auto") and (warning := scaling.warning(train)):
+        log.warning("%s: %s", source, warning)
     return Dataset(
         DataDescription(
             name=name,
-            digest=_digest(x_train, y_train, x_test, y_test),
+            digest=wanted.digest(_digest(*read), scale, earlier),
             feature_shape=x_train.shape[1:],
-            class_names=class_names,
-            n_train=len(y_train),
-            n_test=len(y_test),
+            class_names=labels.class_names,
+            n_train=len(x_train),
+            n_test=len(x_test),
             source=source,
+            scale=scale,
         ),
-        x_train=_features(x_train, scale),
-        y_train=torch.from_numpy(y_train.astype(np.int64)),
-        x_test=_features(x_test, scale),
-        y_test=torch.from_numpy(y_test.astype(np.int64)),
+        x_train=train,
+        y_train=torch.from_numpy(labels.train),
+        x_test=test,
+        y_test=torch.from_numpy(labels.test),
     )
-
-
-def _features(x: Array, scale: float) -> torch.Tensor:
-    # Cast first, then divide in float32: so pixels equal torchvision's ToTensor bit for bit.
-    return torch.from_numpy(x.reshape(len(x), -1).astype(np.float32)).div_(scale)
 
 
 def _digest(*arrays: Array) -> str:
@@ -139,7 +163,3 @@ def _digest(*arrays: Array) -> str:
         sha256.update(f"{array.dtype.str} {array.shape} ".encode())
         sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()[:32]
-
-
-def _numbered(n_classes: int) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(n_classes))

@@ -1,4 +1,8 @@
-"""MNIST and Fashion-MNIST: four IDX files each, in torchvision's folder layout, downloaded once."""
+"""MNIST and Fashion-MNIST: four IDX files each, in torchvision's folder layout, downloaded once.
+
+Files that exist are never overwritten: wrong content is refused in a user's folder, and moved aside in
+Lockstep's own cache.
+"""
 
 import contextlib
 import gzip
@@ -12,6 +16,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -126,75 +131,118 @@ DOWNLOADED = {
 }
 
 
-def load(name: str, root: Path) -> tuple[tuple[NDArray[np.uint8], ...], tuple[str, ...]]:
+def load(
+    name: str, root: Path, is_ours: bool = False
+) -> tuple[tuple[NDArray[np.uint8], ...], tuple[str, ...]]:
     """Return x_train, y_train, x_test and y_test of DOWNLOADED[name], read-only, and its class names.
 
-    The files are kept under `root`; if one of them is missing or corrupt, all are downloaded.
-    Raise Refused if every source fails or `root` can't be used.
+    The files are read from below `root`, as they are or as .gz. Missing ones are downloaded there.
+
+    Args:
+        root: the folder that holds `MNIST/raw`; or `MNIST`, or the folder of the files.
+        is_ours: whether files with wrong content are replaced; they are kept under another name.
+
+    Raises:
+        Refused: if every source fails, `root` can't be used, or it holds other files under these names.
     """
     known = DOWNLOADED[name]
-    folder = root / known.torchvision_class / "raw"
     try:
-        contents, faults = _read(folder, known.md5)
-        if faults:
+        folder = _folder(root, known.torchvision_class)
+        contents, faults = _read(folder, known)
+        if len(contents) < len(FILES):
+            if faults and not is_ours:
+                raise Refused([_not_overwritten(name, root, folder, faults)])
             contents = _fetch(name, folder)
+        elif faults:
+            log.warning("%s: %s; the other copy is used", folder, "; ".join(faults))
     except OSError as error:
         raise Refused([f"data.root={root}: {_reason(error)}; allowed: a folder to read and write"]) from error
     return tuple(parse_idx(contents[file]) for file in FILES), known.class_names
 
 
-def _read(folder: Path, md5s: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
-    """Return the contents of the valid files, and the problem of each of the others."""
+def _folder(root: Path, torchvision_class: str) -> Path:
+    """Return the folder of the files: where some are, or else where `root` says that they belong."""
+    belongs = root / torchvision_class / "raw"
+    if root.name == torchvision_class:
+        belongs = root / "raw"
+    elif root.parts[-2:] == (torchvision_class, "raw"):
+        belongs = root
+    for folder in (root / torchvision_class / "raw", belongs, root):
+        if any((folder / f"{file}{suffix}").exists() for file in FILES for suffix in ("", ".gz")):
+            return folder
+    return belongs
+
+
+def _read(folder: Path, known: Downloaded) -> tuple[dict[str, bytes], list[str]]:
+    """Return the valid contents of FILES, read from the file or its .gz, and what is wrong with others."""
     contents, faults = {}, []
-    for file, expected in zip(FILES, md5s, strict=True):
-        try:
-            content = (folder / file).read_bytes()
-        except FileNotFoundError:
-            faults.append(f"{file} is missing")
-            continue
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if md5 == expected:
-            contents[file] = content
-        else:
-            faults.append(f"{file} is corrupt (MD5 {md5} instead of {expected})")
+    for file, expected in zip(FILES, known.md5, strict=True):
+        for path, decompress in ((folder / file, bytes), (folder / f"{file}.gz", gzip.decompress)):
+            try:
+                content = decompress(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                faults.append(f"{path.name} can't be decompressed ({error})")
+                continue
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if md5 == expected:
+                contents[file] = content
+                break
+            faults.append(f"{path.name} is not {known.title}'s (MD5 {md5} instead of {expected})")
     return contents, faults
 
 
+def _not_overwritten(name: str, root: Path, folder: Path, faults: list[str]) -> str:
+    return (
+        f"data.root={root}: in {folder} {', '.join(faults)}; they are not overwritten\n"
+        "  remedies: data=arrays for images of your own; or leave data.root out, and"
+        f" {DOWNLOADED[name].title} is downloaded to your cache folder"
+    )
+
+
 def _fetch(name: str, folder: Path) -> dict[str, bytes]:
-    """Download and verify the four files into `folder`. If another process is downloading, wait for it."""
+    """Download the missing files into `folder`, verified. If another process is downloading, wait for it."""
     known = DOWNLOADED[name]
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / "fetch.lock"):
-        contents, faults = _read(folder, known.md5)  # another process may have downloaded them by now
-        if not faults:
+    with FileLock((folder.parent if folder.name == "raw" else folder) / "fetch.lock"):
+        contents, faults = _read(folder, known)  # another process may have downloaded them by now
+        missing = [file for file in FILES if file not in contents]
+        if not missing:
             return contents
-        for fault in faults:
-            if not fault.endswith("is missing"):
-                log.warning("%s/%s, it is fetched again", folder, fault)
-        sources: list[tuple[str, Source]] = list(known.sources)
-        if any(folder.glob("*.gz")):  # downloaded by torchvision
-            sources.insert(0, (f"{folder}/*.gz", partial(_from_gz, folder)))
         failures = []
-        for label, source in sources:
+        for label, source in known.sources:
             log.info("%s: fetching from %s", known.title, label)
             # On the same disk, so that moving a verified file into place is atomic.
             with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
                 try:
                     found = source(Path(temporary))
-                    contents, bad = _read(found, known.md5)
-                    if bad:
-                        raise ValueError(", ".join(bad))
+                    contents, bad = _read(found, known)
+                    if len(contents) < len(FILES):
+                        raise ValueError(", ".join(bad) or "not all files are there")
                 except Exception as error:  # the next source may work
                     failures.append(f"\n  tried {label}: {_reason(error)}")
                     continue
-                for file in FILES:
-                    os.replace(found / file, folder / file)
+                for file in missing:
+                    _put(contents[file], Path(temporary), folder / file)
             log.info("%s: 4 files verified, kept in %s", known.title, folder)
             return contents
+    faults += [f"{file} is missing" for file in missing if not (folder / file).exists()]
     problem = f"data={name}: {known.title} can't be fetched, and in {folder} {', '.join(faults)}"
     elsewhere = f"data.root=<folder that holds {known.torchvision_class}/raw>"
     remedies = f"\n  remedies: data=digits (needs no download); or {elsewhere}{known.remedy}"
     raise Refused([problem + "".join(failures) + remedies])
+
+
+def _put(content: bytes, temporary: Path, target: Path) -> None:
+    """Write a file whole or not at all; keep what is there under another name."""
+    if target.exists():
+        aside = target.with_name(f"{target.name}.damaged-{target.stat().st_mtime_ns}")
+        target.rename(aside)
+        log.warning("%s has wrong content; it is kept as %s", target, aside.name)
+    written = temporary / "written"
+    written.write_bytes(content)
+    os.replace(written, target)
 
 
 def _reason(error: Exception) -> str:

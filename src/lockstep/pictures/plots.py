@@ -18,11 +18,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from lockstep.data.description import is_image
+
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 
 DPI = 150
 TITLE_WIDTH = 70  # characters; fits a figure's width
+NAME_WIDTH = 30  # characters of a class's name
 TURNS = 6  # how often the classes take turns when instances are drawn
 SAMPLES_PER_CLASS = CLASSES_SHOWN = 10
 # Okabe and Ito's palette for colour-blind readers (jfly.uni-koeln.de/color).
@@ -45,7 +48,8 @@ def samples(
     height, width = (2, 3) if images is None else images.shape[1:3]
     # Inches: an instance's longer side is 0.6; neither side is less than 0.25, so that the rows' names fit.
     cell_height, cell_width = np.maximum(0.6 * np.array([height, width]) / max(height, width), 0.25)
-    names_width = 0.4 + 0.08 * max(map(len, class_names[:rows]))
+    names = list(map(_class_label, class_names[:rows]))
+    names_width = 0.4 + 0.08 * max(map(len, names))
     figure, axes = _figure(SAMPLES_PER_CLASS * cell_width + names_width, rows * cell_height + 0.6)
     for index, (row, column) in enumerate(cells):
         left, right, top, bottom = column + 0.04, column + 0.96, row + 0.04, row + 0.96
@@ -55,7 +59,7 @@ def samples(
         else:
             axes.imshow(images[index], cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top))
     axes.set(xlim=(0, SAMPLES_PER_CLASS), ylim=(rows, 0), xticks=[], aspect=cell_height / cell_width)
-    axes.set_yticks(np.arange(rows) + 0.5, [_plain(name) for name in class_names[:rows]])
+    axes.set_yticks(np.arange(rows) + 0.5, names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     part = "" if rows == len(class_names) else f" (first {rows} of {len(class_names)})"
@@ -124,7 +128,7 @@ def plane(
     note = f"\n{left_out} of {len(points_Nx2)} instances are not finite, so not shown" if left_out else ""
     percent_1, percent_2 = (f"{100 * ratio:.1f} % of variance" for ratio in explained_variance_ratio_2)
     axes.set(xlabel=f"PC 1 ({percent_1})", ylabel=f"PC 2 ({percent_2})", title=_heading(title) + note)
-    names = [_plain(name) for name in class_names]
+    names = list(map(_class_label, class_names))
     if len(names) > 20:
         axes.scatter(points[:, 0], points[:, 1], c=colors[labels], s=area, alpha=0.6, linewidths=0)
         scale = cm.ScalarMappable(Normalize(0, len(names) - 1), "viridis")
@@ -170,6 +174,10 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # two dollar signs would enclose TeX mathematics
 
 
+def _class_label(name: str) -> str:
+    return _plain(name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…")  # users' names
+
+
 def _last(values: FloatArray) -> str:
     return f"{values[-1]:.4g}" if len(values) else "none"
 
@@ -195,10 +203,10 @@ def _to_unit_range(values: FloatArray) -> NDArray[np.float64]:
 
 def _as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
     """Return N x H x W (x 1 or 3 channels), or None where the features are no image."""
+    if not is_image(shape):
+        return None
     images = x_NxF.reshape(-1, *shape)
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return np.moveaxis(images, 1, -1)
-    return images if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)) else None
+    return np.moveaxis(images, 1, -1) if len(shape) == 3 and shape[0] in (1, 3) else images
 
 
 def _draw_dots(

@@ -52,7 +52,12 @@ class RecordedRun(Recorded):
         """Record the data set with its digest; the first `record` sends the params."""
         self._params = [Param(key, text) for key, text in config.param_texts().items()]
         profile = {
-            part: {"instances": n, "features": list(data.feature_shape), "classes": data.n_classes}
+            part: {
+                "instances": n,
+                "features": list(data.feature_shape),
+                "classes": data.n_classes,
+                "class_names": list(data.class_names),
+            }
             for part, n in (("train", data.n_train), ("test", data.n_test))
         }
         logged = LoggedDataset(

@@ -18,6 +18,7 @@ from lockstep.tracking import environment
 from lockstep.tracking.opening import open_store, sqlite_path
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.tags import (
+    DATA_SCALE,
     DIVERGED,
     ENVIRONMENT,
     KIND,
@@ -116,6 +117,8 @@ class Store:
         else:
             config, data = self._trained_on(description)
             tags |= {KIND: "run", RUN_KEY: config.run_key(data.digest), NOTE: environment.note(config, data)}
+            if data.scale:
+                tags[DATA_SCALE] = data.scale
         experiment_id = self._known_id(description.experiment)
         run = self.client.create_run(experiment_id, tags=tags, run_name=description.name)
         return self._recorded(run.info.run_id, description)

@@ -7,7 +7,9 @@ TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned
 WARNING = "lockstep.warning"
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
-"""Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment."""
+DATA_SCALE = "lockstep.data_scale"
+"""Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment; DATA_SCALE
+is how features were scaled, see DataDescription."""
 
 NOTE = "mlflow.note.content"
 
