@@ -25,6 +25,11 @@ def main() -> int:
     report.add_argument("sweep", help="the MLflow run id of a sweep, or its folder below outputs/sweeps")
     reproduce = verbs.add_parser("reproduce", help="train a run again from what the store has, and compare")
     reproduce.add_argument("run", help="an MLflow run id")
+    reproduce.add_argument(
+        "--data",
+        metavar="PATH",
+        help="the run's data, if it was moved: the .npz file, or the folder of MNIST",
+    )
     arguments = parser.parse_args()
     if arguments.verb == "doctor":
         from lockstep.cli import doctor
@@ -33,7 +38,7 @@ def main() -> int:
     if arguments.verb == "report":
         return _report(parser, arguments.sweep)
     if arguments.verb == "reproduce":
-        return _reproduce(parser, arguments.run)
+        return _reproduce(parser, arguments.run, arguments.data)
     if not arguments.folder.is_dir():
         parser.error(f"{arguments.folder}: not a folder")
     from lockstep.terminal.console import show_log
@@ -92,14 +97,14 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
     return 0
 
 
-def _reproduce(parser: argparse.ArgumentParser, run_id: str) -> int:
+def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -> int:
     from mlflow.exceptions import MlflowException
 
     from lockstep.cli.reproduce import reproduce
     from lockstep.config.errors import Refused
 
     try:
-        comparison = reproduce(_opened(parser, _store_uri()), run_id)
+        comparison = reproduce(_opened(parser, _store_uri()), run_id, data)
     except (Refused, MlflowException) as error:
         parser.error(str(error))
     if comparison.differences:

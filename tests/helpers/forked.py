@@ -2,6 +2,7 @@
 seconds instead of six. For tests of what a command does; those of how it starts and ends start real ones."""
 
 import atexit
+import logging
 import multiprocessing
 import os
 import runpy
@@ -43,6 +44,7 @@ def _main(words, folder, environment):
     os.environ.update(environment)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    logging.getLogger().handlers.clear()  # mlflow.pytorch's; a command loads it later, and adds none by then
     sys.path.insert(0, str(folder))
     try:
         if words[0] == "-c":

@@ -8,9 +8,9 @@ import numpy as np
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
 from lockstep.results import history_file
 from lockstep.results.history import History
+from lockstep.tracking import recorded_data
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import KIND, OVERRIDES, PRUNED_AT, RUN_KEY
@@ -33,8 +33,11 @@ class Comparison:
     differences: tuple[str, ...]
 
 
-def reproduce(store: Store, run_id: str) -> Comparison:
+def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
     """Train a run again, alone, from its config in the store, and compare every number with the stored one.
+
+    Args:
+        data: where the run's data is now, None for where it was.
 
     Raises:
         MlflowException: if the store has no such run.
@@ -52,10 +55,14 @@ def reproduce(store: Store, run_id: str) -> Comparison:
             raise Refused([f"{run_id}: the store has no {history_file.FILE} of it"])
         recorded = history_file.read(stored)
         config = RunConfig.from_yaml(stored / artifacts.CONFIG, store.uri)
-        dataset = datasets.load(config.data)
+        try:
+            dataset = recorded_data.load(run, config, data)
+        except Refused as refused:
+            hint = [] if data else [f"if it was moved: python -m lockstep reproduce {run_id} --data PATH"]
+            raise Refused([*refused.problems, *hint]) from refused
         differences = []
         if config.run_key(dataset.description.digest) != tags.get(RUN_KEY):
-            differences.append("the data, or how Lockstep computes, is not the same as when it was recorded")
+            differences.append("how Lockstep computes is not the same as when it was recorded")
         pruned_at = tags.get(PRUNED_AT)
         [again] = train([config], dataset, pause_at=None if pruned_at is None else int(pruned_at))
         differences += _differences(recorded, again.history)

@@ -9,5 +9,6 @@
 - `sweeps`: a sweep's members and winner, recorded and read back.
 - `links`: where runs are seen in MLflow's UI.
 - `environment`: a run's versions, commit and description.
+- `recorded_data`: the data of a recorded run, loaded again.
 - `logged_model`: a run's network as a logged model.
 """

@@ -14,7 +14,7 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
+from lockstep.tracking import recorded_data
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 from lockstep.training.networks import Network
@@ -30,13 +30,14 @@ def log_model(store: Store, run_id: str) -> str:
     """Log the network of a run that was trained to its end: rows N x F to logits N x C.
 
     It is an exported program (`torch.export`) on the CPU, in the dtype of its weights, with a signature and
-    an input example. Calling this again for a run returns the same model.
+    an input example. The signature, and `class_names` in the metadata, name the class of each logit. Calling
+    this again for a run returns the same model.
 
     Returns:
         The model's URI, `models:/…`.
 
     Raises:
-        Refused: if the run's data isn't available.
+        Refused: if the run's data isn't available any more.
         MlflowException: if the store rejects it.
     """
     client = store.client
@@ -50,7 +51,7 @@ def log_model(store: Store, run_id: str) -> str:
             for artifact in (artifacts.CONFIG, artifacts.WEIGHTS)
         )
         config = RunConfig.from_yaml(config_file, store.uri)
-        dataset = datasets.load(config.data)
+        dataset = recorded_data.load(run, config)
         network = artifacts.read_network(config, dataset.description, weights).eval()
         example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
         # A kill may have left an incomplete one.
@@ -62,8 +63,9 @@ def log_model(store: Store, run_id: str) -> str:
                 run.info.experiment_id, NAME, run_id, params=run.data.params, model_type=config.model.name
             )
         )
-        described = Model(run_id=run_id, model_id=logged.model_id)
-        _save(network, example_NxF, dataset.description.n_classes, folder / "saved", described)
+        class_names = list(dataset.description.class_names)
+        described = Model(run_id=run_id, model_id=logged.model_id, metadata={"class_names": class_names})
+        _save(network, example_NxF, class_names, folder / "saved", described)
         client.log_model_artifacts(logged.model_id, str(folder / "saved"))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
@@ -71,10 +73,13 @@ def log_model(store: Store, run_id: str) -> str:
     return f"models:/{logged.model_id}"
 
 
-def _save(network: Network, example_NxF: NDArray[Any], n_classes: int, path: Path, described: Model) -> None:
+def _save(
+    network: Network, example_NxF: NDArray[Any], class_names: list[str], path: Path, described: Model
+) -> None:
+    logits = f"logits of {', '.join(class_names)}"
     signature = ModelSignature(
         Schema([TensorSpec(example_NxF.dtype, (-1, example_NxF.shape[1]))]),
-        Schema([TensorSpec(example_NxF.dtype, (-1, n_classes))]),
+        Schema([TensorSpec(example_NxF.dtype, (-1, len(class_names)), logits)]),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other's use

@@ -1,0 +1,50 @@
+"""The data that a recorded run was trained on, loaded again."""
+
+import os
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from lockstep.config.errors import Refused
+from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig, RunConfig
+from lockstep.data import datasets
+from lockstep.data.datasets import Dataset
+
+
+def load(run: Run, config: RunConfig, moved_to: str | None = None) -> Dataset:
+    """Load the data that a run in the store was trained on.
+
+    Args:
+        moved_to: where the data is now, the file of data=arrays or the folder of MNIST; None: where it was.
+
+    Raises:
+        Refused: if it isn't available, or its content is not what the run was trained on.
+    """
+    data = _located(config.data, moved_to)
+    dataset = datasets.load(data)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    recorded = inputs[0].dataset.digest if inputs else dataset.description.digest
+    if dataset.description.digest != recorded and "data.scale" not in run.data.params:
+        # Recorded before there was data.scale: all of uint8 was divided by 255.
+        dataset = datasets.load(data.model_copy(update={"scale": "255"}))
+    if dataset.description.digest != recorded:
+        raise Refused(
+            [
+                f"{dataset.description.source}: not the data that run {run.info.run_id} was trained on"
+                f" (digest {dataset.description.digest} instead of {recorded})"
+            ]
+        )
+    return dataset
+
+
+def _located(data: DataConfig, moved_to: str | None) -> DataConfig:
+    if isinstance(data, DigitsConfig):
+        if moved_to is not None:
+            raise Refused([f"--data {moved_to}: data=digits is part of scikit-learn; leave --data out"])
+        return data
+    key = "path" if isinstance(data, ArraysConfig) else "root"
+    if moved_to is not None:
+        return data.model_copy(update={key: os.path.abspath(os.path.expanduser(moved_to))})
+    if isinstance(data, DownloadedConfig) and data.root is not None and not Path(data.root).is_dir():
+        return data.model_copy(update={"root": None})
+    return data
