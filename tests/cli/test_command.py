@@ -307,7 +307,11 @@ def test_a_link_to_run_py_and_options_of_the_users_own(clone, tmp_path):
     arguments = ("--config-dir", str(tmp_path / "mine"), "data=digits", "trainer.epochs=1", "model=small")
     arguments += ("tracking.pictures=none",)
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "elsewhere" / "link.py"), *arguments], capture_output=True, text=True
+        [sys.executable, str(tmp_path / "elsewhere" / "link.py"), *arguments],
+        capture_output=True,
+        text=True,
+        # Other tests set it by mlflow.set_tracking_uri.
+        env={key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
     )
     assert (done.returncode, done.stderr) == (0, "")
     _, _, [run] = runs_of(clone.store, "digits")

@@ -47,6 +47,7 @@ def test_defaults_are_the_workshops(root):
         "data": "mnist",
         "data.batch_size": 64,
         "data.drop_last": True,
+        "data.scale": "auto",
         "data.root": None,
         "data.shuffle_seed": 0,
         "data.val_size": 0,

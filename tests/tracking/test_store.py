@@ -40,6 +40,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "data": "digits",
         "data.batch_size": "2",
         "data.drop_last": "true",
+        "data.scale": "auto",
         "data.shuffle_seed": "0",
         "data.val_size": "0",
         "model": "logreg",
