@@ -62,7 +62,14 @@ def test_a_run_that_several_requests_meant_has_all_their_names():
 
 @pytest.mark.parametrize(
     "key",
-    ["data.path", "data.root", "tracking.pictures", "tracking.experiment", "trainer.checkpoint_seconds"],
+    [
+        "data.path",
+        "data.root",
+        "data.scale",
+        "tracking.pictures",
+        "tracking.experiment",
+        "trainer.checkpoint_seconds",
+    ],
 )
 def test_what_changes_no_number_tells_no_repeats_apart(key):
     runs = [run(0.1, 0.5 + seed / 10, seed=seed) for seed in range(2)]

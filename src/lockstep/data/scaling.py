@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 FEW_LEVELS = 16
 """Images of uint8 up to this are masks or have few grey levels, as scikit-learn's digits. Divided by 255 they
-would be near zero: digits saved as uint8 reached an accuracy of 0.27 instead of 0.92."""
+would be near zero: digits saved as uint8 reached 0.08 in 3 epochs of logreg; as they are, 0.93."""
 
 LARGE, SMALL = 100, 0.1
 """Largest magnitudes of features with which the default learning rates diverge, or hardly move."""
