@@ -42,6 +42,9 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         started; 130 or 143 interrupted.
     """
     open_streams()
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        if not os.environ.get(name):
+            os.environ.pop(name, None)  # set to nothing is not set
     arguments = arguments_parser().parse_args()
     trains = not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
     if not trains or arguments.shell_completion:
