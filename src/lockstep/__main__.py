@@ -30,6 +30,11 @@ def main() -> int:
         metavar="PATH",
         help="the run's data, if it was moved: the .npz file, or the folder of MNIST",
     )
+    status = verbs.add_parser("status", help="list what is unfinished or could not be uploaded, and why")
+    status.add_argument("folder", type=Path, nargs="?", help="by default outputs/unfinished")
+    drop = verbs.add_parser("drop", help="abandon what `status` lists")
+    drop.add_argument("ids", nargs="+", metavar="id", help="the name of a folder in outputs/unfinished")
+    verbs.add_parser("relocate", help="make an SQLite store that was moved look for artifacts beside it")
     arguments = parser.parse_args()
     if arguments.verb == "doctor":
         from lockstep.cli import doctor
@@ -39,13 +44,31 @@ def main() -> int:
         return _report(parser, arguments.sweep)
     if arguments.verb == "reproduce":
         return _reproduce(parser, arguments.run, arguments.data)
-    if not arguments.folder.is_dir():
-        parser.error(f"{arguments.folder}: not a folder")
+    if arguments.verb == "deliver":
+        return _deliver(parser, arguments.folder)
+    from lockstep.cli import leftovers
+    from lockstep.config.errors import Refused
+
+    try:
+        if arguments.verb == "status":
+            leftovers.show(arguments.folder)
+        elif arguments.verb == "drop":
+            leftovers.drop(arguments.ids)
+        else:
+            leftovers.relocate(_opened(parser, _store_uri(), is_moved=True))
+    except Refused as refused:
+        parser.error(str(refused))
+    return 0
+
+
+def _deliver(parser: argparse.ArgumentParser, folder: Path) -> int:
+    if not folder.is_dir():
+        parser.error(f"{folder}: not a folder")
     from lockstep.terminal.console import show_log
     from lockstep.tracking.pending import upload_pending
 
     show_log()
-    left = upload_pending(arguments.folder.absolute())
+    left = upload_pending(folder.absolute())
     print("\n".join(left) if left else "all is in the store", file=sys.stderr if left else sys.stdout)
     return 1 if left else 0
 
@@ -56,20 +79,33 @@ def _outputs() -> Path:
 
 def _store_uri() -> str:
     """Return the URI of run.py's default store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_outputs() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_outputs() / 'mlflow.db'}"  # see sqlite_path
 
 
-def _opened(parser: argparse.ArgumentParser, uri: str) -> "Store":
-    """Open the store at `uri`; never create it."""
+def _is_missing(uri: str) -> bool:
+    """Tell whether an SQLite store isn't there: it may have been moved."""
+    from lockstep.tracking.address import sqlite_path
+
+    return uri.startswith("sqlite") and not sqlite_path(uri).exists()
+
+
+def _opened(parser: argparse.ArgumentParser, uri: str, is_moved: bool = False) -> "Store":
+    """Open the store at `uri`; never create it.
+
+    Args:
+        is_moved: whether it may be one that was moved, and can't find its artifacts.
+    """
     from lockstep.config.errors import Refused
     from lockstep.tracking.store import Store
 
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.exists():
-        parser.error(f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI")
     try:
-        return Store(uri)
-    except Refused as refused:
+        if _is_missing(uri):
+            parser.error(f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI")
+        store = Store(uri)
+        if not is_moved and (moved := store.moved()):
+            parser.error(moved)
+        return store
+    except (Refused, ValueError) as refused:
         parser.error(str(refused))
 
 
@@ -87,7 +123,7 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
             parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
         kept = json.loads((folder / page.KEPT).read_text())
         run_id = kept["run_id"]
-        if without_password(uri) != kept["uri"]:
+        if without_password(uri) != kept["uri"] and not _is_missing(kept["uri"]):
             uri = kept["uri"]
     try:
         store = _opened(parser, uri)

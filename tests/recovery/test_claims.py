@@ -1,40 +1,8 @@
 """Claims among real processes."""
 
-import subprocess
-import sys
+from helpers.holders import end, holder
 
 from lockstep.recovery.claims import Claims
-
-HOLDER = """
-import sys
-from pathlib import Path
-from lockstep.recovery.claims import Claims
-claims = Claims(Path(sys.argv[1]))
-for name in sys.argv[2:]:
-    print(claims.take(name), flush=True)
-sys.stdin.readline()
-for name in sys.argv[2:]:
-    claims.release(name)
-print("released", flush=True)
-sys.stdin.readline()
-"""
-
-
-def holder(path, *names):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path), *names],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return process, [process.stdout.readline().strip() for _ in names]
-
-
-def end(process):
-    process.kill()
-    process.wait()
-    process.stdin.close()
-    process.stdout.close()
 
 
 def test_a_claim_is_one_processs_until_it_lets_go(tmp_path):
@@ -44,6 +12,7 @@ def test_a_claim_is_one_processs_until_it_lets_go(tmp_path):
     assert claims.take("a")
     process, taken = holder(path, "a", "b")
     assert taken == ["False", "True"]
+    assert [claims.holder(name) for name in "abc"] == [None, process.pid, None]
     assert not claims.take("b")
     assert claims.take("c")
     process.stdin.write("\n")

@@ -1,20 +1,29 @@
-"""Checks before anything trains."""
+"""Checks before anything starts."""
 
+import mlflow
 import pytest
 from helpers.configs import job
+from mlflow.exceptions import MlflowException, RestException
 
 from lockstep.config.errors import Refused
-from lockstep.sweep.checks import check_runs
+from lockstep.sweep.checks import check_store
 
 
-def test_check_lists_every_problem_and_leaves_the_store_alone(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    jobs = [job(uri, batch_size=5000), job(uri, val_size=1437), job("sqlite:///elsewhere.db")]
-    with pytest.raises(Refused) as caught:
-        check_runs([job.config for job in jobs])
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "data.batch_size=5000",
-        "data.val_size=1437",
-        "tracking.uri",
-    ]
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (
+            "get_experiment_by_name",
+            RestException({"error_code": "PERMISSION_DENIED", "message": "not yours"}),
+        ),
+        ("create_experiment", RestException({"error_code": "PERMISSION_DENIED", "message": "not yours"})),
+        ("create_experiment", MlflowException("not yours, for now")),
+    ],
+)
+def test_an_experiment_that_the_store_refuses_is_refused(uri, monkeypatch, call, error):
+    def refuse(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(mlflow.MlflowClient, call, refuse)
+    with pytest.raises(Refused, match=r"tracking.experiment=digits: .*not yours"):
+        check_store([job(uri).config])

@@ -11,7 +11,7 @@ from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.parent import ParentRun, SweepRequest
 from lockstep.sweep.planning import run_names
 from lockstep.terminal.progress import Progress
-from lockstep.tracking import uploader as uploader_module
+from lockstep.tracking import upload as upload_module
 from lockstep.tracking.run import RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.uploader import Uploader
@@ -70,7 +70,7 @@ def test_metrics_go_to_the_store_at_most_once_in_a_while_and_all_by_the_end(ledg
     calls = []
     record = RecordedRun.record
     monkeypatch.setattr(RecordedRun, "record", lambda *a, **k: calls.append(k["last"]) or record(*a, **k))
-    monkeypatch.setattr(uploader_module, "RECORD_SECONDS", 1000.0)
+    monkeypatch.setattr(upload_module, "RECORD_SECONDS", 1000.0)
     ledger.receive(0, epoch(2))
     while not calls:
         uploader.wait(0.01)

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import mlflow
 import pytest
 from helpers.records import config, described, points, start, tiny, trained
 
@@ -117,6 +118,24 @@ def test_no_password_reaches_the_store(store, dataset):
     run = store.client.get_run(recorded.run_id)
     assert "secret" not in str(run.to_dictionary())
     assert run.data.tags["lockstep.overrides"] == "tracking.uri=postgresql://***@host/db"
+
+
+@pytest.mark.parametrize(("length", "stored"), [(250, 250), (251, 250), (9000, 250)])
+def test_a_name_and_tags_that_a_database_would_refuse_are_cut(store, dataset, monkeypatch, length, stored):
+    create_run = mlflow.MlflowClient.create_run
+
+    def as_postgresql(client, experiment_id, tags, run_name):
+        assert len(run_name) <= 250
+        assert max(map(len, tags.values())) <= 8000
+        return create_run(client, experiment_id, tags=tags, run_name=run_name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", as_postgresql)
+    monkeypatch.setattr(store, "uri", "postgresql://host/db")
+    recorded = start(store, config(), "x" * length, ["x" * length])
+    run = store.client.get_run(recorded.run_id)
+    assert len(run.info.run_name) == stored
+    assert run.info.run_name.endswith("…") == (length > 250)
+    assert len(run.data.tags["lockstep.overrides"]) == min(length, 8000)
 
 
 def test_threads_that_make_one_experiment_at_once_get_the_same(store):

@@ -3,8 +3,12 @@
 import fcntl
 import hashlib
 import os
+import struct
 from functools import cache
 from pathlib import Path
+
+FLOCK = "hhqqi4x"
+"""Linux's `struct flock`: type, whence, start, length, process id."""
 
 
 @cache  # closing a second descriptor of the file would release all claims
@@ -30,6 +34,12 @@ class Claims:
     def wait_for(self, name: str) -> None:
         """Claim a name as soon as no other process has it."""
         fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _offset(name))
+
+    def holder(self, name: str) -> int | None:
+        """Return the id of another process that has claimed a name, None if there is none."""
+        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _offset(name), 1, 0)
+        kind, *_, pid = struct.unpack(FLOCK, fcntl.fcntl(self._file, fcntl.F_GETLK, asked))
+        return None if kind == fcntl.F_UNLCK else int(pid)
 
     def release(self, name: str) -> None:
         """Release a name."""

@@ -10,11 +10,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from lockstep.config.errors import Refused, problem
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.recovery.claims import Claims
@@ -59,10 +62,18 @@ class Description:
     sweep_key: str | None = None
 
     def run_config(self, uri: str) -> RunConfig:
-        """Return the run's config, with the store at `uri`."""
-        assert self.config is not None
-        tracking = {**self.config["tracking"], "uri": uri}
-        return RunConfig.model_validate({**self.config, "tracking": tracking})
+        """Return the run's config, with the store at `uri`.
+
+        Raises:
+            Refused: if this version doesn't accept it.
+        """
+        stored = self.config or {}
+        tree = {**stored, "tracking": {**stored.get("tracking", {}), "uri": uri}}
+        try:
+            return RunConfig.model_validate(tree)
+        except ValidationError as error:
+            problems = [problem(details, tree) for details in error.errors()]
+            raise Refused([f"this version can't read its config: {'; '.join(problems)}"]) from error
 
     def data_description(self) -> DataDescription | None:
         """Return the data set's description, None for a parent and in folders of version 0.1.0."""
@@ -72,11 +83,15 @@ class Description:
         return DataDescription(**{**self.data, "feature_shape": shape, "class_names": names})
 
 
+class Unreadable(Exception):
+    """A run folder that this version can't read; the message says why."""
+
+
 class RunFolder:
     """The folder of one run, or of a sweep's parent.
 
     run.json: see Description. journal: see Journal. checkpoint-<epochs>.pt: the run's state after <epochs>.
-    artifacts/: written when the run has ended.
+    artifacts/: written when the run has ended. trouble: why the last upload failed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,29 +120,86 @@ class RunFolder:
     @contextmanager
     def in_training(self) -> Iterator[None]:
         """Train the run alone: wait for a worker that briefly outlives its killed command."""
-        name = f"{self.path.name} trains"
-        self._claims.wait_for(name)
+        self._claims.wait_for(self._trains)
         try:
             yield
         finally:
-            self._claims.release(name)
+            self._claims.release(self._trains)
+
+    @property
+    def _trains(self) -> str:
+        return f"{self.path.name} trains"
+
+    @property
+    def holder(self) -> int | None:
+        """The id of another process that has claimed the folder or trains the run, None without one."""
+        claimed, trains = (self._claims.holder(name) for name in (self.path.name, self._trains))
+        return trains if claimed is None else claimed
 
     def exists(self) -> bool:
-        return (self.path / "run.json").exists()
+        try:
+            return (self.path / "run.json").exists()
+        except PermissionError:  # it is there, and can't be read
+            return True
 
     def read(self) -> Description:
-        return Description(**json.loads((self.path / "run.json").read_text()))
+        """Return the folder's description.
+
+        Raises:
+            Unreadable: if it isn't one of this version's.
+        """
+        try:
+            written = json.loads((self.path / "run.json").read_text())
+            if unknown := written.keys() - {known.name for known in fields(Description)}:
+                raise Unreadable(f"another version of Lockstep wrote it: {', '.join(sorted(unknown))}")
+            return Description(**written)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise Unreadable(f"run.json can't be read: {error}") from error
+
+    def is_readable(self) -> bool:
+        """Tell whether this version can read all of it, or it doesn't exist."""
+        try:
+            if self.exists():
+                description = self.read()
+                if description.kind != "sweep":
+                    description.run_config("unused")
+                    self.history()
+        except (Unreadable, Refused):
+            return False
+        return True
+
+    @property
+    def trouble(self) -> str:
+        """Why the last upload failed, empty if it did not."""
+        with suppress(OSError):
+            return (self.path / "trouble").read_text()
+        return ""
+
+    def note_trouble(self, trouble: str) -> None:
+        """Keep why the last upload failed, for `python -m lockstep status`."""
+        with suppress(OSError):  # a note, nothing more
+            if trouble:
+                (self.path / "trouble").write_text(trouble)
+            else:
+                (self.path / "trouble").unlink()
 
     def write(self, description: Description) -> None:
         _replace(self.path / "run.json", json.dumps(asdict(description), indent=1).encode())
 
     def history(self) -> tuple[History, Ended | None]:
-        """Return the journal's history, and its end if the run has ended."""
+        """Return the journal's history, and its end if the run has ended.
+
+        Raises:
+            Unreadable: if the journal is damaged.
+        """
         history = History()
-        for event in Journal(self.journal.path).unread():
-            if isinstance(event, Ended):
-                return history, event
-            history.add(event)
+        try:
+            for event in Journal(self.journal.path).unread():
+                if isinstance(event, Ended):
+                    return history, event
+                history.add(event)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise Unreadable(f"its journal can't be read: {error!r}") from error
         return history, None
 
     def save(self, epochs: int, state: bytes) -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from functools import cache
 
+from mlflow.exceptions import MlflowException
+
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
 from lockstep.training.device import device_of
 
@@ -40,4 +43,7 @@ def check_store(configs: Sequence[RunConfig]) -> None:
     """
     store = store_at(configs[0].tracking.uri)
     for name in {config.tracking.experiment for config in configs}:
-        store.experiment_id(name)
+        try:
+            store.experiment_id(name)
+        except MlflowException as error:
+            raise Refused([f"tracking.experiment={name}: {message_of(error)}"]) from error

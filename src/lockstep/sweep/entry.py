@@ -9,7 +9,7 @@ from lockstep.data.description import DataDescription
 from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import History, Status
 from lockstep.results.run_result import RunResult
-from lockstep.tracking.uploader import Upload
+from lockstep.tracking.upload import Upload
 
 
 @dataclass

@@ -13,13 +13,21 @@ from lockstep.data import datasets
 from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
-from lockstep.recovery.run_folder import Description, RunFolder, folder_name, folders, unfinished
+from lockstep.recovery.run_folder import (
+    Description,
+    RunFolder,
+    Unreadable,
+    folder_name,
+    folders,
+    unfinished,
+)
 from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
 from lockstep.terminal.console import warn_once
 from lockstep.terminal.progress import Progress
+from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import result_of
 from lockstep.tracking.tags import REASON, conclusion
@@ -61,6 +69,8 @@ class Ledger:
         identity = (self._store.address, config.tracking.experiment, key, *of_search)
         is_alone = self._parent is None
         path = unfinished() / (f"single-{uuid.uuid4().hex}" if is_alone else folder_name("run", *identity))
+        if path not in self._by_folder and not RunFolder(path).is_readable():
+            path = unfinished() / uuid.uuid4().hex  # the run is trained anew
         entry = Entry(len(self._entries), request, name, key, data, RunFolder(path), bool(of_search))
         entry.first = self._by_folder.setdefault(path, entry)
         self._entries.append(entry)
@@ -76,7 +86,11 @@ class Ledger:
             mine |= {self._parent.folder.path} if self._parent.folder else set()
         for folder in folders(unfinished()) if unfinished().exists() else ():
             if folder.path not in mine and folder.claim():
-                self._uploader.adopt(folder)
+                try:
+                    self._uploader.adopt(folder)
+                except Unreadable as error:
+                    folder.release()
+                    log.warning("%s", leftover(folder, str(error)))
 
     def pending(self) -> list[Entry]:
         """Return the runs that have not ended, each once."""

@@ -8,7 +8,8 @@ from lockstep.recovery.run_folder import Description, RunFolder, folder_name, un
 from lockstep.results.history import Status
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import RUN_KEY
-from lockstep.tracking.uploader import Upload, Uploader
+from lockstep.tracking.upload import Upload
+from lockstep.tracking.uploader import Uploader
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class ParentRun:
     def _own_folder(self) -> RunFolder:
         named = [folder_name("sweep", self._store.address, self._sweep.key), self._sweep.earlier_folder]
         paths = [unfinished() / name for name in named]
-        return RunFolder(next((path for path in paths if path.exists()), paths[0]))
+        folder = RunFolder(next((path for path in paths if path.exists()), paths[0]))
+        return folder if folder.is_readable() else RunFolder(unfinished() / uuid.uuid4().hex)
 
     def _set(self, folder: RunFolder) -> None:
         folder.claim()

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shlex
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +29,8 @@ from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
 from lockstep.tracking import links, logged_model, sweeps
+from lockstep.tracking.links import on_store, verb
+from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
 from lockstep.tracking.uploader import PATIENCE_SECONDS, Uploader
 from lockstep.training.networks import load_exporter
@@ -156,7 +157,10 @@ def record(
         ledger.close("FINISHED" if all(run.status == "FINISHED" for run in standings.runs) else "FAILED")
         pending = uploader.wait(PATIENCE_SECONDS if not pending else CLOSING_SECONDS)
         standings = _standings(ledger, ranking)  # again, now with each run's MLflow id
-        trouble = uploader.trouble if pending else ""
+        trouble = "; ".join(dict.fromkeys(upload.trouble or "no answer" for upload in pending))
+        for upload in uploader.left:
+            if upload.is_refused or not pending:
+                log.warning("%s", leftover(upload.folder, upload.trouble, upload.description.name))
         return Recording(standings, trouble, ledger.experiments, ledger.parent_run_id)
 
 
@@ -186,7 +190,7 @@ def conclude(
         raise NotUploaded(
             f"Some results could not be uploaded; the store says: {recording.trouble}\n"
             f"They are kept in {unfinished()}; once the store is back, upload them with\n"
-            f"  {sys.executable} -m lockstep deliver {unfinished()}"
+            f"  {verb('deliver', unfinished())}"
         )
     run_id = recording.run_id
     if run_id is not None and folder is not None:
@@ -219,7 +223,8 @@ def _describe(store: Store, recording: Recording, folder: Path, with_page: bool)
         if with_page:
             console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True)
     except Exception as error:  # all runs are in the store
-        log.warning("no report: %s; make it with: python -m lockstep report %s", error, run_id)
+        again = on_store(store.address, "lockstep", "report", run_id)
+        log.warning("no report: %s; make it with: %s", error, again)
     try:
         if (winner := recording.standings.winner) is not None:
             logged = logged_model.log_model(store, str(winner.representative.run_id))

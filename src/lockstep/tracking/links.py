@@ -1,12 +1,28 @@
-"""Where runs are seen in MLflow's UI."""
+"""Where runs are seen in MLflow's UI, and commands that can be pasted into a shell."""
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from lockstep.config.errors import without_password
+from lockstep.tracking.address import sqlite_path, with_options
+
+
+def verb(name: str, *arguments: str | Path) -> str:
+    """Return a command `python -m lockstep <name> …` with this Python."""
+    return shlex.join([sys.executable, "-m", "lockstep", name, *map(str, arguments)])
+
+
+def on_store(uri: str, *words: str) -> str:
+    """Return a command `python -m <words>` with this Python that acts on the store at `uri`."""
+    command = shlex.join([sys.executable, "-m", *words])
+    if without_password(os.environ.get("MLFLOW_TRACKING_URI", "")) == uri:
+        return command  # its password, if it has one, stands there
+    return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {command}"
 
 
 def how_to_open(uri: str, experiment_id: str) -> str:
@@ -14,11 +30,13 @@ def how_to_open(uri: str, experiment_id: str) -> str:
     runs = f"#/experiments/{experiment_id}/runs"
     if uri.startswith("http"):
         return f"open {_address(uri)}/{runs}"
-    root = Path(os.environ.get("LOCKSTEP_ROOT", "."))
-    if uri == f"sqlite:///{root / 'outputs' / 'mlflow.db'}":
-        command = "make ui" if root == Path.cwd() else f"make -C {root} ui"
+    root = Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute()
+    is_sqlite = uri.startswith("sqlite")
+    if is_sqlite and sqlite_path(uri) == root / "outputs" / "mlflow.db":
+        command = "make ui" if root == Path.cwd() else f"make -C {shlex.quote(str(root))} ui"
     else:
-        command = f"mlflow ui --backend-store-uri {without_password(uri)}"
+        address = with_options(uri) if is_sqlite else without_password(uri)
+        command = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
     return f"{command}, then open {_address(uri)}/{runs}"
 
 

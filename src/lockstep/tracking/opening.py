@@ -2,18 +2,27 @@
 
 import logging
 import os
-import socket
+import re
 import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
+import requests
 from filelock import FileLock
 from mlflow.entities import ViewType
-from sqlalchemy.engine import make_url
+from mlflow.exceptions import MlflowException
+
+from lockstep.tracking.address import check_server, sqlite_path, sqlite_uri, with_options
+from lockstep.tracking.errors import http_status
 
 CONNECT_SECONDS = 10
-"""The longest wait for a tracking server to accept a connection. MLflow itself retries for minutes."""
+"""The longest wait for a tracking server to say its version. MLflow itself retries for minutes."""
+
+OLDEST_SERVER = 3
+"""The oldest major version of a server that can be used: MLflow 2 has no logged models."""
+
+NEEDS = f"Lockstep needs a server with MLflow {OLDEST_SERVER} or later"
 
 LOCK_SECONDS = 120
 """The longest wait for another process, which locks a store for some seconds while it makes the schema."""
@@ -35,10 +44,8 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
-        address = urlsplit(uri)
-        port = address.port or (443 if scheme == "https" else 80)
-        socket.create_connection((address.hostname or "", port), timeout=CONNECT_SECONDS).close()
-        return _answering(uri)
+        check_server(uri)
+        return _server(uri)
     if not scheme.startswith("sqlite"):
         return _answering(uri)
     path = sqlite_path(uri)
@@ -52,7 +59,41 @@ def open_store(uri: str) -> mlflow.MlflowClient:
             connection.close()
         if not path.stat().st_size:
             _make(path)
-        return _answering(uri)
+        return _answering(with_options(uri))
+
+
+def _server(uri: str) -> mlflow.MlflowClient:
+    """Return a client of a tracking server, if the server is new enough."""
+    version = _version(uri)
+    if version is not None and int(version.partition(".")[0]) < OLDEST_SERVER:
+        raise ValueError(f"the server has MLflow {version}; {NEEDS}")
+    client = _answering(uri)
+    if version is None:
+        try:
+            client.search_logged_models(["0"], max_results=1)
+        except MlflowException as error:
+            if http_status(error) == 404:
+                raise ValueError(f"the server has no logged models; {NEEDS}") from error
+            raise
+    return client
+
+
+def _version(uri: str) -> str | None:
+    """Return the version of a server, None if it does not say it (a gateway may answer in its place).
+
+    The way is that of MLflow's client: requests, and so the same proxies and certificates.
+    """
+    insecure = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+    verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or not insecure
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/version", timeout=CONNECT_SECONDS, verify=verify)
+    except requests.exceptions.SSLError:  # a client's certificate may be needed
+        return None
+    except requests.exceptions.ConnectionError as error:
+        cause = getattr(next(iter(error.args), None), "reason", error)
+        raise ConnectionError(str(cause).rpartition(": ")[2] or repr(cause)) from error
+    found = re.fullmatch(r"\d+\.\d+\S*", answer.text.strip())
+    return found[0] if answer.ok and found else None
 
 
 def _make(path: Path) -> None:
@@ -63,7 +104,7 @@ def _make(path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     for left in (part, Path(f"{part}-journal")):
         left.unlink(missing_ok=True)
-    _answering(f"sqlite:///{part}")
+    _answering(sqlite_uri(part))
     part.rename(path)  # MLflow's idle connection to it holds no lock
 
 
@@ -71,15 +112,3 @@ def _answering(uri: str) -> mlflow.MlflowClient:
     client = mlflow.MlflowClient(uri)
     client.search_experiments(view_type=ViewType.ALL, max_results=1)
     return client
-
-
-def sqlite_path(uri: str) -> Path:
-    """Return the file of an SQLite store.
-
-    Raises:
-        ValueError: if the store is in memory.
-    """
-    database = make_url(uri).database
-    if not database or database == ":memory:":
-        raise ValueError("an in-memory SQLite store would be lost with the process; name a file")
-    return Path(database).absolute()

@@ -1,11 +1,16 @@
-"""Uploads pending results of earlier commands: `python -m lockstep deliver`."""
+"""What earlier commands left in run folders: uploaded (`deliver`), listed (`status`), abandoned (`drop`)."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.config.errors import Refused, without_password
-from lockstep.recovery.run_folder import RunFolder, folders
+from lockstep.recovery.run_folder import Description, RunFolder, Unreadable, folders
+from lockstep.tracking.address import sqlite_path
+from lockstep.tracking.errors import message_of
+from lockstep.tracking.links import verb
 from lockstep.tracking.store import Store
+from lockstep.tracking.tags import conclusion
 from lockstep.tracking.uploader import Uploader
 
 
@@ -18,20 +23,109 @@ def upload_pending(root: Path) -> list[str]:
     left = []
     by_store: dict[str, list[RunFolder]] = {}
     for folder in folders(root):
-        by_store.setdefault(folder.read().uri, []).append(folder)
-    for address, in_store in by_store.items():
-        typed = os.environ.get("MLFLOW_TRACKING_URI", "")
         try:
-            store = Store(typed if without_password(typed) == address else address)
+            by_store.setdefault(folder.read().uri, []).append(folder)
+        except Unreadable as error:
+            left.append(leftover(folder, str(error)))
+    for address, in_store in by_store.items():
+        try:
+            uploader = Uploader(_store_at(address))
         except Refused as refused:
             left.append(f"{refused}\n  (a password is given with the address, as MLFLOW_TRACKING_URI)")
             continue
-        uploader = Uploader(store)
         for folder in in_store:
-            if folder.claim():
-                uploader.adopt(folder)
-            else:
+            if not folder.claim():
                 left.append(f"{folder.path}: a command is at work on it")
+                continue
+            try:
+                uploader.adopt(folder, is_own=True)
+            except Unreadable as error:
+                left.append(leftover(folder, str(error)))
         with uploader:
-            left += [f"{upload.folder.path}: {uploader.trouble}" for upload in uploader.wait()]
+            pending = uploader.wait()
+        left += [
+            leftover(upload.folder, upload.trouble or "no answer", upload.description.name)
+            for upload in pending
+        ]
     return left
+
+
+def leftover(folder: RunFolder, why: str, name: str = "") -> str:
+    """Return a line that says why a folder (and its run's name) could not be uploaded, and what to do."""
+    see, drop = verb("status", folder.path.parent), verb("drop", folder.path)
+    which = f"{folder.path.name} ({name})" if name else folder.path.name
+    return f"{which}: not uploaded: {why}; see `{see}`; abandon it with `{drop}`"
+
+
+def listed(root: Path) -> Iterator[str]:
+    """Yield, for each run folder in `root`, its id, run, store, state, last error, and who works on it."""
+    for folder in folders(root):
+        yield folder.path.name
+        try:
+            description = folder.read()
+            yield f"  {description.name}, experiment {description.experiment} in {description.uri}"
+            yield f"  {_state(folder, description)}"
+        except (Unreadable, Refused) as error:
+            yield f"  {error}"
+        if trouble := folder.trouble:
+            yield f"  could not be uploaded: {trouble}"
+        if (pid := folder.holder) is not None:
+            yield f"  process {pid} works on it"
+
+
+def _state(folder: RunFolder, description: Description) -> str:
+    """Return a run's or a parent's state in words."""
+    resumable = "the same command resumes it"
+    if description.kind == "sweep":
+        if description.status not in (None, "KILLED"):
+            return f"sweep, {description.status}; its end is not uploaded yet"
+        return f"sweep, not finished; {resumable}"
+    history, ended = folder.history()
+    if ended is not None:
+        return f"run, {conclusion(history, ended)[0]}; not uploaded yet"
+    epochs = (description.config or {}).get("trainer", {}).get("epochs", "?")
+    done = f"{history.epochs} of {epochs} epochs"
+    return f"run, {done}" + ("" if description.kind == "single" else f"; {resumable}")
+
+
+def abandon(folder: RunFolder) -> str:
+    """Set a folder's MLflow run to KILLED and remove the folder.
+
+    Returns:
+        Why the MLflow run could not be set, empty if it was or there is none.
+
+    Raises:
+        Refused: if another process works on the folder.
+    """
+    if not folder.claim():
+        raise Refused([f"{folder.path}: process {folder.holder} works on it; end that first"])
+    why = ""
+    try:
+        _kill(folder.read())
+    except Exception as error:  # whatever the store answers
+        why = message_of(error)
+    with folder.in_training():  # its worker may outlive its command by a moment
+        folder.remove()
+    folder.release()
+    return why
+
+
+def _kill(description: Description) -> None:
+    store = _store_at(description.uri)
+    if store.client.get_experiment_by_name(description.experiment) is None:
+        return
+    run_id = description.run_id or store.find(description.experiment, description.token)
+    if run_id is not None and store.client.get_run(run_id).info.status == "RUNNING":
+        store.client.set_terminated(run_id, "KILLED")
+
+
+def _store_at(address: str) -> Store:
+    """Open the store with this address; never create it.
+
+    Raises:
+        Refused: if it isn't there or can't be used.
+    """
+    typed = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if address.startswith("sqlite") and not sqlite_path(address).exists():
+        raise Refused([f"{address}: there is no such store"])
+    return Store(typed if without_password(typed) == address else address)

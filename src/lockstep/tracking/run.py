@@ -48,9 +48,11 @@ class RecordedRun(Recorded):
         self._iterations = 0  # of the history, already sent
         self._evaluations = 0  # of the history, already sent
 
-    def describe(self, config: RunConfig, data: DataDescription) -> None:
-        """Record the data set with its digest; the first `record` sends the params."""
+    def describe(self, config: RunConfig, data: DataDescription | None) -> None:
+        """Record the data set with its digest, if known; the first `record` sends the params."""
         self._params = [Param(key, text) for key, text in config.param_texts().items()]
+        if data is None:
+            return
         profile = {
             part: {
                 "instances": n,

@@ -4,7 +4,7 @@ import getpass
 import sqlite3
 from collections.abc import Sequence
 
-from mlflow.entities import Run
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -14,8 +14,10 @@ from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.description import DataDescription
 from lockstep.recovery.run_folder import Description
-from lockstep.tracking import environment
-from lockstep.tracking.opening import open_store, sqlite_path
+from lockstep.tracking import environment, links
+from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in
+from lockstep.tracking.errors import is_outage, message_of
+from lockstep.tracking.opening import open_store
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.tags import (
     DATA_SCALE,
@@ -30,6 +32,12 @@ from lockstep.tracking.tags import (
     SWEEP_KEY,
     TOKEN,
 )
+
+LONGEST_NAME = 250
+"""The longest name of an MLflow run, in characters: PostgreSQL and MySQL refuse longer ones."""
+
+LONGEST_TAG = 8000
+"""The longest value of a tag there."""
 
 
 class Store:
@@ -50,22 +58,22 @@ class Store:
         try:
             self.client = open_store(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
-            reason = without_password(str(error).strip().splitlines()[0] if str(error) else repr(error))
             raise Refused(
                 [
-                    f"tracking.uri={without_password(uri)}: this store can't be used: {reason}\n"
+                    f"tracking.uri={without_password(uri)}: this store can't be used: {message_of(error)}\n"
                     "  allowed: an SQLite file (sqlite:///folder/mlflow.db), a database URI,"
                     " or the http(s) address of a running MLflow server"
                 ]
             ) from error
         if uri.startswith("sqlite"):
-            self.address = f"sqlite:///{sqlite_path(uri)}"
+            self.address = sqlite_uri(sqlite_path(uri))
 
     def experiment_id(self, name: str) -> str:
         """Return the id of the experiment with this name; create the experiment if needed.
 
         Raises:
-            Refused: if it was deleted or can't be created.
+            Refused: if it was deleted, can't be created, or has its artifacts where the store was before.
+            MlflowException: if the store does not answer.
         """
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
@@ -74,18 +82,37 @@ class Store:
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 return self.client.create_experiment(name, _artifact_location(self.uri), kind)
             except MlflowException as error:
+                if is_outage(error):
+                    raise
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise Refused([f"tracking.experiment={name}: {error.message}"]) from error
             experiment = self.client.get_experiment_by_name(name)  # another process was faster
         assert experiment is not None
+        experiment_id: str = experiment.experiment_id
         if experiment.lifecycle_stage == "deleted":
-            raise Refused(
-                [
-                    f"tracking.experiment={name}: was deleted in this store; restore it with"
-                    f" `mlflow experiments restore -x {experiment.experiment_id}` or give another name"
-                ]
-            )
-        return experiment.experiment_id
+            restore = links.on_store(self.address, "mlflow", "experiments", "restore", "-x", experiment_id)
+            problem = f"was deleted in this store; restore it with `{restore}` or give another name"
+            raise Refused([f"tracking.experiment={name}: {problem}"])
+        if moved := self.moved([experiment]):
+            raise Refused([moved])
+        return experiment_id
+
+    def moved(self, experiments: Sequence[Experiment] | None = None) -> str:
+        """Return a message if experiments have their artifacts where this store stood before it was moved.
+
+        Args:
+            experiments: None for all.
+        """
+        if not self.uri.startswith("sqlite"):
+            return ""
+        for experiment in experiments or self.client.search_experiments():
+            if folder := stood_in(experiment.artifact_location, sqlite_path(self.address)):
+                return (
+                    f"experiment {experiment.name}: its artifacts are expected in {folder / ARTIFACTS}, but"
+                    " this store was moved or copied from there; correct that with"
+                    f" `{links.on_store(self.address, 'lockstep', 'relocate')}`"
+                )
+        return ""
 
     def _known_id(self, experiment: str) -> str:
         """Return `experiment_id`, cached: one request, not one for each of a thousand runs."""
@@ -120,7 +147,11 @@ class Store:
             if data.scale:
                 tags[DATA_SCALE] = data.scale
         experiment_id = self._known_id(description.experiment)
-        run = self.client.create_run(experiment_id, tags=tags, run_name=description.name)
+        if not self.uri.startswith("sqlite"):
+            tags = {key: value[:LONGEST_TAG] for key, value in tags.items()}
+        name = description.name
+        name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+        run = self.client.create_run(experiment_id, tags=tags, run_name=name)
         return self._recorded(run.info.run_id, description)
 
     def resume(self, run_id: str, description: Description) -> Recorded:
@@ -131,12 +162,13 @@ class Store:
     def _recorded(self, run_id: str, description: Description) -> Recorded:
         if description.kind == "sweep":
             return Recorded(self.client, run_id)
-        config, data = self._trained_on(description)
+        config = description.run_config(self.uri)
         recorded = RecordedRun(self.client, run_id, config.trainer.log_every)
-        recorded.describe(config, data)
+        recorded.describe(config, description.data_description())
         return recorded
 
     def _trained_on(self, description: Description) -> tuple[RunConfig, DataDescription]:
+        """Return a run's config and data. Only folders of version 0.1.0 need the data set itself for it."""
         config = description.run_config(self.uri)
         return config, description.data_description() or datasets.load(config.data).description
 
@@ -201,4 +233,4 @@ class Store:
 
 def _artifact_location(uri: str) -> str | None:
     """Return the folder beside an SQLite store's file; None lets a server or another database decide."""
-    return (sqlite_path(uri).parent / "artifacts").as_uri() if uri.startswith("sqlite") else None
+    return (sqlite_path(uri).parent / ARTIFACTS).as_uri() if uri.startswith("sqlite") else None

@@ -7,93 +7,26 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from mlflow.exceptions import MlflowException
-
-from lockstep.config.errors import without_password
-from lockstep.recovery.run_folder import Description, RunFolder
+from lockstep.recovery.run_folder import RunFolder, Unreadable
 from lockstep.results.history import History, Status
+from lockstep.tracking.errors import is_outage
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import conclusion
+from lockstep.tracking.upload import Snapshot, Upload
 
 log = logging.getLogger("lockstep")
-
-RECORD_SECONDS = 1.0
-"""A run's metrics are uploaded after an epoch, at most this often: a short epoch takes less time than a
-write."""
 
 PATIENCE_SECONDS = 30.0
 """How long a store that doesn't answer is waited for once all is trained."""
 
 RETRY_SECONDS = 2.0
 """The time between two attempts."""
-
-PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
-"""Error codes of a store that stay the same however often it is asked."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The state of a run or a parent at one moment.
-
-    Attributes:
-        version: how often it has changed.
-        history: of a run, as far as it goes.
-        status: the last one, or None while it trains. A later command may resume a KILLED run.
-        tags, metrics: set at the end.
-    """
-
-    version: int = 0
-    history: History = field(default_factory=History)
-    status: Status | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class Upload:
-    """A run, or a sweep's parent, and its state in the store.
-
-    Attributes:
-        is_new: whether no process can have started its MLflow run yet.
-        recorded: the MLflow run, once the store was asked for it.
-        uploaded: the version that the store has.
-        is_rejected: whether the store will never take it.
-    """
-
-    folder: RunFolder
-    description: Description
-    is_new: bool
-    now: Snapshot = field(default_factory=Snapshot)
-    recorded: Recorded | None = None
-    uploaded: int = 0
-    uploaded_at: float = -RECORD_SECONDS
-    is_rejected: bool = False
-
-    @property
-    def name(self) -> str:
-        """Its folder's name."""
-        return self.folder.path.name
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether the store lacks its latest version."""
-        return self.uploaded != self.now.version
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to upload it."""
-        waited = time.monotonic() - self.uploaded_at >= RECORD_SECONDS
-        return self.is_pending and not self.is_rejected and (waited or self.now.status is not None)
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the MLflow run, None before it is started."""
-        return self.recorded.run_id if self.recorded is not None else self.description.run_id
 
 
 class Uploader:
@@ -104,8 +37,9 @@ class Uploader:
         self._uploads: dict[str, Upload] = {}  # by the name of the folder
         self._changed = threading.Condition()
         self._is_leaving = False
-        self._progress_at = time.monotonic()
-        self._trouble = ""
+        self._progress_at = 0.0  # when an upload succeeded, or `wait` began
+        self._succeeded_at = self._paused_until = 0.0
+        self._is_away = False  # whether it was said that the store doesn't answer
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Self:
@@ -120,9 +54,16 @@ class Uploader:
             self._changed.notify()
         self._thread.join(RETRY_SECONDS)  # it may be waiting for the store
 
-    def add(self, folder: RunFolder, is_new: bool) -> Upload:
-        """Add a claimed folder. Each `update` of it is uploaded from now on."""
-        upload = Upload(folder, folder.read(), is_new)
+    def add(self, folder: RunFolder, is_new: bool, is_own: bool = True) -> Upload:
+        """Add a claimed folder. Each `update` of it is uploaded from now on.
+
+        Args:
+            is_own: whether the command fails if it can't be uploaded.
+
+        Raises:
+            Unreadable: if the folder is.
+        """
+        upload = Upload(folder, folder.read(), is_new, is_own)
         with self._changed:
             self._uploads[upload.name] = upload
         return upload
@@ -152,10 +93,13 @@ class Uploader:
                 upload.folder.write(upload.description)
             self._changed.notify()
 
-    def adopt(self, folder: RunFolder) -> None:
+    def adopt(self, folder: RunFolder, is_own: bool = False) -> None:
         """Queue a claimed folder that a dead process left.
 
         If the run has not ended, or the parent has no status, it becomes KILLED. It may resume later.
+
+        Raises:
+            Unreadable: if the folder is.
         """
         if not folder.exists():  # another process has uploaded it meanwhile
             folder.release()
@@ -172,7 +116,8 @@ class Uploader:
         is_known = description.kind == "sweep" or bool(history.marks) or status is not None
         is_news = status is not None or (is_known and not description.closed)
         if description.uri == self._store.address and is_news:
-            self.update(self.add(folder, is_new=False), history, status or "KILLED", tags, metrics)
+            upload = self.add(folder, is_new=False, is_own=is_own)
+            self.update(upload, history, status or "KILLED", tags, metrics)
             return
         if description.kind == "single" and not is_known:
             folder.remove()
@@ -181,22 +126,25 @@ class Uploader:
     def wait(self, patience: float = PATIENCE_SECONDS) -> list[Upload]:
         """Wait until nothing is pending, or no upload succeeds for `patience` seconds.
 
+        An upload that the store refuses isn't waited for, nor one of an earlier command that failed once.
+
         Returns:
-            Uploads that are still pending.
+            The command's own uploads that are still pending.
         """
         with self._changed:
             self._progress_at = time.monotonic()
-            while pending := [upload for upload in self._uploads.values() if upload.is_pending]:
+            while any(upload.is_awaited for upload in self._uploads.values()):
                 waited = time.monotonic() - self._progress_at
-                if waited >= patience or all(upload.is_rejected for upload in pending):
-                    return pending
+                if waited >= patience:
+                    break
                 self._changed.wait(min(0.1, patience - waited))
-        return []
+            return [upload for upload in self._uploads.values() if upload.is_own and upload.is_pending]
 
     @property
-    def trouble(self) -> str:
-        """The store's last error, empty where it takes everything."""
-        return self._trouble
+    def left(self) -> list[Upload]:
+        """What earlier commands left and the store did not take either."""
+        with self._changed:
+            return [upload for upload in self._uploads.values() if not upload.is_own and upload.trouble]
 
     def _work(self) -> None:
         while True:
@@ -204,14 +152,14 @@ class Uploader:
                 if self._is_leaving:
                     return
                 due = [upload for upload in self._uploads.values() if self._may_go(upload)]
-                if not due:
+                if not due or time.monotonic() < self._paused_until:
                     self._changed.wait(0.1)
                     continue
-            for upload in due:
+            # The one that waits longest goes first: an upload that always fails doesn't hold up the others.
+            for upload in sorted(due, key=lambda upload: upload.tried_at):
                 if self._is_leaving:
                     return
                 if not self._try(upload):
-                    time.sleep(RETRY_SECONDS)
                     break
 
     def _may_go(self, upload: Upload) -> bool:
@@ -219,37 +167,46 @@ class Uploader:
         if not upload.is_due:
             return False
         return upload.now.status is None or not any(
-            run.description.parent == upload.name and run.is_pending and not run.is_rejected
-            for run in self._uploads.values()
+            run.description.parent == upload.name and run.is_awaited for run in self._uploads.values()
         )
 
     def _try(self, upload: Upload) -> bool:
         """Upload the current state; return False if the store needs a pause."""
-        now = upload.now
+        now, tried_before, upload.tried_at = upload.now, upload.tried_at, time.monotonic()
         try:
             self._upload(upload, now)
         except Exception as error:
-            answer = without_password(str(error).strip().partition("\n")[0]) or repr(error)
-            with self._changed:
-                upload.is_rejected = isinstance(error, MlflowException) and error.error_code in PERMANENT
-                if upload.is_rejected:
-                    log.error("%s: the store rejects it: %s", upload.description.name, answer)
-                elif not self._trouble:
-                    log.warning("the store can't be written, training continues meanwhile: %s", answer)
-                self._trouble = answer
-            return upload.is_rejected
+            return self._fail(upload, error, tried_before)
         with self._changed:
-            upload.uploaded = now.version
-            upload.uploaded_at = self._progress_at = time.monotonic()
-            if self._trouble and not any(other.is_rejected for other in self._uploads.values()):
+            upload.succeed(now.version)
+            self._progress_at = self._succeeded_at = time.monotonic()
+            if self._is_away:
                 log.warning("the store can be written again")
-                self._trouble = ""
+            self._is_away = False
             if now.status is not None:
                 del self._uploads[upload.name]
             self._changed.notify()
+        upload.folder.note_trouble("")
         if now.status is not None:
             upload.folder.release()
         return True
+
+    def _fail(self, upload: Upload, error: Exception, tried_before: float) -> bool:
+        """Note a failed attempt; return False if the store needs a pause."""
+        # An error that comes again though the store took others meanwhile is the upload's own.
+        is_its_own = not is_outage(error) or bool(upload.trouble and self._succeeded_at > tried_before)
+        with self._changed:
+            is_first = not upload.trouble
+            upload.fail(error, is_its_own, RETRY_SECONDS)
+            if upload.is_refused and upload.is_own and is_first:
+                log.error("%s: the store rejects it: %s", upload.description.name, upload.trouble)
+            elif not is_its_own and not self._is_away:
+                log.warning("the store can't be written, training continues meanwhile: %s", upload.trouble)
+                self._is_away = True
+            if not is_its_own:
+                self._paused_until = time.monotonic() + RETRY_SECONDS
+        upload.folder.note_trouble(upload.trouble)
+        return is_its_own
 
     def _upload(self, upload: Upload, now: Snapshot) -> None:
         recorded, folder, description = self._recorded(upload), upload.folder, upload.description
@@ -297,4 +254,6 @@ class Uploader:
         if parent := self._uploads.get(name):
             return self._recorded(parent).run_id
         folder = RunFolder(upload.folder.path.parent / name)
-        return folder.read().run_id if folder.exists() else None
+        with suppress(Unreadable):
+            return folder.read().run_id if folder.exists() else None
+        return None

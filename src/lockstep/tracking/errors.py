@@ -1,0 +1,30 @@
+"""A store's errors: whether it is away or refuses one thing, and what to say."""
+
+import re
+import sqlite3
+
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from lockstep.config.errors import without_password
+
+
+def is_outage(error: Exception) -> bool:
+    """Tell whether an error means that the store does not answer, not that it refuses one upload."""
+    if isinstance(error, MlflowException):
+        status = http_status(error)  # 500 also for INVALID_STATE, which a deleted run has
+        return status == 429 or (status >= 500 and error.error_code != "INVALID_STATE")
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return False
+    return isinstance(error, (OSError, SQLAlchemyError, sqlite3.Error))
+
+
+def http_status(error: MlflowException) -> int:
+    """Return the status that a server answers with such an error."""
+    return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+
+
+def message_of(error: Exception) -> str:
+    """Return an error in one line, without a password and without a page of HTML."""
+    text = re.sub(r"\.? Response body: '?\s*<.*", "", str(error).strip(), flags=re.DOTALL)
+    return without_password(text.partition("\n")[0]) or repr(error)
