@@ -1,8 +1,8 @@
 """Commands as real processes: what they print, write and record, and how they end."""
 
 import json
-import os
 import logging
+import os
 import re
 import signal
 import subprocess

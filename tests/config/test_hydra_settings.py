@@ -161,4 +161,5 @@ def test_a_key_is_dropped_from_a_presets_sweep(tmp_path):
     assert asked() == (12, {0.1, 0.2}, {"sgd", "adam"})
     assert asked("~optim.lr") == (6, {0.01, 0.001}, {"sgd", "adam"})
     assert asked("~optim.lr", "~seed") == (2, {0.01, 0.001}, {"sgd", "adam"})
+    assert asked("hydra.sweeper.params=null") == (1, {0.01}, {"sgd"})
     assert asked("~optim") == (6, {0.1, 0.2}, {"sgd"})

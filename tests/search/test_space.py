@@ -124,11 +124,11 @@ def test_a_key_that_no_group_has_is_unknown_and_of_a_key_given_twice_the_last_co
 @pytest.mark.parametrize(
     ("overrides", "size"),
     [
-        (("model.width=1,2,3", "model.dropout=0.1,0.2"), 6),
-        (("model.width=range(1,10,3)",), 3),
-        (("model.width=interval(1,10)",), 10),
-        (("model.dropout=interval(0,0.5)", "model.width=1,2"), math.inf),
-        (("model.width=interval(1,20000)",), 20000),
+        (("model.hidden_dim1=1,2,3", "model.dropout=0.1,0.2"), 6),
+        (("model.hidden_dim1=range(1,10,3)",), 3),
+        (("model.hidden_dim1=interval(1,10)",), 10),
+        (("model.dropout=interval(0,0.5)", "model.hidden_dim1=1,2"), math.inf),
+        (("model.hidden_dim1=interval(1,20000)",), 20000),
     ],
 )
 def test_untried_points_are_those_that_are_left(overrides, size):

@@ -38,7 +38,7 @@ class LockstepSearchConf:
     reduction_factor: int = 4
     confirm_seeds: int = 0
     confirm_best: int = 3
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] | None = field(default_factory=dict)
 
 
 ConfigStore.instance().store(

@@ -30,7 +30,7 @@ class LockstepSweeperConf:
 
     _target_: str = "hydra_plugins.lockstep_sweeper.lockstep_sweeper.LockstepSweeper"
     max_batch_size: int | None = None
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] | None = field(default_factory=dict)
 
 
 ConfigStore.instance().store(

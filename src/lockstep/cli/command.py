@@ -22,8 +22,8 @@ from hydra.types import TaskFunction
 from lockstep.config._hydra_compat import arguments_parser
 from lockstep.config.compose import Command, compose
 from lockstep.config.errors import without_password
-from lockstep.config.run_request import Typed
 from lockstep.config.hydra_settings import in_job
+from lockstep.config.run_request import Typed
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
 from lockstep.terminal.console import open_streams
