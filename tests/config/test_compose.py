@@ -21,6 +21,7 @@ from lockstep.config.compose import compose
 from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
+from lockstep.search.space import corners
 
 
 def test_defaults_are_the_workshops(root):
@@ -402,7 +403,7 @@ def test_paired_values_are_swept_together():
         *((0.1, 0.5, 0), (0.1, 0.5, 1), (0.05, 0.9, 0), (0.05, 0.9, 1))
     ]
     [problem] = refusal("optim={lr:0.1},{lrr:0.2}", multirun=True)
-    assert "lrr" in problem
+    assert problem.startswith("optim.lrr=0.2: not a setting of optim=sgd; it has lr, ")
 
 
 @pytest.mark.parametrize("typed", ["experiment=null", "~experiment"])
@@ -412,6 +413,12 @@ def test_no_preset_may_be_typed(typed):
     assert asked.for_hydra[typed] == "~experiment"
     values = configs_of(["experiment=null,workshop_logreg", "data=digits"], multirun=True)
     assert [config.model.name for config in values] == ["mlp", "logreg"]
+
+
+def test_no_preset_is_one_of_those_that_are_searched():
+    typed = ("hydra/sweeper=search", "experiment=null,workshop_logreg", "data=digits", "data.val_size=300")
+    search = compose(CONF, typed, multirun=True).search
+    assert [request.config.model.name for request in corners(search)] == ["mlp", "logreg"]
 
 
 def test_a_value_for_some_options_only_is_refused_as_hydra_does_with_a_way_out():

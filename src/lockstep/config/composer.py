@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lockstep.config.errors import Refused, nearest, without_password
 from lockstep.config.overrides import as_typed, is_choice, is_plain
+from lockstep.config.parsing import as_text
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import MLPConfig, RunConfig, flatten, types_of
 
@@ -43,7 +44,8 @@ class Composer:
     def values(self, choices: tuple[str, ...]) -> dict[str, Any]:
         """Return every key that a choice of groups has, inner nodes included, with its default."""
         if choices not in self._values:
-            tree: Any = OmegaConf.to_container(self._base(choices))
+            parsed = OverridesParser.create().parse_overrides(list(choices))
+            tree: Any = OmegaConf.to_container(self._base(tuple(map(self.for_hydra, parsed))))
             self._values[choices] = dict(flatten(tree, with_nodes=True))
         return self._values[choices]
 
@@ -108,20 +110,23 @@ class Composer:
 
     def unknown_key(self, text: str, choices: tuple[str, ...]) -> str:
         """Return the message for an override of a key that a choice of groups doesn't have."""
-        return _unknown_key(OverridesParser.create().parse_override(text), self._base(choices))
+        return _unknown_key(text, self._base(choices))
 
     def _unknown_keys(self, parsed: Sequence[Override]) -> dict[str, str]:
         """Return a message for each override that changes a key there isn't, by the override."""
         choices = self._choices(parsed)
-        known = self.values(choices)
-        unknown = [
-            o
-            for o in parsed
-            if is_plain(o, self._groups)
-            and o.key_or_group not in known
-            and o.key_or_group not in self._groups
-        ]
-        return {as_typed(o): _unknown_key(o, self._base(choices)) for o in unknown}
+        known = {*self.values(choices), *self._groups}
+        problems = {}
+        for override in (o for o in parsed if is_plain(o, self._groups)):
+            value = override.value()
+            if isinstance(value, dict):
+                texts = [f"{override.key_or_group}.{key}={as_text(inner)}" for key, inner in flatten(value)]
+            else:
+                texts = [as_typed(override)]
+            unknown = [text for text in texts if text.partition("=")[0] not in known]
+            if unknown:
+                problems[as_typed(override)] = _unknown_key(unknown[0], self._base(choices))
+        return problems
 
     def _choices(self, parsed: Sequence[Override]) -> tuple[str, ...]:
         return tuple(
@@ -175,16 +180,16 @@ def _pointless(parsed: Sequence[Override], composed: DictConfig, config: RunConf
     return problems
 
 
-def _unknown_key(override: Override, composed: DictConfig) -> str:
-    key = override.key_or_group
+def _unknown_key(text: str, composed: DictConfig) -> str:
+    key = text.partition("=")[0]
     group, _, name = key.rpartition(".")
     if group in composed and isinstance(composed[group], DictConfig):
         settings = [str(setting) for setting in composed[group] if setting != "name"]
         owner = f"{group}={composed[group].name}" if "name" in composed[group] else group
         has = f"it has {', '.join(settings)}" if settings else "it has no settings"
-        return f"{as_typed(override)}: not a setting of {owner}; {has}{nearest(name, settings)}"
+        return f"{text}: not a setting of {owner}; {has}{nearest(name, settings)}"
     tree: Any = OmegaConf.to_container(composed)
     keys = [known for known, _ in flatten(tree, with_nodes=True)]
     same_name = [candidate for candidate in keys if candidate.rpartition(".")[2] == name]
     hint = f"; did you mean {same_name[0]}?" if same_name else nearest(key, keys)
-    return f"{as_typed(override)}: no such key or group{hint}"
+    return f"{text}: no such key or group{hint}"
