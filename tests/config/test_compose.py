@@ -441,7 +441,7 @@ def test_a_value_for_some_options_only_is_refused_as_hydra_does_with_a_way_out()
         ("[8,4]", "model.hidden_dims", (8, 4)),
         ("null", "model.max_norm", None),
         ("2", "tracking.experiment", "2"),
-        ("12", "data.root", "12"),
+        ("/12", "data.root", "/12"),
     ],
 )
 def test_text_of_the_environment_counts_as_what_is_typed(monkeypatch, variable, override, value):

@@ -140,14 +140,14 @@ def test_lists_in_a_presets_sweep_are_values(tmp_path):
     own_sweep(
         tmp_path,
         "{optim.lr: [0.1, 1e-2], optim: [sgd, adam], model: {hidden_dims: [[8], [8, 4]]},"
-        " data.root: [null, 'a (1)'], data.drop_last: [true], seed: 3, model.max_norm: null}",
+        " data.root: [null, '/a (1)'], data.drop_last: [true], seed: 3, model.max_norm: null}",
     )
     configs = [r.config for r in compose(CONF, ["experiment=mine"], config_dir=tmp_path).requests]
     assert len(configs) == 16
     assert {c.optim.lr for c in configs} == {0.1, 0.01}
     assert {c.optim.name for c in configs} == {"sgd", "adam"}
     assert {c.model.hidden_dims for c in configs} == {(8,), (8, 4)}
-    assert {c.data.root for c in configs} == {None, "a (1)"}
+    assert {c.data.root for c in configs} == {None, "/a (1)"}
     assert {(c.seed, c.data.drop_last, c.model.max_norm) for c in configs} == {(3, True, None)}
 
 
