@@ -1,6 +1,7 @@
 """Commands as real processes: what they print, write and record, and how they end."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import hydra
 import mlflow
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from helpers.processes import alive, until, workers_of
 from omegaconf import OmegaConf
 
 from lockstep.cli import command
+from lockstep.config._hydra_compat import VERSION_BASE
 
 ARTIFACTS = {
     "config.yaml",
@@ -291,9 +294,12 @@ def test_a_dry_run_lists_arrays_and_trains_nothing(cold_clone):
 
 
 def test_jobs_folders_that_cannot_be_had_are_refused_before_anything_trains(clone):
-    code, _, err = clone.quick("-m", "data=digits", "seed=0,1", "hydra.sweep.subdir='${nope}'")
+    (clone.root / "sweep").mkdir()
+    (clone.root / "sweep" / "1").write_text("in the way of the second run's folder")
+    folders = (f"hydra.sweep.dir={clone.root}/sweep", "hydra.sweep.subdir=${seed}")
+    code, _, err = clone.quick("-m", "data=digits", "seed=0,1", *folders)
     assert code == 2
-    assert err.startswith("hydra.sweep.dir, hydra.sweep.subdir: Interpolation key 'nope' not found")
+    assert err.startswith("hydra.sweep.dir, hydra.sweep.subdir: [Errno 17] File exists: ")
     client = mlflow.MlflowClient(clone.store)
     assert client.search_runs([client.get_experiment_by_name("digits").experiment_id]) == []
 
@@ -344,6 +350,85 @@ def refused(monkeypatch, capsys, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that the fixture's end restores it
     return run
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-m", "--cfg", "hydra", "-p", "hydra.job"], "--multirun --cfg: give only one of --run, --multirun"),
+        (["--run", "--multirun"], "--run --multirun: give only one of --run, --multirun, --cfg and --info"),
+        (["-m", "--info", "defaults"], "--multirun --info: give only one of"),
+        (["--resolve"], "--resolve: needs --cfg or --help"),
+        (["--config-dir", "/nope"], "--config-dir=/nope: not a folder"),
+        (["--config-name", ""], "--config-name=: a name is missing"),
+        (["--config-name", "nope"], "Cannot find primary config 'nope'"),
+        (["--config-path", "/nope"], "Primary config directory not found."),
+        (["--experimental-rerun", "config.pickle"], "--experimental-rerun: not supported"),
+        (["optim.lr", "=", "0.1"], "optim.lr: no value; write optim.lr=<value>, without spaces around ="),
+    ],
+)
+def test_flags_that_hydra_answers_with_a_traceback_are_refused(refused, flags, message):
+    assert refused("data=digits", *flags)[0].startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cfg", "hydra", "-p", "nope"], "package 'nope' not found in config"),
+        (["--cfg", "job", "optim.momentun=1"], "Could not override 'optim.momentun'."),
+        (["--cfg", "job", "optim.lr=("], "optim.lr=(: Hydra can't read this text without quotes"),
+        (["--cfg", "job", "--resolve", "seed=${nope}"], "Hydra: Interpolation key 'nope' not found"),
+        (["--help", "model=nope"], "In 'config': Could not find 'model/nope'"),
+        (["--info", "defaults", "model=nope"], "In 'config': Could not find 'model/nope'"),
+        (["--info", "config", "nope=1"], "Could not override 'nope'."),
+        (["--shell-completion"], "Hydra: "),
+        (["--hydra-help", "hydra/launcher=nope"], "In 'hydra/config': Could not find 'hydra/launcher/nope'"),
+    ],
+)
+def test_what_hydra_cannot_show_is_answered_in_a_message(monkeypatch, capsys, tmp_path, arguments, message):
+    hydra_main = hydra.main(config_path=str(REPOSITORY / "conf"), config_name="config", **VERSION_BASE)
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # Hydra adds its own
+
+    def task(composed):
+        pytest.fail("a run was started")
+
+    assert command.run(task, hydra_main(task), REPOSITORY / "conf") == 2
+    assert message in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_sweep_uses_what_hydra_offers(clone, tmp_path):
+    """Paired values, folders named by `${hydra:...}`, no preset, null among choices, a preset's own list."""
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    own = "{params: {seed: [5, 6], optim.momentum: [0.1, 0.2]}}"
+    text = f"# @package _global_\nhydra: {{mode: MULTIRUN, sweeper: {own}}}\n"
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(text)
+    common = ("data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")
+    folders = ('hydra.sweep.dir="${hydra:runtime.cwd}/x"', "hydra.sweep.subdir=${hydra.job.override_dirname}")
+    code, _, err = clone.quick(
+        *("-m", *common, *folders, "experiment=null"),
+        *("optim={lr:0.1,momentum:0.5},{lr:0.2,momentum:0.7}", "optim.warmup_epochs=choice(null,0.5)"),
+        "hydra.launcher.n_jobs=1",
+    )
+    assert (code, err) == (0, "")
+    _, _, runs = runs_of(clone.store, "digits")
+    keys = ("optim.lr", "optim.momentum", "optim.warmup_epochs")
+    assert sorted(tuple(run.data.params[key] for key in keys) for run in runs) == [
+        *(("0.1", "0.5", "0.5"), ("0.1", "0.5", "null"), ("0.2", "0.7", "0.5"), ("0.2", "0.7", "null"))
+    ]
+    made = {path.parent.name for path in (clone.root / "x").glob("*/.hydra")}
+    assert len(made) == 4
+    assert all(
+        "optim={lr:0.1,momentum:0.5}" in name or "optim={lr:0.2,momentum:0.7}" in name for name in made
+    )
+    mine = (f"hydra.searchpath=[file://{tmp_path}/own]", "experiment=mine", "~optim.momentum")
+    code, _, err = clone.quick(*common, *mine, "hydra.launcher.n_jobs=1", "optim.lr=0.3")
+    assert (code, err) == (0, "")
+    _, _, runs = runs_of(clone.store, "digits")
+    found = [(p["seed"], p["optim.momentum"]) for run in runs if (p := run.data.params)["optim.lr"] == "0.3"]
+    assert sorted(found) == [("5", "0.9"), ("6", "0.9")]
 
 
 def test_streams_that_the_data_cannot_give_are_refused(refused):

@@ -3,9 +3,10 @@
 from functools import partial
 
 import pytest
-from helpers.clone import REPOSITORY
+from helpers.composing import CONF, configs_of, refusal
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
@@ -20,25 +21,7 @@ from lockstep.config.compose import compose
 from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
-
-CONF = REPOSITORY / "conf"
-
-
-@pytest.fixture(autouse=True)
-def root(monkeypatch, tmp_path):
-    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path
-
-
-def configs_of(arguments, multirun=False):
-    return [job.config for job in compose(CONF, arguments, multirun).requests]
-
-
-def refusal(*arguments, multirun=False):
-    with pytest.raises(Refused) as caught:
-        compose(CONF, arguments, multirun)
-    return list(caught.value.problems)
+from lockstep.search.space import corners
 
 
 def test_defaults_are_the_workshops(root):
@@ -170,7 +153,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("model=mpl", "model=mpl: not one of logreg, mlp; did you mean mlp?"),
         ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
         ("model=null", "model=null: not one of logreg, mlp"),
-        ("experiment=null", "experiment=null: not one of bonus, explore, workshop_logreg"),
+        ("experiment=[bonus,nope]", "experiment=[bonus,nope]: not one of bonus, explore, workshop_logreg"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
         (
             "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
@@ -191,7 +174,19 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("optim.lr=1,2", "optim.lr=1,2: several values make a sweep; add -m (--multirun)"),
         ("tracking.uri=", "tracking.uri=: String should have at least 1 character"),
         ("tracking.uri=${oc.env:NO_SUCH_VARIABLE}", "tracking.uri: "),
-        ("optim.lr", "Error parsing override 'optim.lr'"),
+        ("optim.lr=interval(0,1)", "optim.lr=interval(0,1): an interval is searched; add -m hydra/sweeper=s"),
+        (
+            "tracking.experiment=a,b",
+            "tracking.experiment=a,b: several values make a sweep; add -m (--multirun)"
+            """; one text with a comma: 'tracking.experiment="a,b"'""",
+        ),
+        ("optim.lr", "optim.lr: no value; write optim.lr=<value>"),
+        ("data.path=~/wine.npz", "data.path=~/wine.npz: Hydra can't read this text without quotes"),
+        (
+            "hydra.launcher.n_jobs=1,2",
+            "hydra.launcher.n_jobs=1,2: a sweep has one value of each setting of Hy",
+        ),
+        ("hydra.job.env_copy=[NO_SUCH_VARIABLE]", "KeyError: 'NO_SUCH_VARIABLE'"),
         ("hydra.launcher.nobs=2", "Could not override 'hydra.launcher.nobs'."),
         ("hydra/launcher=lockstpe", "In 'hydra/config': Could not find 'hydra/launcher/lockstpe'"),
     ],
@@ -266,15 +261,6 @@ def test_a_configs_own_sweep_is_seen(tmp_path):
         compose(CONF, arguments[:-1], multirun=True, config_dir=tmp_path)
 
 
-@pytest.mark.parametrize(("multirun", "mode"), [(False, "run"), (True, "sweep")])
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, multirun, mode):
-    (tmp_path / "file").write_text("")
-    [problem] = refusal(f"hydra.{mode}.dir={tmp_path}/file/x", multirun=multirun)
-    assert problem == (
-        f"hydra.{mode}.dir={tmp_path}/file/x: {tmp_path}/file is not a folder that can be written to"
-    )
-
-
 def test_composed_alike_by_hydra_itself():
     from hydra import compose as composed_by_hydra
 
@@ -293,16 +279,6 @@ def test_overrides_of_each_job_and_the_number_of_workers_are_kept():
     assert asked.n_jobs == 3
     assert compose(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
     assert compose(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).n_jobs == 1
-    assert refusal("hydra.launcher.n_jobs=0", multirun=True) == [
-        "hydra.launcher.n_jobs=0: needs at least one worker; -1 for one per core"
-    ]
-
-
-def outcome(compose_run, overrides):
-    try:
-        return compose_run(overrides)
-    except HydraException as error:
-        return str(error)
 
 
 def with_hydra_node(composer, overrides):
@@ -314,50 +290,171 @@ def with_hydra_node(composer, overrides):
     return composed
 
 
+def by_hydra(loader, arguments, multirun):
+    """What a sweep's runs share, and each run's overrides and config; None if Hydra refuses the command."""
+    mode, master = RunMode.RUN, None
+    try:
+        if not multirun:
+            return None, [(arguments, loader.load_configuration("config", list(arguments), mode))]
+        master = loader.load_configuration("config", list(arguments), RunMode.MULTIRUN)
+        str(master.hydra.sweep.dir)  # the sweeper resolves ${now:} first
+        typed = OverridesParser.create(loader).parse_overrides(list(master.hydra.overrides.task))
+        [runs] = BasicSweeper.split_arguments(typed, None)
+        return master, [(run, loader.load_sweep_config(master, run)) for run in runs]
+    except (HydraException, ValueError):
+        return master, None
+
+
 OVERRIDES = st.one_of(
     st.sampled_from(
         [
-            *("model=logreg", "model=mlp", "optim=adam", "data=digits", "experiment=workshop_mlp"),
+            *(
+                "model=logreg",
+                "model=mlp",
+                "optim=adam",
+                "data=digits",
+                "experiment=workshop_mlp",
+                "~experiment",
+            ),
             *("optim.momentum=0.5", "optim.betas=[0.8,0.9]", "model.hidden_dims=[3,4]", "model.dropout=0"),
             *("+note=x", "++seed=3", "~trainer.log_every", "+model.extra=1", "optim@second=adam", "nope=1"),
             *(
-                "trainer.device='cpu'",
                 "tracking.experiment=${data.name}-${seed}",
                 "data.shuffle_seed=${seed}",
+                "trainer.device='cpu'",
             ),
             *(
-                "tracking.experiment='a b'",
                 "model.hidden_dim1=null",
                 "data.drop_last=false",
                 "optim={lr:0.5}",
+                "tracking.experiment='a b'",
             ),
-            *("hydra.job.name=other", "trainer={epochs:2}", "seed=1e3", "model.activation=tanh"),
+            *(
+                "hydra.job.name=other",
+                "trainer={epochs:2}",
+                "seed=1e3",
+                "model.activation=tanh",
+                "model=null",
+            ),
+            *("experiment=[workshop_mlp]", "model=mlp.yaml", "model.hidden_dims.0=8", "optim={nope:1}"),
+            *("model=nope", "~model", "~model=mlp", "~optim=adam", "+optim=sgd", "++optim=sgd", "data=3"),
+            *(
+                "trainer.epochs=int(2.5)",
+                "seed=str(1)",
+                "seed.x=1",
+                "model=[mlp]",
+                "hydra.nope=1",
+                "optim.lr=",
+            ),
         ]
     ),
     st.builds("optim.lr={}".format, st.floats(1e-9, 1e9)),
     st.builds("seed={}".format, st.integers(0, 10**20)),
 )
+SWEPT = st.sampled_from(
+    [
+        *("optim=sgd,adam", "model=logreg,mlp", "model=glob(m*)", "seed=range(0,2)", "optim.lr=1e-1,2"),
+        *(
+            "optim={lr:0.1,momentum:0.5},{lr:0.05}",
+            "optim.betas=[0.8,0.99],[0.9,0.9]",
+            "++seed=1,2",
+            "+x=1,2",
+        ),
+        *("experiment=workshop_mlp,workshop_logreg", "data.drop_last=choice(true,false)", "optim=adam,nope"),
+        *("optim.momentum=sort(0.5,0.1)", "trainer.epochs=interval(1,2)", "hydra.job.name=a,b", "nope=1,2"),
+    ]
+)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(OVERRIDES, max_size=4), min_size=1, max_size=3))
-@example([["optim.lr=1.0", "optim={lr:0.5}"]])
-@example([["optim=adam", "optim.lr=0.1"], ["optim.lr=0.2", "optim=sgd"]])
-def test_jobs_of_a_sweep_compose_to_what_hydra_makes_of_them(sweep):
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(OVERRIDES, max_size=3), st.lists(SWEPT, max_size=2), st.booleans())
+@example(["optim.lr=1.0", "optim={lr:0.5}"], [], False)
+@example(["optim.lr=0.2", "optim=sgd"], ["optim={lr:0.1,momentum:0.5},{lr:0.05}"], True)
+@example(["optim.betas=[0.8,0.99]"], ["optim=adam,adamw"], True)
+@example(["++optim.betas=[0.8,0.99]"], ["optim=adam,adamw"], True)
+@example(["~experiment"], [], False)
+def test_lockstep_takes_the_commands_that_hydra_takes_and_composes_the_same(typed, swept, multirun):
+    arguments = (*typed, *swept)
     setup_globals()
     with initialize_config_dir(str(CONF), **VERSION_BASE):
         loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("config", ["hydra.launcher.n_jobs=2"], RunMode.MULTIRUN)
-        by_hydra = partial(loader.load_sweep_config, master)
-        composer, folder = Composer(by_hydra, loader.list_groups("")), master.hydra.sweep.dir
-        for overrides in sweep:
-            hydras = outcome(by_hydra, overrides)
-            ours = outcome(partial(with_hydra_node, composer), overrides)
-            if isinstance(hydras, str):
-                assert ours == hydras
-                continue
-            assert OmegaConf.to_yaml(ours) == OmegaConf.to_yaml(hydras)
-            assert ours.hydra.sweep.dir == hydras.hydra.sweep.dir == folder  # the same ${now:}
+        master, runs = by_hydra(loader, arguments, multirun)
+        if master is not None and runs is not None:  # as the launcher composes them
+            composer = Composer(partial(loader.load_sweep_config, master), loader.list_groups(""))
+            for overrides, composed in runs:
+                assert OmegaConf.to_yaml(with_hydra_node(composer, overrides)) == OmegaConf.to_yaml(composed)
+                assert composed.hydra.sweep.dir == master.hydra.sweep.dir  # the same ${now:}
+        try:
+            expected = None if runs is None else [RunConfig.of(composed) for _, composed in runs]
+        except Refused:
+            expected = None
+    try:
+        got = configs_of(arguments, multirun)
+    except Refused as refused:
+        assert expected is None or "no effect beside" in str(refused)
+    else:
+        assert got == expected
+
+
+def test_paired_values_are_swept_together():
+    pairs = "optim={lr:0.1,momentum:0.5},{lr:0.05,momentum:0.9}"
+    configs = configs_of([pairs, "seed=0,1"], multirun=True)
+    assert [(c.optim.lr, c.optim.momentum, c.seed) for c in configs] == [
+        *((0.1, 0.5, 0), (0.1, 0.5, 1), (0.05, 0.9, 0), (0.05, 0.9, 1))
+    ]
+    [problem] = refusal("optim={lr:0.1},{lrr:0.2}", multirun=True)
+    assert problem.startswith("optim.lrr=0.2: not a setting of optim=sgd; it has lr, ")
+
+
+@pytest.mark.parametrize("typed", ["experiment=null", "~experiment"])
+def test_no_preset_may_be_typed(typed):
+    asked = compose(CONF, [typed, "data=digits"])
+    assert asked.requests[0].config == configs_of(["data=digits"])[0]
+    assert asked.for_hydra[typed] == "~experiment"
+    values = configs_of(["experiment=null,workshop_logreg", "data=digits"], multirun=True)
+    assert [config.model.name for config in values] == ["mlp", "logreg"]
+
+
+def test_no_preset_is_one_of_those_that_are_searched():
+    typed = ("hydra/sweeper=search", "experiment=null,workshop_logreg", "data=digits", "data.val_size=300")
+    search = compose(CONF, typed, multirun=True).search
+    assert [request.config.model.name for request in corners(search)] == ["mlp", "logreg"]
+
+
+def test_a_value_for_some_options_only_is_refused_as_hydra_does_with_a_way_out():
+    [problem] = refusal("optim=adam,adamw", "optim.betas=[0.8,0.99]", multirun=True)
+    assert problem == (
+        "optim.betas=[0.8,0.99]: no such key where Hydra has not yet swept optim=adam,adamw;"
+        " write ++optim.betas=[0.8,0.99]"
+    )
+    configs = configs_of(["optim=adam,adamw", "++optim.betas=[0.8,0.99]"], multirun=True)
+    assert [(c.optim.name, c.optim.betas) for c in configs] == [(n, (0.8, 0.99)) for n in ("adam", "adamw")]
+
+
+@pytest.mark.parametrize(
+    ("variable", "override", "value"),
+    [
+        ("2", "trainer.epochs", 2),
+        ("1e-3", "optim.lr", 0.001),
+        (".5", "model.dropout", 0.5),
+        ("true", "optim.nesterov", True),
+        ("[8,4]", "model.hidden_dims", (8, 4)),
+        ("null", "model.max_norm", None),
+        ("2", "tracking.experiment", "2"),
+        ("/12", "data.root", "/12"),
+    ],
+)
+def test_text_of_the_environment_counts_as_what_is_typed(monkeypatch, variable, override, value):
+    monkeypatch.setenv("X", variable)
+    [config] = configs_of([f"{override}=${{oc.env:X}}"])
+    group, key = override.split(".")
+    assert getattr(getattr(config, group), key) == value
+
+
+@pytest.mark.parametrize(("variable", "shown"), [("two", "two"), ("2.5", "2.5"), ("1,2", "1,2"), ("", "")])
+def test_text_of_the_environment_that_is_no_number_is_refused(monkeypatch, variable, shown):
+    monkeypatch.setenv("X", variable)
+    assert refusal("trainer.epochs=${oc.env:X}") == [f"trainer.epochs={shown}: must be a valid integer"]
 
 
 def test_each_choice_of_groups_is_composed_once_and_each_run_validated_once(monkeypatch):

@@ -11,12 +11,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from lockstep.config.errors import Refused
 from lockstep.config.overrides import Setting
+from lockstep.config.parsing import parse
 from lockstep.config.schema import flatten
 from lockstep.search.space import SMALL, Space
 
 PARSER = OverridesParser.create()
 BASES = {
-    "model=mlp": {"model": {"name": "mlp", "width": 256, "dropout": 0.25, "widths": [1, 2], "held": None}},
+    "model=mlp": {
+        "model": {"name": "mlp", "hidden_dim1": 256, "dropout": 0.25, "hidden_dims": [1, 2], "max_norm": None}
+    },
     "model=logreg": {"model": {"name": "logreg"}},
 }
 
@@ -41,18 +44,26 @@ def value(text):
         ("model.dropout=interval(0,0.5)", FloatDistribution(0, 0.5)),
         ("model.dropout=interval(0,1)", FloatDistribution(0, 1)),
         ("model.dropout=tag(log,interval(1e-3,1))", FloatDistribution(1e-3, 1, log=True)),
-        ("model.width=interval(8,64)", IntDistribution(8, 64)),
-        ("model.held=interval(1,4)", IntDistribution(1, 4)),
-        ("model.width=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
+        ("model.hidden_dim1=interval(8,64)", IntDistribution(8, 64)),
+        ("model.max_norm=interval(1,4)", FloatDistribution(1, 4)),
+        ("model.max_norm=tag(log,interval(1,4))", FloatDistribution(1, 4, log=True)),
+        ("model.max_norm=int(interval(1,4))", IntDistribution(1, 4)),
+        ("optim.warmup_epochs=interval(0,2)", FloatDistribution(0, 2)),
+        ("optim.betas.0=interval(0,1)", FloatDistribution(0, 1)),
+        ("trainer.checkpoint_seconds=interval(1,20)", FloatDistribution(1, 20)),
+        ("model.hidden_dim2=interval(8,64)", IntDistribution(8, 64)),
+        ("model.hidden_dims.1=interval(8,64)", IntDistribution(8, 64)),
+        ("data.val_size=interval(100,200)", IntDistribution(100, 200)),
+        ("model.hidden_dim1=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
         ("model.dropout=int(interval(0.5,3.5))", IntDistribution(0, 3)),
-        ("model.width=range(8,64)", IntDistribution(8, 63)),
-        ("model.width=range(8,64,10)", IntDistribution(8, 58, step=10)),
-        ("model.width=range(64,8,-10)", IntDistribution(14, 64, step=10)),
-        ("model.width=tag(log,range(1,9))", IntDistribution(1, 8, log=True)),
+        ("model.hidden_dim1=range(8,64)", IntDistribution(8, 63)),
+        ("model.hidden_dim1=range(8,64,10)", IntDistribution(8, 58, step=10)),
+        ("model.hidden_dim1=range(64,8,-10)", IntDistribution(14, 64, step=10)),
+        ("model.hidden_dim1=tag(log,range(1,9))", IntDistribution(1, 8, log=True)),
         ("model.dropout=range(0,0.5,0.25)", CategoricalDistribution([0.0, 0.25])),
-        ("model.width=8,16", CategoricalDistribution([8, 16])),
-        ("model.width=choice(8,16)", CategoricalDistribution([8, 16])),
-        ("model.widths=choice([8,4],[16])", CategoricalDistribution(["[8,4]", "[16]"])),
+        ("model.hidden_dim1=8,16", CategoricalDistribution([8, 16])),
+        ("model.hidden_dim1=choice(8,16)", CategoricalDistribution([8, 16])),
+        ("model.hidden_dims=choice([8,4],[16])", CategoricalDistribution(["[8,4]", "[16]"])),
         ("seed=choice(1,true)", CategoricalDistribution(["1", "True"])),
     ],
 )
@@ -67,11 +78,14 @@ def test_distributions(typed, distribution):
         ("model.dropout=interval(0.5,0.5)", "an empty interval: 0.5 is not less than 0.5"),
         ("model.dropout=interval(0.5,0.1)", "an empty interval: 0.5 is not less than 0.1"),
         ("model.dropout=tag(log,interval(0,1))", "there is no logarithm of 0; an interval tagged log starts"),
-        ("model.width=tag(log,range(0,9))", "there is no logarithm of 0; a range tagged log starts above 0"),
+        (
+            "model.hidden_dim1=tag(log,range(0,9))",
+            "there is no logarithm of 0; a range tagged log starts",
+        ),
         ("model.dropout=interval(0,1e999)", "an interval has finite ends"),
-        ("model.width=range(5,5)", "an empty range"),
-        ("model.width=range(1,5,0)", "range() arg 3 must not be zero"),
-        ("model.width=8,8", "a value is given twice"),
+        ("model.hidden_dim1=range(5,5)", "an empty range"),
+        ("model.hidden_dim1=range(1,5,0)", "range() arg 3 must not be zero"),
+        ("model.hidden_dim1=8,8", "a value is given twice"),
         ("model=interval(0,1)", "a group is searched by choice"),
     ],
 )
@@ -82,16 +96,16 @@ def test_what_is_no_space_is_refused(typed, problem):
 
 
 def test_a_key_that_a_chosen_group_lacks_is_left_out():
-    of = space("model=mlp,logreg", "model.width=8,16", "model.dropout=0.5", "seed=3")
+    of = space("model=mlp,logreg", "model.hidden_dim1=8,16", "model.dropout=0.5", "seed=3")
     assert set(of.corners()) == {
-        ("model=mlp", "model.dropout=0.5", "seed=3", "model.width=8"),
-        ("model=mlp", "model.dropout=0.5", "seed=3", "model.width=16"),
+        ("model=mlp", "model.dropout=0.5", "seed=3", "model.hidden_dim1=8"),
+        ("model=mlp", "model.dropout=0.5", "seed=3", "model.hidden_dim1=16"),
         ("model=logreg", "seed=3"),
     }
     assert of.unknown() == []
-    assert of.searched(("model=mlp", "model.dropout=0.5", "seed=3", "model.width=8")) == [
+    assert of.searched(("model=mlp", "model.dropout=0.5", "seed=3", "model.hidden_dim1=8")) == [
         "model=mlp",
-        "model.width=8",
+        "model.hidden_dim1=8",
     ]
 
 
@@ -100,21 +114,21 @@ def test_a_key_that_no_group_has_is_unknown_and_of_a_key_given_twice_the_last_co
         "model.wdith=3",
         "model.depth=1",
     ]
-    of = space("model.width=interval(8,64)", "model.dropout=0.1,0.2", "model.width=9")
+    of = space("model.hidden_dim1=interval(8,64)", "model.dropout=0.1,0.2", "model.hidden_dim1=9")
     assert set(of.corners()) == {
-        ("model.width=9", "model.dropout=0.1"),
-        ("model.width=9", "model.dropout=0.2"),
+        ("model.hidden_dim1=9", "model.dropout=0.1"),
+        ("model.hidden_dim1=9", "model.dropout=0.2"),
     }
 
 
 @pytest.mark.parametrize(
     ("overrides", "size"),
     [
-        (("model.width=1,2,3", "model.dropout=0.1,0.2"), 6),
-        (("model.width=range(1,10,3)",), 3),
-        (("model.width=interval(1,10)",), 10),
-        (("model.dropout=interval(0,0.5)", "model.width=1,2"), math.inf),
-        (("model.width=interval(1,20000)",), 20000),
+        (("model.hidden_dim1=1,2,3", "model.dropout=0.1,0.2"), 6),
+        (("model.hidden_dim1=range(1,10,3)",), 3),
+        (("model.hidden_dim1=interval(1,10)",), 10),
+        (("model.dropout=interval(0,0.5)", "model.hidden_dim1=1,2"), math.inf),
+        (("model.hidden_dim1=interval(1,20000)",), 20000),
     ],
 )
 def test_untried_points_are_those_that_are_left(overrides, size):
@@ -157,8 +171,16 @@ def test_what_is_suggested_of_an_interval_is_read_back_by_hydra_bit_for_bit(ends
 def test_what_is_suggested_of_a_range_is_one_of_its_numbers(start, length, step, seed):
     text = f"range({start},{start + length},{step})"
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-    [override] = space(f"model.width={text}").suggest(trial)
+    [override] = space(f"model.hidden_dim1={text}").suggest(trial)
     assert value(override) in list(PARSER.parse_override(f"x={text}").sweep_iterator())
+
+
+@pytest.mark.parametrize("typed", ["null,2.0", "choice(null,2.0)"])
+def test_null_is_one_of_several_choices(typed):
+    [setting] = map(Setting.of, parse([f"optim.warmup_epochs={typed}"]))
+    [dimension] = Space([setting], ["model"], lambda _: {"optim.warmup_epochs": None}).values
+    assert dimension.distribution == CategoricalDistribution(["null", 2.0])
+    assert dimension.ends() == ["optim.warmup_epochs=null", "optim.warmup_epochs=2.0"]
 
 
 texts = st.one_of(
@@ -174,5 +196,5 @@ texts = st.one_of(
 )
 def test_what_is_suggested_of_a_choice_is_one_of_its_elements(choices, seed):
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
-    [override] = space(f"model.held={','.join(choices)}").suggest(trial)
+    [override] = space(f"model.max_norm={','.join(choices)}").suggest(trial)
     assert value(override) in [value(f"x={text}") for text in choices]

@@ -79,6 +79,7 @@ class LockstepLauncher(Launcher):
         if command is None:
             return [self._run_job(config, self.task_function) for config in configs]
 
+        from lockstep.results.run_result import RunFailed
         from lockstep.sweep.session import carry_out
 
         requests = [command.request(filter_overrides(overrides)) for overrides in job_overrides]
@@ -92,10 +93,13 @@ class LockstepLauncher(Launcher):
             command.typed,
         )
         metric = standings.ranking.metric
-        return [
-            self._run_job(config, lambda _, run=run: run.value(metric))
-            for config, run in zip(configs, standings.runs, strict=True)
-        ]
+        try:
+            return [
+                self._run_job(config, lambda _, run=run: run.value(metric))
+                for config, run in zip(configs, standings.runs, strict=True)
+            ]
+        except OSError as error:
+            raise RunFailed(f"{error}: Hydra's files are missing; all runs are recorded") from error
 
     def _prepared(self, composed: DictConfig, overrides: Sequence[str], index: int) -> DictConfig:
         """Return a job's config with its number, its folder made: a folder that can't be made must not cost a

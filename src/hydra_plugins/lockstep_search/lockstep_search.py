@@ -3,7 +3,7 @@
 Hydra imports this module at every start, so Optuna, torch and mlflow are loaded only when a search starts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class LockstepSearchConf:
     """The search's settings; lockstep.config.search_config.SearchConfig says what they mean.
 
     Attributes:
-        params: what is searched, as key: values; what is typed on the command line comes on top.
+        params: what is searched, as key: values, which are text in Hydra's grammar or a list; what is typed
+            on the command line comes on top.
     """
 
     _target_: str = "hydra_plugins.lockstep_search.lockstep_search.LockstepSearch"
@@ -37,7 +38,7 @@ class LockstepSearchConf:
     reduction_factor: int = 4
     confirm_seeds: int = 0
     confirm_best: int = 3
-    params: dict[str, str] | None = None
+    params: dict[str, Any] | None = field(default_factory=dict)
 
 
 ConfigStore.instance().store(
@@ -48,7 +49,7 @@ ConfigStore.instance().store(
 class LockstepSearch(Sweeper):
     """Has a session carry out the search that run.py's command composed, and leaves Hydra its results."""
 
-    def __init__(self, params: dict[str, str] | None = None, **settings: Any) -> None:
+    def __init__(self, params: dict[str, Any] | None = None, **settings: Any) -> None:
         pass  # the command has read and checked them
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

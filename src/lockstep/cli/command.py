@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from hydra.types import TaskFunction
 from lockstep.config._hydra_compat import arguments_parser
 from lockstep.config.compose import Command, compose
 from lockstep.config.errors import without_password
+from lockstep.config.hydra_settings import in_job
 from lockstep.config.run_request import Typed
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
@@ -46,10 +48,12 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         if not os.environ.get(name):
             os.environ.pop(name, None)  # set to nothing is not set
     arguments = arguments_parser().parse_args()
+    if problem := _bad_flags(arguments):
+        print(problem, file=sys.stderr)
+        return REFUSED
     trains = not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
     if not trains or arguments.shell_completion:
-        hydra_main()
-        return OK
+        return _shown(hydra_main, [] if arguments.shell_completion else arguments.overrides)
     try:
         return _checked(task_function, hydra_main, conf_dir, arguments)
     except KeyboardInterrupt:
@@ -59,6 +63,51 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
             file=sys.stderr,
         )
         return INTERRUPTED
+
+
+def _bad_flags(arguments: Namespace) -> str | None:
+    """Return a message for flags that Hydra would answer with a traceback."""
+    commands = {name: getattr(arguments, name) for name in ("run", "multirun", "cfg", "info")}
+    given = [f"--{name}" for name, value in commands.items() if value]
+    folder = arguments.config_dir
+    if arguments.experimental_rerun is not None:
+        return (
+            "--experimental-rerun: not supported, since Hydra runs any code that is in such a file;"
+            " python -m lockstep reproduce <run id> trains a recorded run again"
+        )
+    if len(given) > 1:
+        return f"{' '.join(given)}: give only one of --run, --multirun, --cfg and --info"
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        return "--resolve: needs --cfg or --help"
+    if folder is not None and not Path(folder).is_dir():
+        return f"--config-dir={folder}: not a folder"
+    return "--config-name=: a name is missing" if arguments.config_name == "" else None
+
+
+def _shown(hydra_main: Callable[[], None], overrides: Sequence[str]) -> int:
+    """Have Hydra show its help, a config or completions; nothing of Lockstep's runs."""
+    from lockstep.config.parsing import parse
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing tracebacks
+    try:
+        parse(overrides)
+        hydra_main()
+    except SystemExit as ended:
+        return REFUSED if ended.code else OK
+    except Exception as error:
+        print(_message_of(error), file=sys.stderr)
+        return REFUSED
+    return OK
+
+
+def _message_of(error: Exception) -> str:
+    from hydra.errors import HydraException
+
+    from lockstep.config.composer import message_of
+    from lockstep.config.errors import Refused, without_password
+
+    prefix = "" if isinstance(error, HydraException | Refused) else "Hydra: "
+    return without_password(prefix + message_of(error))
 
 
 def of_task(task_function: TaskFunction) -> Command | None:
@@ -94,7 +143,7 @@ def _checked(
     show_log()
     try:
         command = compose(
-            conf_dir / (arguments.config_path or ""),
+            conf_dir.parent / (arguments.config_path or conf_dir),
             arguments.overrides,
             arguments.multirun,
             arguments.config_name or "config",
@@ -102,6 +151,9 @@ def _checked(
         )
         command = replace(command, typed=_typed(arguments))
         task_function.command = command  # type: ignore[attr-defined]
+        sys.argv[1:] = [command.for_hydra.get(argument, argument) for argument in sys.argv[1:]]
+        if command.is_multirun and not (arguments.multirun or arguments.run):
+            sys.argv.append("--multirun")  # Hydra 1.4 rejects a preset's hydra.mode
         return _carried_out(command, hydra_main)
     except (HydraException, Refused) as refused:
         print(without_password(str(refused)), file=sys.stderr)
@@ -142,19 +194,37 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
             planning.show_plan(requests, command.n_jobs)
         else:
             checks.check_store(configs)
-            hydra_main()
+            with in_job(command.master):  # Hydra 1.3 resolves ${hydra:...} in a sweep's folder too early
+                hydra_main()
     except (RunFailed, session.NotUploaded) as failed:
         print(without_password(str(failed)), file=sys.stderr)
         return FAILED
-    except OSError as error:
-        if error.errno not in task.NO_ROOM:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in task.NO_ROOM:
+            print(
+                f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr
+            )
+            return FAILED
+        if not _is_hydras(error):
             raise
-        print(f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr)
-        return FAILED
+        print(_message_of(error), file=sys.stderr)
+        return REFUSED
     finally:
         pool.shut_down()
         gc.freeze()  # see uncollected
     return OK
+
+
+def _is_hydras(error: Exception) -> bool:
+    """Tell whether Hydra raised an error before it came to a run: it has a setting that it can't use."""
+    from lockstep.config.errors import Refused
+
+    if isinstance(error, Refused):
+        return False
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "hydra.main" in frames and not any(
+        name.startswith("lockstep.") for name in frames[frames.index("hydra.main") :]
+    )
 
 
 def _start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:

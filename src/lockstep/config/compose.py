@@ -4,28 +4,29 @@ Hydra stops at the first name it doesn't know, after it has begun to write. Here
 composed first, once each, and every error of the command is listed at once.
 """
 
-import json
-import os
+import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lockstep.config._hydra_compat import VERSION_BASE
+from lockstep.config._hydra_compat import config_loader, without_aliases
 from lockstep.config.composer import Composer, message_of
 from lockstep.config.errors import Refused, nearest
-from lockstep.config.overrides import Setting, as_typed, grid
+from lockstep.config.hydra_settings import in_job, problems_of
+from lockstep.config.loader import Loader, numbered
+from lockstep.config.overrides import Setting, as_typed, grid, is_plain, with_own_sweep
+from lockstep.config.parsing import parse, quoted
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.search_config import SearchConfig
 
@@ -58,6 +59,9 @@ class Command:
         exact: see TrainingArray.
         max_batch_size: how many runs of a sweep train at a time, or None for all.
         search: None for a run or a grid.
+        is_multirun: whether it is a sweep or search, be it by a preset's `hydra.mode`.
+        for_hydra: each argument as Hydra takes it.
+        master: what Hydra composes first: the run's config, or what a sweep's runs share.
         typed: None where no shell was used.
     """
 
@@ -68,6 +72,9 @@ class Command:
     max_batch_size: int | None
     search: SearchRequest | None
     composer: Composer
+    is_multirun: bool
+    for_hydra: Mapping[str, str]
+    master: DictConfig
     typed: Typed | None = None
 
     def request(self, overrides: Sequence[str]) -> RunRequest:
@@ -103,146 +110,186 @@ def compose(
         Refused: listing every unknown group, option and key and every bad value of every run.
     """
     try:
-        with initialize_config_dir(str(conf_dir), **VERSION_BASE):
-            return _CommandLine(config_name, arguments, multirun, config_dir).command()
+        with config_loader(conf_dir, config_dir, "run") as loader:
+            return _CommandLine(loader, config_name, arguments, multirun).command()
     except HydraException as error:
         raise Refused([message_of(error)]) from error
+    except OmegaConfBaseException as error:
+        raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
 
 
 class _CommandLine:
     """A command line, parsed by Hydra, and the problems found in it so far."""
 
     def __init__(
-        self, config_name: str, arguments: Sequence[str], multirun: bool, config_dir: Path | None
+        self, hydra: ConfigLoader, config_name: str, arguments: Sequence[str], multirun: bool
     ) -> None:
-        self._loader, self._config_name = GlobalHydra.instance().config_loader(), config_name
-        self._parser = OverridesParser.create(self._loader)
-        overrides = self._parser.parse_overrides(list(arguments))
-        self._for_hydra = [as_typed(o) for o in overrides if o.is_hydra_override()]
-        if config_dir is not None:
-            self._for_hydra.insert(0, _search_path(config_dir, overrides))  # the first one counts
-        groups = self._options("", ObjectType.GROUP)
-        self._groups = {group: self._options(group) for group in groups if group != "hydra"}
+        overrides = parse(without_aliases(hydra, config_name, arguments), hydra, multirun)
+        for_hydra = [override for override in overrides if override.is_hydra_override()]
+        swept = [as_typed(override) for override in for_hydra if override.is_sweep_override()]
+        if swept:
+            raise Refused([f"{text}: a sweep has one value of each setting of Hydra" for text in swept])
         self._typed = [override for override in overrides if not override.is_hydra_override()]
-        # A preset may choose for Hydra, too.
-        chosen = [as_typed(o) for o in self._typed if self._is_choice(o) and not o.is_sweep_override()]
-        self._hydra = self._load([*self._for_hydra, *chosen]).hydra
-        self._is_multirun = multirun or self._hydra.mode == RunMode.MULTIRUN
-        self._problems = _unusable_folder(self._hydra, "sweep" if self._is_multirun else "run")
+        self._loader = Loader(hydra, config_name, list(map(as_typed, for_hydra)))
+        self._groups = self._loader.groups
+        self._composer = Composer(self._load_run, self._groups, self._in_job)
+        self._given = dict(zip(arguments, map(self._composer.for_hydra, overrides), strict=True))
+        self._problems: list[str] = []
+        self._swept: set[str] = set()
+        self._refusal: HydraException | None = None
+        self._master = self._composed_master()
+        self._is_multirun = multirun or self._master.hydra.mode == RunMode.MULTIRUN
 
     def command(self) -> Command:
         """Return the command, or raise Refused with all problems."""
         known = self._known_options(self._all_overrides())
-        launcher, is_ours = self._hydra.launcher, self._is_plugin("launcher", "lockstep_launcher")
-        n_jobs = launcher.n_jobs if is_ours else 1
-        if n_jobs == 0:
-            self._problems.append("hydra.launcher.n_jobs=0: needs at least one worker; -1 for one per core")
-        composer = Composer(self._load_run, self._groups)
+        is_ours = self._is_plugin("launcher", "lockstep_launcher")
         requests: list[RunRequest] = []
         search = None
         if self._is_multirun and self._is_plugin("sweeper", "lockstep_search"):
             if not is_ours:
                 self._problems.append("hydra/sweeper=search: needs hydra/launcher=lockstep")
-            search = self._search(known, composer)
+            search = self._search(known)
         else:
-            requests = self._requests(known, composer)
+            requests = self._requests(known)
+        if not self._problems:
+            self._problems = self._refusals() or self._bad_settings(requests)
         if self._problems:
             raise Refused(self._problems)
+        launcher = self._master.hydra.launcher
         return Command(
             tuple(requests),
             tuple(map(as_typed, self._typed)),
-            n_jobs,
+            launcher.n_jobs if is_ours else 1,
             is_ours and launcher.exact,
-            self._hydra.sweeper.get("max_batch_size"),
+            OmegaConf.select(self._master, "hydra.sweeper.max_batch_size"),
             search,
-            composer,
+            self._composer,
+            self._is_multirun,
+            self._given,
+            self._master,
         )
 
-    def _requests(self, overrides: list[Override], composer: Composer) -> list[RunRequest]:
-        runs = grid(overrides) if self._is_multirun else [tuple(map(as_typed, overrides))]
+    def _composed_master(self) -> DictConfig:
+        try:
+            return self._loader.master(list(map(self._composer.for_hydra, self._typed)))
+        except HydraException as error:
+            self._refusal = error
+            return self._loader.master(self._chosen)  # a preset may choose for Hydra, too
+
+    @property
+    def _chosen(self) -> list[str]:
+        """The typed overrides that choose one option that there is."""
+        return [
+            as_typed(o)
+            for o in self._typed
+            if not o.is_sweep_override() and o.value() in self._groups.get(o.key_or_group, ())
+        ]
+
+    def _refusals(self) -> list[str]:
+        """Return the problems that Hydra has with what a sweep's runs share, though it composes each run."""
+        if self._refusal is None:
+            return []
+        swept = " ".join(as_typed(override) for override in self._typed if override.is_sweep_override())
+        known = {*self._composer.values(tuple(self._chosen)), *self._groups}
+        return [
+            f"{as_typed(o)}: no such key where Hydra has not yet swept {swept}; write ++{as_typed(o)}"
+            for o in self._typed
+            if is_plain(o, self._groups) and not o.is_sweep_override() and o.key_or_group not in known
+        ] or [message_of(self._refusal)]
+
+    def _bad_settings(self, requests: Sequence[RunRequest]) -> list[str]:
+        """Return the problems with Hydra's own settings."""
+        if not self._is_multirun:
+            return problems_of(self._master, "run")
+        has_own_folders = "subdir: ${hydra.job.num}\n" not in OmegaConf.to_yaml(self._master.hydra.sweep)
+        job = self._job(requests[0].overrides) if requests and has_own_folders else self._master
+        return problems_of(numbered(job, 0), "sweep")
+
+    def _requests(self, overrides: list[Override]) -> list[RunRequest]:
+        runs = grid(overrides) if self._is_multirun else [tuple(map(self._composer.for_hydra, overrides))]
         requests = []
-        for run in runs:
+        for number, run in enumerate(runs):
             try:
-                requests.append(composer.request(run))
+                requests.append(self._composer.request(run, number))
             except Refused as refused:
                 self._problems += refused.problems
         return requests
 
-    def _search(self, overrides: list[Override], composer: Composer) -> SearchRequest | None:
+    def _search(self, overrides: list[Override]) -> SearchRequest | None:
         try:
-            config = SearchConfig.of(self._hydra.sweeper)
+            config = SearchConfig.of(self._master.hydra.sweeper)
         except Refused as refused:
             self._problems += refused.problems
             return None
-        return SearchRequest(config, tuple(map(Setting.of, overrides)), tuple(self._groups), composer)
+        return SearchRequest(config, tuple(map(Setting.of, overrides)), tuple(self._groups), self._composer)
 
     def _all_overrides(self) -> list[Override]:
-        """Return the typed overrides after the config's own sweep (`hydra.sweeper.params`)."""
-        params = (self._hydra.sweeper.get("params") or {}) if self._is_multirun else {}
-        own = self._parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
-        return [*own, *self._typed]
+        """Return the typed overrides after the config's own sweep."""
+        params = OmegaConf.select(self._master, "hydra.sweeper.params") if self._is_multirun else None
+        own: Any = {} if params is None else OmegaConf.to_container(params, resolve=True)
+        overrides = with_own_sweep(own, self._typed, self._loader.hydra)
+        self._swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+        return overrides
 
     def _known_options(self, overrides: Sequence[Override]) -> list[Override]:
         """Return the overrides that can be composed; the others become problems."""
         known = []
         for override in overrides:
             if override.is_sweep_override() and not self._is_multirun:
-                self._problems.append(
-                    f"{as_typed(override)}: several values make a sweep; add -m (--multirun)"
-                )
-            elif unknown := _unknown_options(override, self._groups):
+                self._problems.append(_without_sweep(override))
+            elif unknown := self._unknown_options(override):
                 self._problems += unknown
             else:
                 known.append(override)
         return known
 
-    def _is_choice(self, override: Override) -> bool:
-        return override.is_sweep_override() or override.value() in self._groups.get(override.key_or_group, ())
+    def _unknown_options(self, override: Override) -> list[str]:
+        """Return a message for each option that a group override names and Hydra doesn't find."""
+        group = override.key_or_group
+        if group not in self._groups or override.is_interval_sweep() or override.is_delete():
+            return []
+        options = self._groups[group]
+        is_sweep = override.is_sweep_override()
+        values = override.sweep_iterator() if is_sweep else [override.value()]
+        texts = override.sweep_string_iterator() if is_sweep else [override.get_value_element_as_str()]
+        return [
+            f"{group}={text}: not one of {', '.join(options)}{nearest(text, options)}"
+            for value, text in zip(values, texts, strict=True)
+            if not isinstance(value, dict) and text not in options and not self._is_composed(override, text)
+        ]
+
+    def _is_composed(self, override: Override, text: str) -> bool:
+        """Tell whether Hydra can compose an override with one of its values."""
+        try:
+            self._composer.compose([f"{override.get_key_element()}={text}"])
+        except HydraException:
+            return False
+        except Refused:
+            pass  # see Loader.run
+        return True
 
     def _is_plugin(self, kind: str, module: str) -> bool:
-        return str(self._hydra[kind]._target_).startswith(f"hydra_plugins.{module}.")
-
-    def _options(self, group: str, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
-        return self._loader.get_group_options(group, kind, self._config_name, self._for_hydra)
-
-    def _load(self, overrides: list[str]) -> DictConfig:
-        return self._loader.load_configuration(self._config_name, overrides, RunMode.RUN, from_shell=False)
+        target = OmegaConf.select(self._master, f"hydra.{kind}._target_")
+        return str(target).startswith(f"hydra_plugins.{module}.")
 
     def _load_run(self, overrides: list[str]) -> DictConfig:
-        composed = self._load([*self._for_hydra, *overrides])
-        with flag_override(composed, ["struct", "readonly"], False):
-            del composed["hydra"]  # most of what would be copied for each run
-        return composed
+        return self._loader.run(overrides, self._master if self._is_multirun else None, self._swept)
+
+    def _in_job(self, overrides: Sequence[str], number: int | None) -> AbstractContextManager[None]:
+        """Let `${hydra:...}` resolve to what a run has there."""
+        job = self._job(overrides) if self._is_multirun else self._master
+        return in_job(job if number is None or not self._is_multirun else numbered(job, number))
+
+    def _job(self, overrides: Sequence[str]) -> DictConfig:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        return self._loader.job(list(map(self._composer.for_hydra, parsed)))
 
 
-def _search_path(config_dir: Path, overrides: Sequence[Override]) -> str:
-    """Return the override that adds a folder to Hydra's search path, beside typed folders."""
-    typed: list[Any] = [o.value() for o in overrides if o.key_or_group == "hydra.searchpath"]
-    paths = [f"file://{config_dir}", *(str(path) for value in typed[-1:] for path in value)]
-    return f"hydra.searchpath={json.dumps(paths)}"
-
-
-def _unusable_folder(settings: DictConfig, mode: str) -> list[str]:
-    """Return a message if Hydra can't make the command's folder."""
-    try:
-        folder = Path(str(settings[mode].dir)).absolute()
-    except OmegaConfBaseException:  # it may need values that exist only once a run starts
-        return []
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if there.is_dir() and os.access(there, os.W_OK):
-        return []
-    return [f"hydra.{mode}.dir={folder}: {there} is not a folder that can be written to"]
-
-
-def _unknown_options(override: Override, groups: Mapping[str, list[str]]) -> list[str]:
-    """Return a message for each option that a group override names and its group doesn't have."""
-    group = override.key_or_group
-    if group not in groups or override.is_interval_sweep():
-        return []
-    options = groups[group]
-    given = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-    return [
-        f"{group}={option}: not one of {', '.join(options)}{nearest(option, options)}"
-        for option in ("null" if value is None else str(value) for value in given)
-        if option not in options
-    ]
+def _without_sweep(override: Override) -> str:
+    text = as_typed(override)
+    if override.is_interval_sweep():
+        return f"{text}: an interval is searched; add -m hydra/sweeper=search"
+    key, _, values = text.partition("=")
+    as_text = f"; one text with a comma: {shlex.quote(f'{key}={quoted(values)}')}" if "(" not in text else ""
+    return f"{text}: several values make a sweep; add -m (--multirun){as_text}"

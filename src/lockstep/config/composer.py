@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lockstep.config.errors import Refused, nearest, without_password
-from lockstep.config.overrides import as_typed, is_plain
+from lockstep.config.overrides import as_typed, is_choice, is_plain
+from lockstep.config.parsing import as_text
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import MLPConfig, RunConfig, flatten
+from lockstep.config.schema import MLPConfig, RunConfig, flatten, types_of
 
 
 class Composer:
@@ -25,17 +27,25 @@ class Composer:
     Args:
         load: composes some overrides by Hydra.
         groups: the names of config groups.
+        in_job: lets `${hydra:...}` resolve to what the run with some overrides and a number has there.
     """
 
-    def __init__(self, load: Callable[[list[str]], DictConfig], groups: Collection[str]) -> None:
-        self._load, self._groups = load, groups
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+    def __init__(
+        self,
+        load: Callable[[list[str]], DictConfig],
+        groups: Collection[str],
+        in_job: Callable[[Sequence[str], int | None], AbstractContextManager[None]] | None = None,
+    ) -> None:
+        self._load, self._groups, self._in_job = load, groups, in_job
+        self._bases: dict[tuple[str, ...], DictConfig | Exception] = {}
         self._values: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._need_job: set[tuple[str, ...]] = set()
 
     def values(self, choices: tuple[str, ...]) -> dict[str, Any]:
         """Return every key that a choice of groups has, inner nodes included, with its default."""
         if choices not in self._values:
-            tree: Any = OmegaConf.to_container(self._base(choices))
+            parsed = OverridesParser.create().parse_overrides(list(choices))
+            tree: Any = OmegaConf.to_container(self._base(tuple(map(self.for_hydra, parsed))))
             self._values[choices] = dict(flatten(tree, with_nodes=True))
         return self._values[choices]
 
@@ -48,65 +58,105 @@ class Composer:
         return self._composed(OverridesParser.create().parse_overrides(list(overrides)))
 
     def _composed(self, parsed: Sequence[Override]) -> DictConfig:
-        if not all(map(is_plain, parsed)):
-            return self._load(list(map(as_typed, parsed)))
+        if not all(is_plain(override, self._groups) for override in parsed):
+            return self._load([self.for_hydra(override) for override in parsed])
         composed = copy.deepcopy(self._base(self._choices(parsed)))
         try:
             for override in parsed:
-                if override.key_or_group not in self._groups:
+                if not is_choice(override, self._groups):
                     OmegaConf.update(composed, override.key_or_group, override.value())
-        except OmegaConfBaseException:
-            return self._load(list(map(as_typed, parsed)))  # raises Hydra's own error
+        except Exception:
+            return self._load([self.for_hydra(override) for override in parsed])  # raises Hydra's own error
         return composed
 
-    def request(self, overrides: Sequence[str]) -> RunRequest:
+    def request(self, overrides: Sequence[str], number: int | None = None) -> RunRequest:
         """Return a run's validated config.
+
+        Args:
+            number: its number in the sweep, where it has one.
 
         Raises:
             Refused: with every error of these overrides.
         """
         parsed = OverridesParser.create().parse_overrides(list(overrides))
+        problems: dict[str, str] = {}
+        in_job = self._in_job if self._needs_job(parsed) else None
         try:
-            problems = self._unknown_keys(parsed)
-            composed = self._composed([o for o in parsed if as_typed(o) not in problems])
-            config = RunConfig.of(composed)
+            try:
+                composed = self._composed(parsed)
+            except HydraException:
+                problems = self._unknown_keys(parsed)
+                if not problems:
+                    raise
+                composed = self._composed([o for o in parsed if as_typed(o) not in problems])
+            with nullcontext() if in_job is None else in_job(overrides, number):
+                config = RunConfig.of(composed)
             found = [*problems.values(), *_pointless(parsed, composed, config)]
         except HydraException as error:
-            raise Refused([message_of(error)]) from error
+            raise Refused([*problems.values(), message_of(error)]) from error
         except Refused as refused:
             raise Refused([*problems.values(), *refused.problems]) from refused
         if found:
             raise Refused(found)
         return RunRequest(config, tuple(overrides))
 
+    def for_hydra(self, override: Override) -> str:
+        """Return an override as Hydra takes it: without null for a group of presets, which means none."""
+        key = override.key_or_group
+        is_null = override.value_type is not None and override.value() is None
+        if is_null and is_plain(override, self._groups) and key in self._groups and not types_of(key):
+            return f"~{key}"
+        return as_typed(override)
+
     def unknown_key(self, text: str, choices: tuple[str, ...]) -> str:
         """Return the message for an override of a key that a choice of groups doesn't have."""
-        return _unknown_key(OverridesParser.create().parse_override(text), self._base(choices))
+        return _unknown_key(text, self._base(choices))
 
     def _unknown_keys(self, parsed: Sequence[Override]) -> dict[str, str]:
         """Return a message for each override that changes a key there isn't, by the override."""
         choices = self._choices(parsed)
-        known = self.values(choices)
-        unknown = [
-            o
-            for o in parsed
-            if is_plain(o) and o.key_or_group not in known and o.key_or_group not in self._groups
-        ]
-        return {as_typed(o): _unknown_key(o, self._base(choices)) for o in unknown}
+        known = {*self.values(choices), *self._groups}
+        problems = {}
+        for override in (o for o in parsed if is_plain(o, self._groups)):
+            value = override.value()
+            if isinstance(value, dict):
+                texts = [f"{override.key_or_group}.{key}={as_text(inner)}" for key, inner in flatten(value)]
+            else:
+                texts = [as_typed(override)]
+            unknown = [text for text in texts if text.partition("=")[0] not in known]
+            if unknown:
+                problems[as_typed(override)] = _unknown_key(unknown[0], self._base(choices))
+        return problems
 
     def _choices(self, parsed: Sequence[Override]) -> tuple[str, ...]:
-        return tuple(as_typed(o) for o in parsed if is_plain(o) and o.key_or_group in self._groups)
+        return tuple(
+            self.for_hydra(o) for o in parsed if is_plain(o, self._groups) and is_choice(o, self._groups)
+        )
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._bases:
-            self._bases[choices] = self._load(list(choices))
-        return self._bases[choices]
+            try:
+                self._bases[choices] = loaded = self._load(list(choices))
+                if self._in_job is not None and "${hydra:" in OmegaConf.to_yaml(loaded):
+                    self._need_job.add(choices)
+            except (HydraException, Refused) as error:
+                self._bases[choices] = error
+        base = self._bases[choices]
+        if isinstance(base, Exception):
+            raise base
+        return base
+
+    def _needs_job(self, parsed: Sequence[Override]) -> bool:
+        """Tell whether a run's config refers to settings of Hydra, such as `${hydra:runtime.cwd}`."""
+        return self._choices(parsed) in self._need_job or any("${hydra:" in str(o.value()) for o in parsed)
 
 
-def message_of(error: HydraException) -> str:
-    """Return Hydra's message for a command that it can't compose."""
-    cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-    return f"{error}{cause}"
+def message_of(error: Exception) -> str:
+    """Return Hydra's message without OmegaConf's own details."""
+    cause = str(error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else ""
+    lines = f"{error}\n{cause}".splitlines()
+    internal = ("full_key", "reference_type", "object_type")
+    return "\n".join(line for line in lines if line and not line.strip().startswith(internal))
 
 
 def _pointless(parsed: Sequence[Override], composed: DictConfig, config: RunConfig) -> list[str]:
@@ -130,16 +180,16 @@ def _pointless(parsed: Sequence[Override], composed: DictConfig, config: RunConf
     return problems
 
 
-def _unknown_key(override: Override, composed: DictConfig) -> str:
-    key = override.key_or_group
+def _unknown_key(text: str, composed: DictConfig) -> str:
+    key = text.partition("=")[0]
     group, _, name = key.rpartition(".")
     if group in composed and isinstance(composed[group], DictConfig):
         settings = [str(setting) for setting in composed[group] if setting != "name"]
         owner = f"{group}={composed[group].name}" if "name" in composed[group] else group
         has = f"it has {', '.join(settings)}" if settings else "it has no settings"
-        return f"{as_typed(override)}: not a setting of {owner}; {has}{nearest(name, settings)}"
+        return f"{text}: not a setting of {owner}; {has}{nearest(name, settings)}"
     tree: Any = OmegaConf.to_container(composed)
     keys = [known for known, _ in flatten(tree, with_nodes=True)]
     same_name = [candidate for candidate in keys if candidate.rpartition(".")[2] == name]
     hint = f"; did you mean {same_name[0]}?" if same_name else nearest(key, keys)
-    return f"{as_typed(override)}: no such key or group{hint}"
+    return f"{text}: no such key or group{hint}"

@@ -1,9 +1,11 @@
 """Hydra's override grammar: what a command line sets, sweeps or searches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import (
     ChoiceSweep,
     IntervalSweep,
@@ -14,6 +16,8 @@ from hydra.core.override_parser.types import (
 )
 
 from lockstep.config.errors import Refused
+from lockstep.config.parsing import as_text, parse
+from lockstep.config.schema import flatten
 
 
 @dataclass(frozen=True)
@@ -101,15 +105,48 @@ def as_typed(override: Override) -> str:
     return override.input_line
 
 
-def is_plain(override: Override) -> bool:
-    """Tell whether an override only chooses a group's option or changes one value."""
+def is_plain(override: Override, groups: Collection[str]) -> bool:
+    """Tell whether an override only chooses a group's option or changes values that there are."""
     return (
         override.type == OverrideType.CHANGE
         and not override.is_hydra_override()
         and override.package is None
         and "/" not in override.key_or_group
-        and not isinstance(override.value(), dict)  # of a group: several values at once
+        and (override.key_or_group in groups or not isinstance(override.value(), dict))
     )
+
+
+def is_choice(override: Override, groups: Collection[str]) -> bool:
+    """Tell whether an override chooses a group's option; `optim={lr:0.1,momentum:0.5}` changes its values."""
+    return override.key_or_group in groups and not isinstance(override.value(), dict)
+
+
+def with_own_sweep(
+    params: Mapping[str, Any], typed: Sequence[Override], loader: ConfigLoader
+) -> list[Override]:
+    """Return a config's own sweep (`hydra.sweeper.params`) and the typed overrides, which come on top.
+
+    Args:
+        params: the values of each key: text in Hydra's grammar, or a list of values.
+        typed: `~key` takes a key out of the config's own sweep, so that the key has one value, its default.
+
+    Raises:
+        Refused: if Hydra's grammar can't read the params.
+    """
+    own = parse((f"{key}={_values(value)}" for key, value in flatten(params)), loader, multirun=True)
+    swept = {override.key_or_group for override in own}
+    dropped = [o for o in typed if o.is_delete() and o.key_or_group in swept]
+    names = {override.key_or_group for override in dropped}
+    return [
+        *(override for override in own if override.key_or_group not in names),
+        *(override for override in typed if override not in dropped),
+    ]
+
+
+def _values(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(as_text, value)) if value else "choice()"
+    return value if isinstance(value, str) else as_text(value)
 
 
 def grid(overrides: Sequence[Override]) -> list[tuple[str, ...]]:
@@ -135,6 +172,8 @@ def _texts(override: Override) -> Iterator[str]:
         raise Refused([f"{as_typed(override)}: a grid has no intervals; hydra/sweeper=search searches them"])
     if override.is_sweep_override():
         yield from (f"{key}={value}" for value in override.sweep_string_iterator())
+    elif override.value_type is None:  # ~key
+        yield key
     else:
         yield f"{key}={override.get_value_element_as_str()}"
 

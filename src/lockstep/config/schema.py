@@ -9,21 +9,18 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from lockstep.config.errors import Refused, problem
+from lockstep.config.frozen import Frozen, members
 from lockstep.config.identity import is_identity
 
 NUMERICS_VERSION = 2
 """Part of every run key. Raise it when a change makes the same config train to other numbers."""
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class LogRegConfig(Frozen):
@@ -262,14 +259,32 @@ class RunConfig(Frozen):
         )
 
 
+def types_of(key: str) -> list[Any]:
+    """Return the types that the schema allows for a key, such as `optim.lr`; for an unknown key none."""
+    found: list[Any] = [RunConfig]
+    for part in key.split("."):
+        found = [member for owner in found for inner in _inside(owner, part) for member in members(inner)]
+    return found
+
+
+def _inside(owner: Any, part: str) -> Iterable[Any]:
+    """Return the annotations of a model's field, or of a tuple's element."""
+    if get_origin(owner) is tuple:
+        return (inner for inner in get_args(owner) if part.isdigit() and inner is not ...)
+    field = getattr(owner, "model_fields", {}).get(part)
+    return () if field is None else (field.annotation,)
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "", with_nodes: bool = False) -> Iterable[tuple[str, Any]]:
     """Yield the values of nested mappings under the keys that a user types.
 
     Args:
-        with_nodes: whether to yield inner mappings as well, each before its values.
+        with_nodes: whether to yield inner mappings as well, each before its values, and elements of lists.
     """
     for key, value in tree.items():
         if with_nodes or not isinstance(value, Mapping):
             yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.", with_nodes)
+        elif with_nodes and isinstance(value, list):
+            yield from ((f"{prefix}{key}.{index}", element) for index, element in enumerate(value))

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from pydantic import Field, ValidationError
 
 from lockstep.config.errors import Refused, problem
-from lockstep.config.schema import Frozen
+from lockstep.config.frozen import Frozen
 
 
 class SearchConfig(Frozen):

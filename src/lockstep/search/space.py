@@ -19,6 +19,7 @@ from lockstep.config.compose import SearchRequest
 from lockstep.config.errors import Refused
 from lockstep.config.overrides import Choice, Interval, Setting
 from lockstep.config.run_request import RunRequest
+from lockstep.config.schema import types_of
 
 SMALL = 10_000
 """The most points of a space whose untried points are listed."""
@@ -101,13 +102,8 @@ class Space:
         values = [setting for setting in last if setting.name not in groups]
         self._fixed_groups = tuple(setting.text for setting in chosen if not setting.is_sweep)
         self._fixed = {setting.key: setting.text for setting in values if not setting.is_sweep}
-        self.groups = _dimensions(chosen, lambda setting: _dimension(setting, None, is_group=True))
-        everywhere = [defaults(options) for options in self.options()]
-
-        def default(key: str) -> object:
-            return next((keys[key.lstrip("+")] for keys in everywhere if key.lstrip("+") in keys), None)
-
-        self.values = _dimensions(values, lambda setting: _dimension(setting, default(setting.key)))
+        self.groups = _dimensions(chosen, lambda setting: _dimension(setting, is_group=True))
+        self.values = _dimensions(values, _dimension)
 
     def __str__(self) -> str:
         return ", ".join(dimension.key for dimension in (*self.groups, *self.values))
@@ -247,8 +243,8 @@ def _dimensions(
     return tuple(dimensions)
 
 
-def _dimension(setting: Setting, default: object, is_group: bool = False) -> Dimension:
-    """Return the dimension of a setting: of integers if its ends are whole and its default isn't a float.
+def _dimension(setting: Setting, is_group: bool = False) -> Dimension:
+    """Return the dimension of a setting: of integers if its ends are whole and its key takes no fractions.
 
     Raises:
         ValueError, ArithmeticError: if it is empty or otherwise invalid.
@@ -259,7 +255,7 @@ def _dimension(setting: Setting, default: object, is_group: bool = False) -> Dim
     if isinstance(values, Interval):
         if is_group:
             raise ValueError(f"a group is searched by choice: {key}=choice(...)")
-        return _interval(key, values, default)
+        return _interval(key, values, float in types_of(setting.name))
     if not values.numbers:
         raise ValueError("an empty range")
     low, high, step = min(values.numbers), max(values.numbers), abs(values.numbers.step)
@@ -268,7 +264,7 @@ def _dimension(setting: Setting, default: object, is_group: bool = False) -> Dim
     return Dimension(key, IntDistribution(low, high, log=values.log, step=step))
 
 
-def _interval(key: str, interval: Interval, default: object) -> Dimension:
+def _interval(key: str, interval: Interval, allows_fractions: bool) -> Dimension:
     low, high, log = interval.low, interval.high, interval.log
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("an interval has finite ends")
@@ -278,7 +274,7 @@ def _interval(key: str, interval: Interval, default: object) -> Dimension:
         raise ValueError(f"there is no logarithm of {low:g}; an interval tagged log starts above 0")
     are_integers = isinstance(low, int) and isinstance(high, int)  # int(interval(...))
     are_whole = float(low).is_integer() and float(high).is_integer()
-    if are_integers or (are_whole and not isinstance(default, float)):
+    if are_integers or (are_whole and not allows_fractions):
         return Dimension(key, IntDistribution(int(low), int(high), log=log))
     return Dimension(key, FloatDistribution(float(low), float(high), log=log))
 
