@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import hydra
 import pytest
 from helpers.clone import REPOSITORY
 from hydra.core.plugins import Plugins
@@ -20,8 +21,9 @@ def test_hydra_discovers_the_plugins():
 
 @pytest.fixture
 def version_base_of_old(monkeypatch):
-    """What the suites expect, unless another test has called for something newer."""
-    monkeypatch.setattr(VersionBase.instance(), "version_base", Version("1.1"))
+    """What Hydra 1.3's suites expect, unless another test has called for something newer."""
+    if hydra.__version__.startswith("1.3."):
+        monkeypatch.setattr(VersionBase.instance(), "version_base", Version("1.1"))
 
 
 OLD = pytest.mark.filterwarnings(

@@ -68,14 +68,15 @@ class LockstepLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
+        command = of_task(self.task_function)
         loader = self.hydra_context.config_loader
-        composer = Composer(partial(loader.load_sweep_config, self.config), loader.list_groups(""))
+        load = partial(loader.load_sweep_config, self.config)
+        compose = load if command is None else Composer(load, loader.list_groups("")).compose
         with uncollected():
             configs = [
-                self._prepared(composer.compose(overrides), overrides, initial_job_idx + index)
+                self._prepared(compose(list(overrides)), overrides, initial_job_idx + index)
                 for index, overrides in enumerate(job_overrides)
             ]
-        command = of_task(self.task_function)
         if command is None:
             return [self._run_job(config, self.task_function) for config in configs]
 
