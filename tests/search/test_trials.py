@@ -65,7 +65,7 @@ def test_trials_that_fail_do_not_end_the_search_and_options_lack_keys(clone):
         assert params.get("model.activation") == ("gelu" if params["model"] == "mlp" else None)
         assert params.get("optim.momentum") == ("0.8" if params["optim"] == "sgd" else None)
         assert run.info.status == "FINISHED" or params["optim.lr"] == "1e+20"
-    # Of eight possible configs none was trained twice.
-    assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) <= 8
-    assert len(study_of(clone).trials) == 10
+    # All eight possible configs were trained, none of them twice; trials that repeat one don't count.
+    assert len({run.data.tags["lockstep.run_key"] for run in runs}) == len(runs) == 8
+    assert len(study_of(clone).trials) >= 8
     assert "Best by val/accuracy: " in out
