@@ -14,8 +14,7 @@ from helpers.faults import EPOCH, contents, read_until, survive
 from helpers.processes import workers_of
 
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
-FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)")
-PLAIN = (*FOUR, "tracking.pictures=none")
+FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)", "tracking.pictures=none")
 EIGHT = (*DIGITS, "trainer.epochs=2000", "seed=range(0,8)")
 _undisturbed = {}
 
@@ -43,8 +42,8 @@ def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep):
 
 
 def test_killed_workers_change_nothing(make_clone):
-    (want, _), clone = undisturbed(make_clone, PLAIN), make_clone()
-    process, killed = clone.start(*PLAIN), []
+    (want, _), clone = undisturbed(make_clone, FOUR), make_clone()
+    process, killed = clone.start(*FOUR), []
     for number, line in enumerate(process.stdout):
         if " epoch " in line and number >= 10 * len(killed) and len(killed) < 3:
             killed.append(min(workers_of(process.pid)))
@@ -64,9 +63,9 @@ def test_killed_workers_change_nothing(make_clone):
     ],
 )
 def test_interruptions_say_so_and_change_nothing(make_clone, sent, times):
-    (want, _), clone = undisturbed(make_clone, PLAIN), make_clone()
+    (want, _), clone = undisturbed(make_clone, FOUR), make_clone()
     for _ in range(times):
-        process = clone.start(*PLAIN, "trainer.checkpoint_seconds=0")
+        process = clone.start(*FOUR, "trainer.checkpoint_seconds=0")
         for _ in range(10):
             read_until(process, EPOCH)
         for pid in workers_of(process.pid):  # so that the runs can't end before the signal comes
@@ -81,7 +80,7 @@ def test_interruptions_say_so_and_change_nothing(make_clone, sent, times):
         states = {run["status"] for run in contents(clone.store, "digits").values()}
         assert "RUNNING" not in states
         assert "KILLED" in states
-    assert clone.quick(*PLAIN)[0] == 0
+    assert clone.quick(*FOUR)[0] == 0
     got = contents(clone.store, "digits")
     assert {name: run["metrics"] for name, run in got.items()} == {
         name: run["metrics"] for name, run in want.items()
@@ -122,8 +121,8 @@ def test_eight_sweeps_at_once_on_an_empty_store_lose_nothing(make_clone):
 
 
 def test_two_identical_sweeps_at_once_train_each_run_once(make_clone):
-    (want, lines), clone = undisturbed(make_clone, PLAIN), make_clone()
-    both = [clone.start(*PLAIN) for _ in range(2)]
+    (want, lines), clone = undisturbed(make_clone, FOUR), make_clone()
+    both = [clone.start(*FOUR) for _ in range(2)]
     outs = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     assert contents(clone.store, "digits") == want
@@ -132,15 +131,15 @@ def test_two_identical_sweeps_at_once_train_each_run_once(make_clone):
 
 
 def test_when_the_first_of_two_identical_sweeps_is_killed_the_second_goes_on(make_clone):
-    (want, _), clone = undisturbed(make_clone, PLAIN), make_clone()
-    first = clone.start(*PLAIN)
+    (want, _), clone = undisturbed(make_clone, FOUR), make_clone()
+    first = clone.start(*FOUR)
     read_until(first, EPOCH)
     workers = workers_of(first.pid)
     assert len(workers) >= 2
     try:
         for pid in workers:  # so that the first sweep cannot end
             os.kill(pid, signal.SIGSTOP)
-        second = clone.start(*PLAIN)
+        second = clone.start(*FOUR)
         read_until(second, "by another command")
     finally:
         for pid in (first.pid, *workers):
