@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from helpers.processes import alive, until, workers_of
 from omegaconf import OmegaConf
 
 from lockstep.cli import command
-from lockstep.config._hydra_compat import VERSION_BASE
+from lockstep.config._hydra_compat import VERSION_BASE, arguments_parser
 
 ARTIFACTS = {
     "config.yaml",
@@ -449,6 +450,24 @@ def test_a_bad_npz_is_refused(refused, tmp_path):
     lines = refused("data=arrays", f"data.path={path}")
     assert len(lines) == 2
     assert all(line.startswith(f"data.path={path}: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("argv", "alone"),
+    [
+        (["-m", "optim.lr=0.1,0.2"], []),
+        (["experiment=explore"], ["hydra.mode=RUN"]),  # the preset makes it a search
+        (
+            ["-m", "--config-dir", "a b", "hydra.searchpath=[file://x]", "seed=0,1"],
+            ["--config-dir=a b", "hydra.searchpath=[file://x]"],
+        ),
+    ],
+)
+def test_what_is_typed_to_train_one_run_of_a_sweep_alone(monkeypatch, argv, alone):
+    monkeypatch.setattr(sys, "argv", ["run.py", *argv])
+    typed = command._typed(arguments_parser().parse_args(argv), is_multirun=True)
+    assert shlex.split(typed.whole) == ["python", "run.py", *argv]
+    assert shlex.split(typed.alone) == ["python", "run.py", *alone]
 
 
 def test_a_device_that_is_not_there_is_refused(refused):

@@ -149,7 +149,7 @@ def _checked(
             arguments.config_name or "config",
             Path(arguments.config_dir).absolute() if arguments.config_dir else None,
         )
-        command = replace(command, typed=_typed(arguments))
+        command = replace(command, typed=_typed(arguments, command.is_multirun))
         task_function.command = command  # type: ignore[attr-defined]
         sys.argv[1:] = [command.for_hydra.get(argument, argument) for argument in sys.argv[1:]]
         if command.is_multirun and not (arguments.multirun or arguments.run):
@@ -160,11 +160,13 @@ def _checked(
         return REFUSED
 
 
-def _typed(arguments: Namespace) -> Typed:
+def _typed(arguments: Namespace, is_multirun: bool) -> Typed:
     """Return the command in `sys.argv`, and what its runs need beside their overrides."""
     flags = ("config_path", "config_name", "config_dir")
     words = [f"--{flag.replace('_', '-')}={value}" for flag in flags if (value := getattr(arguments, flag))]
     words += [override for override in arguments.overrides if override.startswith("hydra.searchpath=")]
+    if is_multirun and not arguments.multirun:
+        words.append("hydra.mode=RUN")  # a preset makes it a sweep
     whole, alone = (shlex.join(["python", "run.py", *some]) for some in (sys.argv[1:], words))
     return Typed(without_password(whole), without_password(alone))
 
