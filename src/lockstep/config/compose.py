@@ -129,6 +129,7 @@ class _CommandLine:
         swept = [as_typed(override) for override in for_hydra if override.is_sweep_override()]
         if swept:
             raise Refused([f"{text}: a sweep has one value of each setting of Hydra" for text in swept])
+        # Set once, here, step by step; later only the problems, the swept keys and Hydra's refusal change.
         self._typed = [override for override in overrides if not override.is_hydra_override()]
         self._loader = Loader(hydra, config_name, list(map(as_typed, for_hydra)))
         self._groups = self._loader.groups

@@ -48,11 +48,12 @@ class Trials:
         n_workers: int,
         exact: bool,
     ) -> None:
+        # What changes: the last five. The others are what the search was asked for and works with.
         self._settings, self._space, self._composer = settings, space, composer
         self._study, self._ledger, self._exact = study, ledger, exact
         self._array_size = min(settings.array_size, -(-settings.n_trials // n_workers))
-        self._queues = Queues(self._array_size, n_workers)
         self._started = time.monotonic()
+        self._queues = Queues(self._array_size, n_workers)
         self._running: dict[int, TrialRun] = {}  # by their entry's number
         self._first: dict[str, TrialRun] = {}  # the first trial of each config, by run key
         self._n_twins = 0

@@ -33,6 +33,7 @@ class Uploader:
     """Uploads to one store. Its thread is the only one that writes runs there."""
 
     def __init__(self, store: Store) -> None:
+        # The store, the condition and the thread stay; the others change under the condition's lock.
         self._store = store
         self._uploads: dict[str, Upload] = {}  # by the name of the folder
         self._changed = threading.Condition()
