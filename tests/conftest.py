@@ -1,3 +1,4 @@
+import logging
 import shutil
 
 import hypothesis  # noqa: F401 - by now: once a test has frozen the collector's objects, trio's hook warns
@@ -10,6 +11,14 @@ from lockstep.tracking.opening import open_store
 # Tests run beside each other: with several threads each, most of their time would be spent waiting for a core
 # (test_array.py took six times as long on 2 cores). What trains with several threads asks for them.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def root_level():
+    """Hydra sets the root logger's level, by `--info` and in its own suite; it must not reach the next test."""
+    before = logging.root.level
+    yield
+    logging.root.setLevel(before)
 
 
 @pytest.fixture
