@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def root_level():
-    """Hydra sets the root logger's level, by `--info` and in its own suite; it must not reach the next test."""
+    """Hydra sets the root logger's level, by `--info` and in its own suite: not for the next test."""
     before = logging.root.level
     yield
     logging.root.setLevel(before)

@@ -64,11 +64,11 @@ def main() -> int:
 def _deliver(parser: argparse.ArgumentParser, folder: Path) -> int:
     if not folder.is_dir():
         parser.error(f"{folder}: not a folder")
+    from lockstep.cli import leftovers
     from lockstep.terminal.console import show_log
-    from lockstep.tracking.pending import upload_pending
 
     show_log()
-    left = upload_pending(folder.absolute())
+    left = leftovers.deliver(folder.absolute())
     print("\n".join(left) if left else "all is in the store", file=sys.stderr if left else sys.stdout)
     return 1 if left else 0
 

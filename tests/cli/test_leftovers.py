@@ -8,8 +8,9 @@ from helpers.holders import end, holder
 from helpers.records import config, described, start
 
 from lockstep import __main__
+from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended
-from lockstep.recovery.run_folder import Description, RunFolder, unfinished
+from lockstep.recovery.run_folder import RunFolder, unfinished
 from lockstep.tracking.store import Store
 
 

@@ -16,7 +16,7 @@ from lockstep.config.schema import (
 )
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
-from lockstep.recovery.run_folder import Description
+from lockstep.recovery.description import Description
 from lockstep.results.history import History
 from lockstep.sweep.session import carry_out
 

@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from lockstep.data.datasets import load
-from lockstep.recovery.run_folder import Description
+from lockstep.recovery.description import Description
 from lockstep.training.loop import train
 
 DIGITS = ("-m", "hydra/sweeper=search", "data=digits", "data.val_size=300", "tracking.pictures=none")

@@ -8,8 +8,9 @@ import torch
 from helpers.configs import LOGREG, run_config
 from helpers.events import EVENTS, epoch
 
+from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended
-from lockstep.recovery.run_folder import Description, RunFolder, folder_name, folders
+from lockstep.recovery.run_folder import RunFolder, folder_name, folders
 from lockstep.training.checkpoint import from_bytes, to_bytes
 
 
@@ -100,7 +101,7 @@ def test_a_folder_is_there_until_its_removal_and_what_is_left_of_it_is_no_run(fo
         patch.setattr("shutil.rmtree", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             folder.remove()
-    assert folder.path.exists()
+    assert [path.name for path in root.iterdir()] == ["abc.removed"]
     assert list(folders(root)) == []
     folder.create(description())
     folder.remove()

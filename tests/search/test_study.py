@@ -31,17 +31,45 @@ def test_one_that_is_opened_again_proposes_what_it_would_have(tmp_path, sampler)
     assert proposals(other, 4) != expected[0]
 
 
-def test_half_a_line_is_done_away_with(tmp_path):
-    proposals(Study(tmp_path, search(), 10), 2)
-    path = tmp_path / FILE
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"op_code":4,"torn')
-    again = Study(tmp_path, search(), 10)
-    assert len(again) == 2
-    assert path.read_bytes().startswith(whole)
-    assert b"torn" not in path.read_bytes()
-    proposals(again, 1)
-    assert len(Study(tmp_path, search(), 10)) == 3
+def damaged(log, seals):
+    """A study's files after a kill or an accident, by what happened: log, seals, whether it is said."""
+    lines = log.splitlines(keepends=True)
+    last, middle = len(log) - len(lines[-1]), len(log) // 2
+    yield "killed before the last part was written", log[:last], seals, False
+    yield "killed while it was written", log[: last + 9], seals, False
+    yield "killed while its seal was written", log[:last], seals[:-9], False
+    yield "of version 0.1.0", log, None, False
+    yield "of version 0.1.0, killed", log[: last + 9], None, False
+    yield "halved", log[:middle], seals, True
+    yield "lost", b"", seals, True
+    yield "changed", log[:middle].replace(b"0.", b"1.") + log[middle:], seals, True
+    yield "a line lost", b"".join(lines[:4] + lines[5:]), seals, True
+    yield "garbage at its end", log + b"\xff garbage", seals, True
+    yield "a line added", log + lines[-1], seals, True
+    yield "seals changed", log, seals[:40] + b"0" + seals[41:], True
+
+
+def test_of_a_damaged_log_what_is_whole_is_kept_and_the_rest_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    folder = tmp_path / "study"
+    expected = proposals(Study(folder, search(), 10), 2)
+    path, seals = folder / FILE, folder / f"{FILE}.seals"
+    files = path.read_bytes(), seals.read_bytes()
+    for what, log, sealing, is_said in damaged(*files):
+        caplog.clear()
+        path.write_bytes(log)
+        seals.write_bytes(sealing) if sealing is not None else seals.unlink()
+        again = Study(folder, search(), 10)
+        assert bool(caplog.messages) == is_said, what
+        assert all(str(tmp_path / "outputs/unfinished/damaged/study") in said for said in caplog.messages)
+        trials = again.optuna.get_trials()
+        told = [trial.params for trial in trials if trial.state.is_finished()]
+        assert told == expected[: len(told)], what
+        assert (len(told) < 2) == (path.stat().st_size < len(files[0])), what
+        proposals(again, 1)
+        caplog.clear()
+        assert len(Study(folder, search(), 10)) == len(trials) + 1, what
+        assert caplog.messages == [], what
 
 
 def test_a_trial_that_was_not_told_is_still_running_with_what_it_was_given(tmp_path):

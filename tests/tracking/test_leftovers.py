@@ -17,8 +17,9 @@ from sqlalchemy.exc import OperationalError
 
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
+from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended
-from lockstep.recovery.run_folder import Description, RunFolder, folder_name, unfinished
+from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.sweep.session import NotUploaded
 from lockstep.tracking import uploader as uploader_module
 from lockstep.tracking.errors import is_outage, message_of

@@ -7,7 +7,7 @@ import pytest
 from helpers.records import config, described, points, start, tiny, trained
 
 from lockstep.config.errors import Refused
-from lockstep.recovery.run_folder import Description
+from lockstep.recovery.description import Description
 from lockstep.results.history import Evaluation
 from lockstep.tracking import links
 from lockstep.tracking.store import Store

@@ -1,10 +1,12 @@
-"""`python -m lockstep status`, `drop <id>` and `relocate`: what interruptions and a move leave behind."""
+"""`python -m lockstep deliver`, `status`, `drop <id>` and `relocate`: what interruptions and a move leave."""
 
 import sys
 from pathlib import Path
 
 from lockstep.config.errors import Refused, nearest
-from lockstep.recovery.run_folder import RunFolder, unfinished
+from lockstep.recovery.run_folder import RunFolder, folders, unfinished
+from lockstep.recovery.seal import Unreadable
+from lockstep.sweep import conclusion
 from lockstep.terminal.console import console
 from lockstep.tracking import pending, relocation
 from lockstep.tracking.store import Store
@@ -15,6 +17,22 @@ def show(root: Path | None) -> None:
     lines = list(pending.listed(root or unfinished()))
     for line in lines or ["nothing is unfinished, all is in the store"]:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def deliver(root: Path) -> list[str]:
+    """Upload the run folders in a folder, or one, and do what their sweeps owe.
+
+    Returns:
+        A line for each thing that the store still lacks, with the reason.
+    """
+    left = pending.upload_pending(root)
+    for folder in folders(root):
+        try:
+            if folder.owes and folder.claim() and folder.read().closed:
+                left += conclusion.complete(pending.store_at(folder.read().uri), folder)
+        except (Unreadable, Refused) as error:
+            left.append(pending.leftover(folder, str(error)))
+    return left
 
 
 def drop(names: list[str]) -> None:

@@ -166,7 +166,7 @@ class _Written:
             if _is_no_room(error):
                 raise
             end = Ended(reason_of(error), traceback.format_exc())
-        self.report(end)
+        self.report(replace(end, artifacts=self._folder.artifact_seals()))
 
     def _described(self, run: TrainedRun, dataset: Dataset, shared: Path) -> Ended:
         """Measure the run's feature spaces and draw its pictures; return its end."""

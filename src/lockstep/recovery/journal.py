@@ -1,7 +1,8 @@
 """A run's journal: its events as lines of JSON, in an append-only file.
 
 A line is written in one call and counts only if it is complete; a line cut short by a kill or a power cut is
-ignored. Numbers are read back bit for bit.
+ignored. Numbers are read back bit for bit. Each line is sealed for its folder and its place in the file: so a
+line that was changed, moved, repeated or left out does not check. Lines of version 0.1.0 have no seal.
 """
 
 import errno
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lockstep.recovery.seal import Damaged, sealed, unsealed
 from lockstep.results.history import Epoch, Evaluation
 
 
@@ -25,6 +27,7 @@ class Ended:
         metrics: metrics measured once, at its end.
         warnings: what failed but cost the run nothing else, such as a picture.
         library_warnings: what libraries warned of in a worker.
+        artifacts: the seal of each artifact, by its path in the folder; empty in journals of version 0.1.0.
     """
 
     reason: str = ""
@@ -33,6 +36,7 @@ class Ended:
     metrics: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     library_warnings: list[str] = field(default_factory=list)
+    artifacts: dict[str, str] = field(default_factory=dict)
 
 
 Event = Epoch | Ended
@@ -43,7 +47,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read = 0  # bytes
+        self.read_bytes = 0  # by `unread`, in whole events
 
     def append(self, event: Event) -> None:
         """Write an event.
@@ -51,9 +55,9 @@ class Journal:
         Raises:
             OSError: if it can't be written; the journal is then unchanged.
         """
-        line = _line(event)
         with self.path.open("ab", buffering=0) as file:
             start = file.tell()
+            line = sealed(_text(event), self._place(start)) + b"\n"
             if file.write(line) != len(line):  # a full disk may accept a part
                 file.truncate(start)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -70,22 +74,38 @@ class Journal:
             os.fsync(file.fileno())
 
     def unread(self) -> Iterator[Event]:
-        """Yield the complete events that were written since the last call."""
+        """Yield the complete events that were written since the last call.
+
+        Raises:
+            Damaged: at an event that is not what was written.
+        """
         try:
-            if os.stat(self.path).st_size == self._read:
+            if os.stat(self.path).st_size == self.read_bytes:
                 return
         except FileNotFoundError:  # no event yet
             return
         with self.path.open("rb") as file:
-            file.seek(self._read)
+            file.seek(self.read_bytes)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                self._read += len(line)
-                yield _event(line)
+                event = self._event(line[:-1])
+                self.read_bytes += len(line)
+                yield event
+
+    def _event(self, line: bytes) -> Event:
+        if not line.startswith(b"{"):
+            return _event(unsealed(line, self._place(self.read_bytes)))
+        try:
+            return _event(line)  # of version 0.1.0
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise Damaged(repr(error)) from error
+
+    def _place(self, start: int) -> str:
+        return f"{self.path.parent.name}/{self.path.name} {start}"
 
 
-def _line(event: Event) -> bytes:
+def _text(event: Event) -> bytes:
     if isinstance(event, Ended):
         entry = {"ended": asdict(event)}
     else:
@@ -93,11 +113,11 @@ def _line(event: Event) -> bytes:
         evaluations = [asdict(evaluation) for evaluation in event.evaluations]
         vectors = {"loss_T": event.loss_T.tolist(), "accuracy_T": event.accuracy_T.tolist()}
         entry = {"epoch": {**values, "evaluations": evaluations, **vectors}}
-    return json.dumps(entry).encode() + b"\n"
+    return json.dumps(entry).encode()
 
 
-def _event(line: bytes) -> Event:
-    [(kind, values)] = json.loads(line).items()
+def _event(text: bytes) -> Event:
+    [(kind, values)] = json.loads(text).items()
     if kind == "ended":
         return Ended(**values)
     evaluations = tuple(Evaluation(**evaluation) for evaluation in values.pop("evaluations"))

@@ -5,24 +5,23 @@ from these folders.
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile, ZipFile
 
-from pydantic import ValidationError
-
-from lockstep.config.errors import Refused, problem
-from lockstep.config.schema import RunConfig
-from lockstep.data.description import DataDescription
+from lockstep.config.errors import Refused
 from lockstep.recovery.claims import Claims
+from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended, Journal
-from lockstep.results.history import Epoch, History, Status
+from lockstep.recovery.seal import Damaged, Unreadable, seal_of, sealed, unsealed
+from lockstep.results.history import Epoch, History
 
 
 def unfinished() -> Path:
@@ -30,68 +29,22 @@ def unfinished() -> Path:
     return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "unfinished"
 
 
-@dataclass
-class Description:
-    """A run folder's description, stored as `run.json`.
+OWED = "owed"
+"""The file of a sweep's parent with what is to be done once its runs are in the store."""
 
-    Attributes:
-        kind: a sweep's run; a run without a sweep ("single"), which is never resumed; or a sweep's parent.
-        uri: the store's address, see Store.
-        config: the run's config, None for a parent.
-        parent: the name of the parent's folder.
-        token: a tag of the MLflow run, to find it if the process that started it was killed.
-        run_id: the MLflow run's id, once it exists.
-        status: a parent's final status, once known; a run's is in its journal.
-        closed: whether the run is KILLED in the store, because no process works on it.
-        data: the data set, see DataDescription; None for a parent, and in folders of version 0.1.0.
-        sweep_key: a parent's; identifies the sweep.
-    """
-
-    kind: Literal["run", "single", "sweep"]
-    name: str
-    overrides: list[str]
-    uri: str
-    experiment: str
-    config: dict[str, Any] | None = None
-    parent: str | None = None
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    run_id: str | None = None
-    status: Status | None = None
-    closed: bool = False
-    data: dict[str, Any] | None = None
-    sweep_key: str | None = None
-
-    def run_config(self, uri: str) -> RunConfig:
-        """Return the run's config, with the store at `uri`.
-
-        Raises:
-            Refused: if this version doesn't accept it.
-        """
-        stored = self.config or {}
-        tree = {**stored, "tracking": {**stored.get("tracking", {}), "uri": uri}}
-        try:
-            return RunConfig.model_validate(tree)
-        except ValidationError as error:
-            problems = [problem(details, tree) for details in error.errors()]
-            raise Refused([f"this version can't read its config: {'; '.join(problems)}"]) from error
-
-    def data_description(self) -> DataDescription | None:
-        """Return the data set's description, None for a parent and in folders of version 0.1.0."""
-        if self.data is None:
-            return None
-        shape, names = tuple(self.data["feature_shape"]), tuple(self.data["class_names"])
-        return DataDescription(**{**self.data, "feature_shape": shape, "class_names": names})
+REMOVED = ".removed"
+"""The end of a run folder's name while it is deleted."""
 
 
-class Unreadable(Exception):
-    """A run folder that this version can't read; the message says why."""
+ZIP = b"PK"
+"""The start of a checkpoint of version 0.1.0, which has no seal."""
 
 
 class RunFolder:
     """The folder of one run, or of a sweep's parent.
 
     run.json: see Description. journal: see Journal. checkpoint-<epochs>.pt: the run's state after <epochs>.
-    artifacts/: written when the run has ended. trouble: why the last upload failed.
+    artifacts/: written when the run has ended. owed: see `owe`. trouble: why the last upload failed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,9 +53,8 @@ class RunFolder:
         self.artifacts = path / "artifacts"
 
     def create(self, description: Description) -> None:
-        """Create the folder; replace the remains of an interrupted removal."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+        """Create the folder, or its description where that was damaged."""
+        self.path.mkdir(parents=True, exist_ok=True)
         self.write(description)
 
     def claim(self) -> bool:
@@ -146,24 +98,37 @@ class RunFolder:
         """Return the folder's description.
 
         Raises:
+            Damaged: if it is not what was written.
             Unreadable: if it isn't one of this version's.
         """
         try:
-            written = json.loads((self.path / "run.json").read_text())
-            if unknown := written.keys() - {known.name for known in fields(Description)}:
-                raise Unreadable(f"another version of Lockstep wrote it: {', '.join(sorted(unknown))}")
+            content = (self.path / "run.json").read_bytes()
+        except OSError as error:
+            raise Unreadable(f"run.json can't be read: {error}") from error
+        try:
+            written = json.loads(content)
+            seal = written.pop("seal", None)  # version 0.1.0 has none
+        except (ValueError, AttributeError, TypeError) as error:
+            raise Damaged(str(error)) from error
+        if seal is not None and seal != self._seal(written):
+            raise Damaged("its checksum is not that of its content")
+        if unknown := written.keys() - {known.name for known in fields(Description)}:
+            raise Unreadable(f"another version of Lockstep wrote it: {', '.join(sorted(unknown))}")
+        try:
             return Description(**written)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except TypeError as error:
             raise Unreadable(f"run.json can't be read: {error}") from error
 
     def is_readable(self) -> bool:
-        """Tell whether this version can read all of it, or it doesn't exist."""
+        """Tell whether this version can read it, is to mend it, or it doesn't exist."""
         try:
             if self.exists():
                 description = self.read()
                 if description.kind != "sweep":
                     description.run_config("unused")
                     self.history()
+        except Damaged:
+            return True
         except (Unreadable, Refused):
             return False
         return True
@@ -184,13 +149,22 @@ class RunFolder:
                 (self.path / "trouble").unlink()
 
     def write(self, description: Description) -> None:
-        _replace(self.path / "run.json", json.dumps(asdict(description), indent=1).encode())
+        values = asdict(description)
+        written = json.dumps({**values, "seal": self._seal(values)}, indent=1)
+        _replace(self.path / "run.json", written.encode())
+
+    def _seal(self, values: dict[str, Any]) -> str:
+        return seal_of(json.dumps(values).encode(), self._place("run.json"))
+
+    def _place(self, file: str) -> str:
+        return f"{self.path.name}/{file}"
 
     def history(self) -> tuple[History, Ended | None]:
         """Return the journal's history, and its end if the run has ended.
 
         Raises:
-            Unreadable: if the journal is damaged.
+            Damaged: if the journal is not what was written.
+            Unreadable: if it isn't one of this version's.
         """
         history = History()
         try:
@@ -205,39 +179,94 @@ class RunFolder:
     def save(self, epochs: int, state: bytes) -> None:
         """Write a checkpoint after epochs that the journal has; delete earlier checkpoints."""
         self.journal.sync()
-        saved = self._checkpoints()
+        saved = self.checkpoints()
         path = self.path / f"checkpoint-{epochs}.pt"
-        _replace(path, state)
+        _replace(path, sealed(state, self._place(path.name)))
         for earlier in saved.values():
             if earlier != path:
                 earlier.unlink()
 
     def checkpoint(self) -> tuple[History, bytes] | None:
-        """Return the history up to the last checkpoint, and its state; None without a checkpoint."""
-        saved = self._checkpoints()
-        if not saved:
-            return None
-        epochs = max(saved)
-        history = History()
-        for event in Journal(self.journal.path).unread():
-            if isinstance(event, Epoch) and history.epochs < epochs:
-                history.add(event)
-        return history, saved[epochs].read_bytes()
+        """Return the history up to the last checkpoint that is whole, and its state; None without one."""
+        for epochs, path in sorted(self.checkpoints().items(), reverse=True):
+            history = History()
+            try:
+                state = self.state(path)
+                for event in Journal(self.journal.path).unread():
+                    if isinstance(event, Epoch) and history.epochs < epochs:
+                        history.add(event)
+            except Damaged:  # until the folder is mended
+                continue
+            if history.epochs == epochs:
+                return history, state
+        return None
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Return the files of checkpoints by epochs done."""
+        return {int(path.stem.partition("-")[2]): path for path in self.path.glob("checkpoint-*.pt")}
+
+    def state(self, path: Path) -> bytes:
+        """Return the state in a checkpoint's file.
+
+        Raises:
+            Damaged: if it is not what was written.
+        """
+        content = path.read_bytes()
+        if not content.startswith(ZIP):
+            return unsealed(content, self._place(path.name))
+        try:
+            if (file := ZipFile(io.BytesIO(content)).testzip()) is not None:
+                raise Damaged(f"the checksum of {file} is wrong")
+        except BadZipFile as error:
+            raise Damaged(str(error)) from error
+        return content
+
+    @property
+    def owes(self) -> bool:
+        """Whether it is the folder of a sweep whose runs have ended, and that has more to do."""
+        return (self.path / OWED).exists()
+
+    def owe(self, what: bytes) -> None:
+        """Write what a sweep has to do once its runs are in the store."""
+        _replace(self.path / OWED, sealed(what, self._place(OWED)))
+
+    def begin_again(self) -> None:
+        """Take back a sweep's end: its command goes on."""
+        if (description := self.read()).status is not None:
+            description.status = None
+            self.write(description)
+        (self.path / OWED).unlink(missing_ok=True)
+
+    def owed(self) -> bytes:
+        """Return what `owe` wrote.
+
+        Raises:
+            Damaged: if it is not what was written.
+        """
+        return unsealed((self.path / OWED).read_bytes(), self._place(OWED))
+
+    def artifact_seals(self) -> dict[str, str]:
+        """Return the seal of each artifact, by its path in their folder."""
+        paths = {path.relative_to(self.artifacts).as_posix(): path for path in self.artifacts.rglob("*")}
+        return {
+            name: seal_of(path.read_bytes(), self._place(name))
+            for name, path in sorted(paths.items())
+            if path.is_file()
+        }
 
     def remove(self) -> None:
         """Delete the folder."""
-        # run.json goes first: a folder without it is no run's, so an interrupted removal does no harm.
-        (self.path / "run.json").unlink()
-        shutil.rmtree(self.path)
-
-    def _checkpoints(self) -> dict[int, Path]:
-        return {int(path.stem.partition("-")[2]): path for path in self.path.glob("checkpoint-*.pt")}
+        gone = self.path.with_name(self.path.name + REMOVED)  # in one step: a part of a folder is no run's
+        if gone.exists():
+            shutil.rmtree(gone)
+        self.path.rename(gone)
+        shutil.rmtree(gone)
 
 
 def folders(root: Path) -> Iterator[RunFolder]:
     """Yield the run folders in `root`, or `root` itself if it is one."""
     for path in [root, *sorted(root.glob("*/"))]:
-        if (folder := RunFolder(path)).exists():
+        if path.suffix != REMOVED and (folder := RunFolder(path)).exists():
             yield folder
 
 

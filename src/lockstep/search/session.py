@@ -114,6 +114,8 @@ class _Search:
                 experiment=experiment,
                 key=name,
                 earlier_folder=folder_name("sweep", self.store.address, experiment, name),
+                folder=folder,
+                command=self.command.typed.whole if self.command.typed else "",
                 run_id=study.optuna.user_attrs.get(PARENT),
                 rerun=study.optuna.user_attrs.get(PARENT) is None and self.first.rerun,
             )
@@ -124,7 +126,7 @@ class _Search:
             study.optuna.set_user_attr(ENDED, True)
         standings = recording.standings
         self._print(standings)
-        conclude(self.store, self.first, recording, folder, self.command.typed)
+        conclude(self.store, self.first, recording, self.command.typed)
         return standings
 
     def _train(self, study: Study, ledger: Ledger) -> None:

@@ -1,6 +1,5 @@
 """A search's Optuna study, stored in `outputs/studies/`, which the same command continues."""
 
-import json
 import os
 import random
 import warnings
@@ -12,13 +11,12 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lockstep.config.search_config import SearchConfig
 from lockstep.recovery.claims import Claims
-from lockstep.recovery.journal import Journal
 from lockstep.search import halving
+from lockstep.search.study_log import StudyLog
 
 FILE = "optuna.log"
 
@@ -49,11 +47,10 @@ class Study:
 
     def __init__(self, folder: Path, search: SearchConfig, epochs: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._search, self._journal = search, Journal(folder / FILE)
-        self._journal.mend()  # a kill may have left an incomplete last line
+        self._search, self._log = search, StudyLog(folder / FILE)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        self._storage = JournalStorage(_OneWriter(folder / FILE))
+        self._storage = JournalStorage(self._log)
         self.optuna = optuna.create_study(
             storage=self._storage,
             pruner=halving.pruner(search, epochs),
@@ -68,7 +65,7 @@ class Study:
 
     def sync(self) -> None:
         """Sync the file to disk, so that it survives a power cut."""
-        self._journal.sync()
+        self._log.sync()
 
     def ask(self) -> Trial:
         """Return a new trial."""
@@ -94,34 +91,6 @@ class Study:
         study_id = self._storage.get_study_id_from_name(self.optuna.study_name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number)
         return Trial(self.optuna, trial_id)
-
-
-class _OneWriter(BaseJournalBackend):
-    """Optuna's journal file for a single writer, synced only by `Study.sync`.
-
-    Optuna's own backend takes a lock and syncs the file about 10 times per trial.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._path.touch()
-        self._entries: list[dict[str, Any]] = []
-        self._read = 0  # bytes
-
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Return the entries from a number on, as `BaseJournalBackend` requires."""
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            for line in file:
-                self._entries.append(json.loads(line))
-                self._read += len(line)
-        return self._entries[log_number_from:]
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append entries."""
-        lines = "".join(f"{json.dumps(entry, separators=(',', ':'))}\n" for entry in logs)
-        with self._path.open("ab") as file:
-            file.write(lines.encode())
 
 
 def _sampler(search: SearchConfig, number: int) -> BaseSampler:

@@ -11,18 +11,15 @@ from pathlib import Path
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
 from lockstep.execution.task import Task, TaskRun
+from lockstep.recovery.description import Description
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
-from lockstep.recovery.run_folder import (
-    Description,
-    RunFolder,
-    Unreadable,
-    folder_name,
-    folders,
-    unfinished,
-)
+from lockstep.recovery.mending import mend
+from lockstep.recovery.run_folder import REMOVED, RunFolder, folder_name, folders, unfinished
+from lockstep.recovery.seal import Unreadable
 from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
+from lockstep.sweep.conclusion import Conclusion
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
 from lockstep.terminal.console import warn_once
@@ -30,7 +27,7 @@ from lockstep.terminal.progress import Progress
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import result_of
-from lockstep.tracking.tags import REASON, conclusion
+from lockstep.tracking.tags import REASON, TOKEN, conclusion
 from lockstep.tracking.uploader import Uploader
 from lockstep.training import artifacts
 
@@ -84,6 +81,8 @@ class Ledger:
         if self._parent is not None:
             self._parent.claim()
             mine |= {self._parent.folder.path} if self._parent.folder else set()
+        for removed in unfinished().glob(f"*{REMOVED}"):  # a kill came in between
+            shutil.rmtree(removed, ignore_errors=True)
         for folder in folders(unfinished()) if unfinished().exists() else ():
             if folder.path not in mine and folder.claim():
                 try:
@@ -99,6 +98,8 @@ class Ledger:
     def claim(self, entries: Iterable[Entry]) -> list[Entry]:
         """Claim runs; return the runs to train, which neither another process nor the store has."""
         claimed = [entry for entry in entries if entry.folder.claim()]
+        for entry in claimed:
+            self._mend(entry.folder)
         # Look in the store after claiming: until then another process might still upload a result.
         have_runs: dict[str, bool] = {}
         taken = []
@@ -110,6 +111,12 @@ class Ledger:
             elif not self._resume(entry):
                 taken.append(entry)
         return taken
+
+    def _mend(self, folder: RunFolder) -> None:
+        if folder.path.exists():
+            with folder.in_training():  # so that no other process's worker adds to it
+                for line in mend(folder):
+                    log.warning("%s", line)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""
@@ -141,32 +148,39 @@ class Ledger:
     def _resume(self, entry: Entry) -> bool:
         """Create or resume the run's folder; tell whether its journal says that the run has ended."""
         folder = entry.folder
-        is_new = not folder.exists()
+        is_new = not folder.path.exists()
         if self._parent is not None:
             self._parent.start()
-        parent = self._parent and self._parent.folder
-        if is_new:
-            folder.create(
-                Description(
-                    kind="run" if parent else "single",
-                    name=entry.name,
-                    overrides=list(entry.request.overrides),
-                    uri=self._store.address,
-                    experiment=entry.config.tracking.experiment,
-                    config=entry.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
-                    parent=parent.path.name if parent else None,
-                    data=asdict(entry.data),
-                )
-            )
-        entry.upload = self._uploader.add(folder, is_new)
-        with folder.in_training():  # so that no other process's worker adds to it
-            entry.history, ended = folder.history()
+        if not folder.exists():
+            folder.create(self._description(entry, is_new))
+        elif (description := folder.read()).data is None:  # version 0.1.0's; the folder's name proves the key
+            folder.write(replace(description, data=asdict(entry.data), run_key=entry.run_key))
+        entry.history, ended = folder.history()
+        entry.upload = self._uploader.add(folder, is_new, n_journaled=len(entry.history.loss_T))
         self._progress.resume(entry.number, entry.history.epochs)
         if entry.history.marks:
             self._uploader.update(entry.upload, entry.history)
         if ended is not None:
             self._end(entry, ended)
         return ended is not None
+
+    def _description(self, entry: Entry, is_new: bool) -> Description:
+        """Return the description of a run that has none; of one that isn't new, it was damaged."""
+        parent, experiment = self._parent and self._parent.folder, entry.config.tracking.experiment
+        description = Description(
+            kind="run" if parent else "single",
+            name=entry.name,
+            overrides=list(entry.request.overrides),
+            uri=self._store.address,
+            experiment=experiment,
+            config=entry.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
+            parent=parent.path.name if parent else None,
+            data=asdict(entry.data),
+            run_key=entry.run_key,
+        )
+        if not is_new and (found := self._store.unfinished(experiment, entry.run_key)) is not None:
+            description.run_id, description.token = found.info.run_id, found.data.tags[TOKEN]
+        return description
 
     @property
     def shared(self) -> Path | None:
@@ -215,11 +229,6 @@ class Ledger:
         self._parent.claim()
         return self._parent.children()
 
-    @property
-    def experiments(self) -> list[str]:
-        """The runs' experiments."""
-        return list(dict.fromkeys(entry.config.tracking.experiment for entry in self._entries))
-
     @deferred()
     def receive(self, number: int, event: Event) -> None:
         """Record an event of a run: an epoch, or its end."""
@@ -240,7 +249,7 @@ class Ledger:
         shutil.rmtree(folder.artifacts, ignore_errors=True)
         folder.artifacts.mkdir()
         artifacts.write_history(entry.config, history, folder.artifacts)
-        ended = Ended(pruned_at=history.epochs)
+        ended = Ended(pruned_at=history.epochs, artifacts=folder.artifact_seals())
         folder.journal.append(ended)
         self._end(entry, ended)
 
@@ -260,20 +269,29 @@ class Ledger:
         self._uploader.update(entry.upload, entry.history, status, tags, ended.metrics)
 
     @property
+    def ended(self) -> list[Entry]:
+        """The entries whose run has ended, in order."""
+        return [entry for entry in self._entries if entry.first.result is not None]
+
+    @property
     def results(self) -> list[RunResult]:
-        """The results of all entries whose run has ended, in order."""
+        """Their results."""
         return [
             replace(entry.first.result, name=entry.name, run_id=entry.first.run_id)
-            for entry in self._entries
+            for entry in self.ended
             if entry.first.result is not None
         ]
 
     @deferred()
-    def close(self, status: Status) -> None:
-        """End the command: its parent has `status` and runs that have not ended are KILLED."""
+    def close(self, status: Status, owed: Conclusion | None = None) -> None:
+        """End the command: its parent has `status` and runs that have not ended are KILLED.
+
+        Args:
+            owed: what is to be done once the store has all of it.
+        """
         for entry in self._entries:
             # The store doesn't have runs without an epoch.
             if entry.upload is not None and entry.result is None and entry.history.marks:
                 self._uploader.update(entry.upload, entry.history, "KILLED")
         if self._parent is not None:
-            self._parent.end(status)
+            self._parent.end(status, owed)

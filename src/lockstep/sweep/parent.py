@@ -1,15 +1,22 @@
 """A sweep's parent run: new, or continued from an earlier command of the same sweep."""
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from lockstep.recovery.run_folder import Description, RunFolder, folder_name, unfinished
+from lockstep.recovery.description import Description
+from lockstep.recovery.mending import mend
+from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.results.history import Status
+from lockstep.sweep.conclusion import Conclusion
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import RUN_KEY
 from lockstep.tracking.upload import Upload
 from lockstep.tracking.uploader import Uploader
+
+log = logging.getLogger("lockstep")
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,8 @@ class SweepRequest:
     Attributes:
         key: identifies the sweep: the same sweep continues its parent run.
         earlier_folder: the name of the parent's folder in version 0.1.0.
+        folder: the sweep's, for its report; None for a sweep that is only recorded.
+        command: that asked for it, quoted for a shell; empty where no shell was used.
         run_id: the parent run, if known.
         rerun: whether the sweep's runs are trained again, under a new parent.
     """
@@ -28,6 +37,8 @@ class SweepRequest:
     experiment: str
     key: str
     earlier_folder: str
+    folder: Path | None = None
+    command: str = ""
     run_id: str | None = None
     rerun: bool = False
 
@@ -45,11 +56,14 @@ class ParentRun:
         folder = self._own_folder()
         if self._upload is not None or not folder.claim():
             return
-        if not self._sweep.rerun:
+        for line in mend(folder):
+            log.warning("%s", line)
+        is_begun = folder.path.exists()  # its description may be lost
+        if not self._sweep.rerun or (is_begun and not folder.exists()):
             self._known = self._sweep.run_id or self._store.find_sweep(
                 self._sweep.experiment, self._sweep.key
             )
-        if folder.exists() or self._known is None:
+        if is_begun or self._known is None:
             self._set(folder)
 
     def start(self) -> None:
@@ -78,9 +92,15 @@ class ParentRun:
         found = self._store.search([experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'")
         return {run.data.tags[RUN_KEY]: run.info.run_id for run in found}
 
-    def end(self, status: Status) -> None:
-        """Set its final status."""
+    def end(self, status: Status, owed: Conclusion | None = None) -> None:
+        """Set its final status.
+
+        Args:
+            owed: what is to be done after its runs' uploads and its own.
+        """
         if self._upload is not None:
+            if owed is not None:
+                self._upload.folder.owe(owed.to_bytes())
             self._uploader.update(self._upload, status=status)
 
     def _own_folder(self) -> RunFolder:
@@ -103,5 +123,7 @@ class ParentRun:
                 sweep_key=self._sweep.key,
             )
             folder.create(description)
+        else:
+            folder.begin_again()
         self._upload = self._uploader.add(folder, is_new)
         self._uploader.update(self._upload)

@@ -7,7 +7,7 @@ import shlex
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -17,10 +17,11 @@ from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution import executor
 from lockstep.recovery.interrupts import deferred
-from lockstep.recovery.run_folder import folder_name, unfinished
+from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.results.winner import Ranking, Standings
-from lockstep.sweep import drawing
+from lockstep.sweep import conclusion, drawing
 from lockstep.sweep.checks import store_at
+from lockstep.sweep.conclusion import Conclusion
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.parent import ParentRun, SweepRequest
@@ -28,11 +29,11 @@ from lockstep.sweep.planning import identities, plan_of, run_names
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
-from lockstep.tracking import links, logged_model, sweeps
-from lockstep.tracking.links import on_store, verb
+from lockstep.tracking import links
+from lockstep.tracking.links import verb
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
-from lockstep.tracking.uploader import PATIENCE_SECONDS, Uploader
+from lockstep.tracking.uploader import Uploader
 from lockstep.training.networks import load_exporter
 
 log = logging.getLogger("lockstep")
@@ -51,14 +52,16 @@ class Recording:
 
     Attributes:
         trouble: the store's error if some results are not in the store, else empty.
-        experiments: the runs' experiments.
         run_id: the parent's MLflow run, if it has one.
+        folder: the parent's, if it has one.
+        owed: what is left to do for the sweep, None for a run without a sweep.
     """
 
     standings: Standings
     trouble: str
-    experiments: Sequence[str]
     run_id: str | None
+    folder: RunFolder | None
+    owed: Conclusion | None
 
 
 def carry_out(
@@ -96,7 +99,10 @@ def carry_out(
         train_all(ledger, n_jobs, exact, at_once)
 
     runs = identities(requests)
-    parent = None if sweep is None else _sweep_request(requests[0].config, runs, sweep, store)
+    parent = None
+    if sweep is not None:
+        request = _sweep_request(requests[0].config, runs, sweep, store)
+        parent = replace(request, folder=folder, command=typed.whole if typed else "")
     epochs = {run: request.config.trainer.epochs for run, request in zip(runs, requests, strict=True)}
     recording = record(store, parent, sum(epochs.values()), work)
     standings = recording.standings
@@ -105,7 +111,7 @@ def carry_out(
     console.print()
     if len(standings.runs) > 1 and standings.ranking.metric == "test/accuracy":
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    conclude(store, requests[0].config, recording, folder, typed)
+    conclude(store, requests[0].config, recording, typed)
     return standings
 
 
@@ -152,16 +158,27 @@ def record(
         except BaseException:
             ledger.close("KILLED")
             with deferred():
-                uploader.wait(patience=CLOSING_SECONDS)
+                if uploader.wait(CLOSING_SECONDS, in_haste=True):
+                    log.warning("the store lacks some results; %s keeps them", unfinished())
             raise
-        ledger.close("FINISHED" if all(run.status == "FINISHED" for run in standings.runs) else "FAILED")
-        pending = uploader.wait(PATIENCE_SECONDS if not pending else CLOSING_SECONDS)
+        owed = _owed(ledger, standings, sweep)
+        has_ended = all(run.status == "FINISHED" for run in standings.runs)
+        ledger.close("FINISHED" if has_ended else "FAILED", owed)
+        pending = uploader.wait(CLOSING_SECONDS, in_haste=True) if pending else uploader.wait()
         standings = _standings(ledger, ranking)  # again, now with each run's MLflow id
         trouble = "; ".join(dict.fromkeys(upload.trouble or "no answer" for upload in pending))
         for upload in uploader.left:
             if upload.is_refused or not pending:
                 log.warning("%s", leftover(upload.folder, upload.trouble, upload.description.name))
-        return Recording(standings, trouble, ledger.experiments, ledger.parent_run_id)
+        folder = parent.folder if parent is not None else None
+        return Recording(standings, trouble, ledger.parent_run_id, folder, owed)
+
+
+def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:
+    if sweep is None or sweep.folder is None:
+        return None
+    with_page = ledger.ended[0].config.tracking.pictures != "none"
+    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder, with_page)
 
 
 def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
@@ -169,40 +186,28 @@ def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
     return Standings(runs, ranking or Ranking.of(runs))
 
 
-def conclude(
-    store: Store,
-    config: RunConfig,
-    recording: Recording,
-    folder: Path | None = None,
-    typed: Typed | None = None,
-) -> None:
-    """Record a sweep's members and winner, log the winner's model, make the report, and print the links.
+def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed | None = None) -> None:
+    """Do what a sweep owes once its runs are in the store, see Conclusion, and print the links.
 
     Args:
-        config: any run's config; tracking.pictures=none makes no report.
-        folder: the sweep's folder.
+        config: any run's config.
         typed: the command, None where no shell was used.
 
     Raises:
         NotUploaded: if some results are not in the store.
     """
+    deliver = verb("deliver", unfinished())
     if recording.trouble:
         raise NotUploaded(
             f"Some results could not be uploaded; the store says: {recording.trouble}\n"
             f"They are kept in {unfinished()}; once the store is back, upload them with\n"
-            f"  {verb('deliver', unfinished())}"
+            f"  {deliver}"
         )
-    run_id = recording.run_id
-    if run_id is not None and folder is not None:
-        try:
-            command = typed.whole if typed else ""
-            sweeps.record(store, run_id, recording.standings, recording.experiments, command)
-        except Exception as error:  # whatever the store answers
-            raise NotUploaded(
-                f"The runs are in the store, but not yet which of them won: {error}\n"
-                "Give the same command again: it trains nothing, and records the rest."
-            ) from error
-        _describe(store, recording, folder, config.tracking.pictures != "none")
+    failures: list[str] = []
+    if recording.folder is not None and recording.folder.owes:
+        failures = conclusion.complete(store, recording.folder)
+    elif recording.run_id is not None and recording.owed is not None:
+        failures = conclusion.carry_out(store, recording.run_id, recording.owed)
     winner = recording.standings.winner
     if typed is not None and winner is not None and len(recording.standings.runs) > 1:
         alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
@@ -210,27 +215,12 @@ def conclude(
     experiment_id = store.experiment_id(config.tracking.experiment)
     address = links.how_to_open(store.uri, experiment_id)
     console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
-
-
-def _describe(store: Store, recording: Recording, folder: Path, with_page: bool) -> None:
-    """Describe a sweep in the store, make its report, and log the winner's model, as far as each can be."""
-    run_id = str(recording.run_id)
-    try:
-        from lockstep.report import page, wording  # here, because loading plotly takes a moment
-
-        sweep = sweeps.read(store, run_id)
-        sweeps.describe(store, sweep, wording.sentence(sweep))
-        if with_page:
-            console.print(f"Report: {page.write(store, sweep, folder)}", soft_wrap=True)
-    except Exception as error:  # all runs are in the store
-        again = on_store(store.address, "lockstep", "report", run_id)
-        log.warning("no report: %s; make it with: %s", error, again)
-    try:
-        if (winner := recording.standings.winner) is not None:
-            logged = logged_model.log_model(store, str(winner.representative.run_id))
-            console.print(f"The best run's model: {logged}", soft_wrap=True)
-    except Exception as error:
-        log.warning("the best run's model was not logged: %s", error)
+    if failures:
+        listed = "\n".join(f"  {failure}" for failure in failures)
+        raise NotUploaded(
+            f"All runs are in the store, but of their sweep it lacks something:\n{listed}\n"
+            f"Give the same command again: it trains nothing, and does the rest. So does\n  {deliver}"
+        )
 
 
 def prepare(ledger: Ledger, config: RunConfig) -> None:

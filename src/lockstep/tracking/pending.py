@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.config.errors import Refused, without_password
-from lockstep.recovery.run_folder import Description, RunFolder, Unreadable, folders
+from lockstep.recovery.description import Description
+from lockstep.recovery.run_folder import RunFolder, folders
+from lockstep.recovery.seal import Unreadable
 from lockstep.tracking.address import sqlite_path
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.links import verb
@@ -29,7 +31,7 @@ def upload_pending(root: Path) -> list[str]:
             left.append(leftover(folder, str(error)))
     for address, in_store in by_store.items():
         try:
-            uploader = Uploader(_store_at(address))
+            uploader = Uploader(store_at(address))
         except Refused as refused:
             left.append(f"{refused}\n  (a password is given with the address, as MLFLOW_TRACKING_URI)")
             continue
@@ -78,7 +80,8 @@ def _state(folder: RunFolder, description: Description) -> str:
     resumable = "the same command resumes it"
     if description.kind == "sweep":
         if description.status not in (None, "KILLED"):
-            return f"sweep, {description.status}; its end is not uploaded yet"
+            left = "its report or model" if description.closed else "its end"
+            return f"sweep, {description.status}; {left} is not uploaded yet"
         return f"sweep, not finished; {resumable}"
     history, ended = folder.history()
     if ended is not None:
@@ -111,7 +114,7 @@ def abandon(folder: RunFolder) -> str:
 
 
 def _kill(description: Description) -> None:
-    store = _store_at(description.uri)
+    store = store_at(description.uri)
     if store.client.get_experiment_by_name(description.experiment) is None:
         return
     run_id = description.run_id or store.find(description.experiment, description.token)
@@ -119,7 +122,7 @@ def _kill(description: Description) -> None:
         store.client.set_terminated(run_id, "KILLED")
 
 
-def _store_at(address: str) -> Store:
+def store_at(address: str) -> Store:
     """Open the store with this address; never create it.
 
     Raises:

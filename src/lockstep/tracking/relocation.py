@@ -10,7 +10,9 @@ from typing import Literal
 from mlflow.entities import ViewType
 
 from lockstep.config.errors import Refused
-from lockstep.recovery.run_folder import Description, RunFolder, Unreadable, folder_name, folders, unfinished
+from lockstep.recovery.description import Description
+from lockstep.recovery.run_folder import RunFolder, folder_name, folders, unfinished
+from lockstep.recovery.seal import Unreadable
 from lockstep.tracking import _mlflow_compat
 from lockstep.tracking.address import ARTIFACTS, local_path, sqlite_path, sqlite_uri, stood_in
 from lockstep.tracking.store import Store

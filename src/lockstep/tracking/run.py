@@ -2,7 +2,7 @@
 
 import bisect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,10 +22,20 @@ class Recorded:
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self.client = client
         self.run_id = run_id
+        self._sent: set[Path] = set()  # artifacts
 
-    def artifacts(self, folder: Path) -> None:
-        """Upload everything under `folder` as the run's artifacts."""
-        self.client.log_artifacts(self.run_id, str(folder))
+    def artifacts(self, folder: Path, advanced: Callable[[], object] = lambda: None) -> None:
+        """Upload every file under `folder` as the run's artifact; go on where an earlier call failed.
+
+        Args:
+            advanced: called after each file: a slow store may take long for all of them.
+        """
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path not in self._sent:
+                above = path.parent.relative_to(folder).as_posix()
+                self.client.log_artifact(self.run_id, str(path), None if above == "." else above)
+                self._sent.add(path)
+                advanced()
 
     def download(self, folder: Path) -> Path:
         """Download all of the run's artifacts below `folder`; return their folder."""
@@ -47,6 +57,7 @@ class RecordedRun(Recorded):
         self._params: list[Param] = []  # still to be sent
         self._iterations = 0  # of the history, already sent
         self._evaluations = 0  # of the history, already sent
+        self._recorded: set[tuple[str, int]] = set()  # metrics and steps that the store has
 
     def describe(self, config: RunConfig, data: DataDescription | None) -> None:
         """Record the data set with its digest, if known; the first `record` sends the params."""
@@ -72,6 +83,18 @@ class RecordedRun(Recorded):
         context = InputTag("mlflow.data.context", "training")
         self.client.log_inputs(self.run_id, [DatasetInput(logged, [context])])
 
+    def keep_recorded(self, n_journaled: int) -> None:
+        """Keep the points that the store has, where the journal has lost their epochs and times.
+
+        Args:
+            n_journaled: the iterations that the journal had.
+        """
+        steps = [point.step for point in self.client.get_metric_history(self.run_id, "train/loss")]
+        if max(steps, default=0) > n_journaled:
+            for key in self.client.get_run(self.run_id).data.metrics:
+                points = self.client.get_metric_history(self.run_id, key)
+                self._recorded |= {(key, point.step) for point in points}
+
     def record(
         self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
     ) -> None:
@@ -83,6 +106,8 @@ class RecordedRun(Recorded):
         metrics: list[Metric] = []
 
         def add(key: str, value: float, step: int) -> None:
+            if (key, step) in self._recorded:
+                return
             mark = bisect.bisect_left(history.marks, (step, 0))
             metrics.append(Metric(key, value, history.marks[mark][1], step))
 

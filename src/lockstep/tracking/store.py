@@ -10,10 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lockstep._version import __version__
 from lockstep.config.errors import Refused, without_password
-from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
-from lockstep.data.description import DataDescription
-from lockstep.recovery.run_folder import Description
+from lockstep.recovery.description import Description
+from lockstep.recovery.seal import Unreadable
 from lockstep.tracking import environment, links
 from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in
 from lockstep.tracking.errors import is_outage, message_of
@@ -125,6 +123,9 @@ class Store:
 
         Args:
             parent: the id of the sweep's parent run, None without a sweep.
+
+        Raises:
+            Unreadable: if the folder doesn't say which data the run was trained on.
         """
         tags = {
             TOKEN: description.token,
@@ -142,8 +143,13 @@ class Store:
         if description.kind == "sweep":
             tags |= {KIND: "sweep", SWEEP_KEY: description.sweep_key or ""}
         else:
-            config, data = self._trained_on(description)
-            tags |= {KIND: "run", RUN_KEY: config.run_key(data.digest), NOTE: environment.note(config, data)}
+            config, data = description.run_config(self.uri), description.data_description()
+            if data is None:
+                raise Unreadable(
+                    "version 0.1.0 wrote it, without the digest of its data: train the run again"
+                )
+            key = description.run_key or config.run_key(data.digest)
+            tags |= {KIND: "run", RUN_KEY: key, NOTE: environment.note(config, data)}
             if data.scale:
                 tags[DATA_SCALE] = data.scale
         experiment_id = self._known_id(description.experiment)
@@ -154,10 +160,17 @@ class Store:
         run = self.client.create_run(experiment_id, tags=tags, run_name=name)
         return self._recorded(run.info.run_id, description)
 
-    def resume(self, run_id: str, description: Description) -> Recorded:
-        """Set an MLflow run that was started before to RUNNING, and continue it."""
+    def resume(self, run_id: str, description: Description, n_journaled: int) -> Recorded:
+        """Set an MLflow run that was started before to RUNNING, and continue it.
+
+        Args:
+            n_journaled: the iterations that the run's journal had.
+        """
         self.client.update_run(run_id, "RUNNING")
-        return self._recorded(run_id, description)
+        recorded = self._recorded(run_id, description)
+        if isinstance(recorded, RecordedRun):
+            recorded.keep_recorded(n_journaled)
+        return recorded
 
     def _recorded(self, run_id: str, description: Description) -> Recorded:
         if description.kind == "sweep":
@@ -166,11 +179,6 @@ class Store:
         recorded = RecordedRun(self.client, run_id, config.trainer.log_every)
         recorded.describe(config, description.data_description())
         return recorded
-
-    def _trained_on(self, description: Description) -> tuple[RunConfig, DataDescription]:
-        """Return a run's config and data. Only folders of version 0.1.0 need the data set itself for it."""
-        config = description.run_config(self.uri)
-        return config, description.data_description() or datasets.load(config.data).description
 
     def find(self, experiment: str, token: str) -> str | None:
         """Return the id of the run that was started with `token`, or None."""
@@ -212,6 +220,15 @@ class Store:
             if finished or (run.info.status == "FAILED" and diverged):
                 return run
         return None
+
+    def unfinished(self, experiment: str, run_key: str) -> Run | None:
+        """Return the latest run with this key that a sweep started and that has not ended, or None."""
+        found = self.client.search_runs(
+            [self._known_id(experiment)],
+            f"tags.`{RUN_KEY}` = '{run_key}' AND tags.`mlflow.parentRunId` LIKE '%'",
+            order_by=["attributes.start_time DESC"],
+        )
+        return next((run for run in found if run.info.status in ("RUNNING", "KILLED")), None)
 
     def search(self, experiment_ids: Sequence[str], search: str, order_by: Sequence[str] = ()) -> list[Run]:
         """Return all runs that match an MLflow filter."""

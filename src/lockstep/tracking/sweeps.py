@@ -122,30 +122,33 @@ class Sweep:
 
 
 def record(
-    store: Store, run_id: str, standings: Standings, experiments: Sequence[str], command: str = ""
+    store: Store,
+    run_id: str,
+    names: Mapping[str, Sequence[str]],
+    experiments: Sequence[str],
+    ranking: Ranking,
+    winner: Sequence[str],
+    command: str = "",
 ) -> None:
     """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best.
 
     Args:
+        names: each run's names in the sweep, by its id, in the order in which they were asked for.
+        winner: the ids of the best run's repeats, the representative first; empty if there is none.
         command: that trained it, quoted for a shell; empty where no shell was used.
     """
-    names: dict[str, list[str]] = {}
-    for run in standings.runs:
-        if run.run_id is not None:
-            names.setdefault(run.run_id, []).append(run.name)
     listed = {
         "experiments": [store.experiment_id(name) for name in experiments],
         "runs": list(names),
         "names": [SAME.join(dict.fromkeys(asked)) for asked in names.values()],
     }
     store.client.log_dict(run_id, listed, MEMBERS)
-    store.client.set_tag(run_id, RANKING, standings.ranking.to_json())
+    store.client.set_tag(run_id, RANKING, ranking.to_json())
     if command:
         store.client.set_tag(run_id, COMMAND, command)
-    if standings.winner is not None:
-        store.client.set_tag(run_id, WINNER, standings.winner.representative.run_id)
-        winner_runs = ",".join(str(run.run_id) for run in standings.winner.runs)
-        store.client.set_tag(run_id, WINNER_RUNS, winner_runs)
+    if winner:
+        store.client.set_tag(run_id, WINNER, winner[0])
+        store.client.set_tag(run_id, WINNER_RUNS, ",".join(dict.fromkeys(winner)))
 
 
 def describe(store: Store, sweep: Sweep, note: str) -> None:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lockstep.recovery.run_folder import Description, RunFolder
+from lockstep.recovery.description import Description
+from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import History, Status
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.run import Recorded
@@ -42,6 +43,7 @@ class Upload:
     Attributes:
         is_new: whether no process can have started its MLflow run yet.
         is_own: whether it belongs to this command, not to an earlier one.
+        n_journaled: the iterations that its journal had when it was claimed.
         recorded: the MLflow run, once the store was asked for it.
         uploaded: the version that the store has.
         tried_at, retry_at: when the last attempt began; when the next one may.
@@ -54,6 +56,7 @@ class Upload:
     description: Description
     is_new: bool
     is_own: bool = True
+    n_journaled: int = 0
     now: Snapshot = field(default_factory=Snapshot)
     recorded: Recorded | None = None
     uploaded: int = 0

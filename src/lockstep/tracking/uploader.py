@@ -6,13 +6,15 @@ Results that the store doesn't take stay in their folders, and are uploaded late
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from lockstep.recovery.run_folder import RunFolder, Unreadable
+from lockstep.recovery.mending import mend
+from lockstep.recovery.run_folder import RunFolder
+from lockstep.recovery.seal import Unreadable
 from lockstep.results.history import History, Status
 from lockstep.tracking.errors import is_outage
 from lockstep.tracking.run import Recorded, RecordedRun
@@ -28,6 +30,12 @@ PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 """The time between two attempts."""
 
+SAY_SECONDS = 5.0
+"""The time between two lines that say what is waited for."""
+
+NAMED = 3
+"""The uploads that such a line names."""
+
 
 class Uploader:
     """Uploads to one store. Its thread is the only one that writes runs there."""
@@ -38,7 +46,8 @@ class Uploader:
         self._uploads: dict[str, Upload] = {}  # by the name of the folder
         self._changed = threading.Condition()
         self._is_leaving = False
-        self._progress_at = 0.0  # when an upload succeeded, or `wait` began
+        self._is_trying = False  # whether the store was asked, and has not answered yet
+        self._progress_at = 0.0  # when the store got something, or `wait` began
         self._succeeded_at = self._paused_until = 0.0
         self._is_away = False  # whether it was said that the store doesn't answer
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -55,16 +64,17 @@ class Uploader:
             self._changed.notify()
         self._thread.join(RETRY_SECONDS)  # it may be waiting for the store
 
-    def add(self, folder: RunFolder, is_new: bool, is_own: bool = True) -> Upload:
+    def add(self, folder: RunFolder, is_new: bool, is_own: bool = True, n_journaled: int = 0) -> Upload:
         """Add a claimed folder. Each `update` of it is uploaded from now on.
 
         Args:
             is_own: whether the command fails if it can't be uploaded.
+            n_journaled: the iterations that its journal has.
 
         Raises:
             Unreadable: if the folder is.
         """
-        upload = Upload(folder, folder.read(), is_new, is_own)
+        upload = Upload(folder, folder.read(), is_new, is_own, n_journaled)
         with self._changed:
             self._uploads[upload.name] = upload
         return upload
@@ -90,7 +100,8 @@ class Uploader:
                 metrics or now.metrics,
             )
             if status is not None and upload.description.kind == "sweep":
-                upload.description.status = status  # a run's is in its journal
+                # A run's is in its journal.
+                upload.description.status, upload.description.closed = status, False
                 upload.folder.write(upload.description)
             self._changed.notify()
 
@@ -105,40 +116,52 @@ class Uploader:
         if not folder.exists():  # another process has uploaded it meanwhile
             folder.release()
             return
+        with folder.in_training():  # its worker may outlive it by a moment
+            for line in mend(folder):
+                log.warning("%s", line)
+        if not folder.exists():  # its description was damaged
+            folder.release()
+            return
         description, history, tags, metrics = folder.read(), History(), dict[str, str](), dict[str, float]()
         status: Status | None = None
         if description.kind == "sweep":
             status = None if description.status == "KILLED" else description.status
         else:
-            with folder.in_training():  # its worker may outlive it by a moment
-                history, ended = folder.history()
+            history, ended = folder.history()
             if ended is not None:
                 (status, tags), metrics = conclusion(history, ended), ended.metrics
         is_known = description.kind == "sweep" or bool(history.marks) or status is not None
-        is_news = status is not None or (is_known and not description.closed)
+        is_ended = status is not None and description.kind != "sweep"  # a sweep's is uploaded before it owes
+        is_news = is_ended or (is_known and not description.closed)
         if description.uri == self._store.address and is_news:
-            upload = self.add(folder, is_new=False, is_own=is_own)
+            upload = self.add(folder, False, is_own, len(history.loss_T))
             self.update(upload, history, status or "KILLED", tags, metrics)
             return
         if description.kind == "single" and not is_known:
             folder.remove()
         folder.release()
 
-    def wait(self, patience: float = PATIENCE_SECONDS) -> list[Upload]:
-        """Wait until nothing is pending, or no upload succeeds for `patience` seconds.
+    def wait(self, patience: float = PATIENCE_SECONDS, in_haste: bool = False) -> list[Upload]:
+        """Wait until nothing is pending, or nothing reaches the store for `patience` seconds.
 
         An upload that the store refuses isn't waited for, nor one of an earlier command that failed once.
+
+        Args:
+            in_haste: don't wait longer for a request that the store has not answered, and say nothing.
 
         Returns:
             The command's own uploads that are still pending.
         """
         with self._changed:
-            self._progress_at = time.monotonic()
-            while any(upload.is_awaited for upload in self._uploads.values()):
-                waited = time.monotonic() - self._progress_at
-                if waited >= patience:
+            self._progress_at = said_at = time.monotonic()
+            while awaited := [upload for upload in self._uploads.values() if upload.is_awaited]:
+                now = time.monotonic()
+                if now - self._progress_at >= patience and (in_haste or not self._is_trying):
                     break
-                self._changed.wait(min(0.1, patience - waited))
+                if now - said_at >= SAY_SECONDS and not in_haste:
+                    said_at = now
+                    log.info("waiting for the store, which still lacks %s", _named(awaited))
+                self._changed.wait(0.1)
             return [upload for upload in self._uploads.values() if upload.is_own and upload.is_pending]
 
     @property
@@ -174,10 +197,13 @@ class Uploader:
     def _try(self, upload: Upload) -> bool:
         """Upload the current state; return False if the store needs a pause."""
         now, tried_before, upload.tried_at = upload.now, upload.tried_at, time.monotonic()
+        self._is_trying = True
         try:
             self._upload(upload, now)
         except Exception as error:
             return self._fail(upload, error, tried_before)
+        finally:
+            self._is_trying = False
         with self._changed:
             upload.succeed(now.version)
             self._progress_at = self._succeeded_at = time.monotonic()
@@ -188,7 +214,7 @@ class Uploader:
                 del self._uploads[upload.name]
             self._changed.notify()
         upload.folder.note_trouble("")
-        if now.status is not None:
+        if now.status is not None and not upload.folder.owes:
             upload.folder.release()
         return True
 
@@ -209,6 +235,9 @@ class Uploader:
         upload.folder.note_trouble(upload.trouble)
         return is_its_own
 
+    def _advance(self) -> None:
+        self._progress_at = time.monotonic()
+
     def _upload(self, upload: Upload, now: Snapshot) -> None:
         recorded, folder, description = self._recorded(upload), upload.folder, upload.description
         if isinstance(recorded, RecordedRun):
@@ -218,9 +247,9 @@ class Uploader:
         if now.status is None:
             return
         if description.kind != "sweep" and folder.artifacts.exists() and now.status != "KILLED":
-            recorded.artifacts(folder.artifacts)
+            recorded.artifacts(folder.artifacts, self._advance)
         recorded.end(now.status, now.tags)
-        if now.status != "KILLED" or description.kind == "single":
+        if (now.status != "KILLED" or description.kind == "single") and not folder.owes:
             folder.remove()
         else:
             with self._changed:  # the other thread may write it, too
@@ -238,10 +267,11 @@ class Uploader:
         if run_id is not None and not store.is_active(run_id):
             run_id = None  # deleted in the store
         recorded = (
-            store.resume(run_id, description)
+            store.resume(run_id, description, upload.n_journaled)
             if run_id is not None
             else store.start(description, self._parent_of(upload))
         )
+        self._advance()
         with self._changed:  # the other thread may write it, too
             upload.recorded = recorded
             description.run_id, description.closed = recorded.run_id, False
@@ -258,3 +288,10 @@ class Uploader:
         with suppress(Unreadable):
             return folder.read().run_id if folder.exists() else None
         return None
+
+
+def _named(uploads: Sequence[Upload]) -> str:
+    """Return how many uploads these are, and the names of the first."""
+    names = [upload.description.name for upload in uploads[:NAMED]]
+    more = [f"{len(uploads) - NAMED} more"] if len(uploads) > NAMED else []
+    return ", ".join(names + more)

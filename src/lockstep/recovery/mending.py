@@ -1,0 +1,82 @@
+"""Damaged state: set aside, so that a run trains again from what is whole."""
+
+import os
+import shutil
+from itertools import count
+from pathlib import Path
+
+from lockstep.recovery.journal import Ended, Journal
+from lockstep.recovery.run_folder import RunFolder
+from lockstep.recovery.seal import Damaged, Unreadable
+
+DAMAGED = "damaged"
+"""The folder, beside the run folders, for what is damaged."""
+
+
+def mend(folder: RunFolder) -> list[str]:
+    """Move what is damaged to `damaged/`: the description, the journal, artifacts, checkpoints.
+
+    The journal keeps the events before the first damaged one; checkpoints that it has too few events for go
+    as well. A run whose artifacts are damaged has not ended: they are written again. What another version
+    wrote stays as it is.
+
+    Args:
+        folder: claimed by this process; no worker trains its run.
+
+    Returns:
+        A line for each file or folder that was damaged.
+    """
+    lines: list[str] = []
+    try:
+        if folder.exists():
+            folder.read()
+    except Damaged as error:
+        lines.append(_set_aside(folder, folder.path / "run.json", error))
+    except Unreadable:
+        return []
+    try:
+        epochs = _mend_journal(folder, lines)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return lines  # an event of another version
+    for done, path in folder.checkpoints().items():
+        try:
+            folder.state(path)
+            if done > epochs:
+                raise Damaged(f"the journal has {epochs} epochs")
+        except Damaged as error:
+            lines.append(_set_aside(folder, path, error))
+    return lines
+
+
+def _mend_journal(folder: RunFolder, lines: list[str]) -> int:
+    """Mend a run's journal and artifacts; return how many epochs the journal has."""
+    journal, epochs, whole = Journal(folder.journal.path), 0, 0
+    try:
+        for event in journal.unread():
+            if isinstance(event, Ended):
+                if event.artifacts and folder.artifact_seals() != event.artifacts:
+                    raise Damaged("its artifacts are not those that it names")
+                break
+            epochs, whole = epochs + (not event.diverged), journal.read_bytes
+    except Damaged as error:
+        kept = free_place(folder.path.parent, journal.path)
+        shutil.copyfile(journal.path, kept)
+        os.truncate(journal.path, whole)
+        lines.append(_line(folder, journal.path, error, kept))
+    return epochs
+
+
+def _set_aside(folder: RunFolder, path: Path, why: Damaged) -> str:
+    return _line(folder, path, why, path.rename(free_place(folder.path.parent, path)))
+
+
+def free_place(root: Path, path: Path) -> Path:
+    """Return a free place for a damaged file, below `root`, in its folder DAMAGED."""
+    beside = root / DAMAGED / path.parent.name
+    beside.mkdir(parents=True, exist_ok=True)
+    places = (beside / (path.name + (f".{n}" if n else "")) for n in count())
+    return next(place for place in places if not place.exists())
+
+
+def _line(folder: RunFolder, path: Path, why: Damaged, kept: Path) -> str:
+    return f"{path.relative_to(folder.path.parent)} is damaged: {why}; it is now {kept}"

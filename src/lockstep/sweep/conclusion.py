@@ -1,0 +1,196 @@
+"""What a sweep owes once its runs have ended: its members, winner, description, report, and model.
+
+It is recorded in the parent's folder before the parent ends, and carried out once the store has the runs. The
+folder stays until all is done: after a kill, or without a store, the same command or `deliver` does the rest.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from lockstep.recovery.run_folder import RunFolder
+from lockstep.recovery.seal import Unreadable
+from lockstep.results.winner import Ranking, Standings
+from lockstep.sweep.entry import Entry
+from lockstep.terminal.console import console
+from lockstep.tracking import logged_model, sweeps
+from lockstep.tracking.errors import is_outage, message_of
+from lockstep.tracking.store import Store
+from lockstep.tracking.uploader import PATIENCE_SECONDS, RETRY_SECONDS
+
+log = logging.getLogger("lockstep")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a sweep, as the sweep asked for it.
+
+    Attributes:
+        run_id: its MLflow run, None if it is not known yet.
+        token: finds its MLflow run, None where the id is known.
+    """
+
+    name: str
+    experiment: str
+    run_id: str | None
+    token: str | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Member":
+        """Return the member that an entry asks for."""
+        upload = entry.first.upload
+        token = None if upload is None else upload.description.token
+        return cls(entry.name, entry.config.tracking.experiment, entry.first.run_id, token)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What is left to do for a sweep whose runs have ended.
+
+    Attributes:
+        members: its runs, in the order in which they were asked for.
+        ranking: see Ranking.to_json.
+        winner: the positions of the winner's repeats, the representative first; empty without a winner.
+        command: that trained it, quoted for a shell; empty where no shell was used.
+        folder: the sweep's, for its report.
+        with_page: whether it has a report.
+    """
+
+    members: tuple[Member, ...]
+    ranking: str
+    winner: tuple[int, ...]
+    command: str
+    folder: str
+    with_page: bool
+
+    @classmethod
+    def of(
+        cls, ended: Sequence[Entry], standings: Standings, command: str, folder: Path, with_page: bool
+    ) -> "Conclusion":
+        """Return what the sweep of these entries owes; their runs have ended, in these standings."""
+        position: dict[str, int] = {}
+        for place, entry in enumerate(ended):
+            position.setdefault(entry.run_key, place)
+        best = standings.winner
+        keys = [best.representative.run_key, *(run.run_key for run in best.runs)] if best else []
+        return cls(
+            tuple(map(Member.of, ended)),
+            standings.ranking.to_json(),
+            tuple(position[key] for key in dict.fromkeys(keys)),
+            command,
+            str(folder),
+            with_page,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, text: bytes) -> "Conclusion":
+        """Return what `to_bytes` returned.
+
+        Raises:
+            Unreadable: if another version wrote it.
+        """
+        try:
+            read = json.loads(text)
+            members = tuple(Member(**member) for member in read.pop("members"))
+            return cls(members=members, winner=tuple(read.pop("winner")), **read)
+        except (ValueError, TypeError, KeyError) as error:
+            raise Unreadable(f"what its sweep owes can't be read: {error!r}") from error
+
+
+def carry_out(store: Store, run_id: str, owed: Conclusion) -> list[str]:
+    """Record a sweep's members and winner, describe it, make its report, and log the winner's model.
+
+    Every step may be repeated. A store that does not answer is asked again, for PATIENCE_SECONDS.
+
+    Args:
+        run_id: the parent's MLflow run.
+
+    Returns:
+        A line for each step that failed.
+    """
+    failures: list[str] = []
+
+    def attempt(what: str, step: Callable[[], T]) -> T | None:
+        try:
+            return _insisting(step)
+        except Exception as error:  # whatever the store answers; the other steps don't need this one
+            failures.append(f"{what}: {message_of(error)}")
+            return None
+
+    ids = attempt("not recorded which runs belong to it, and which won", lambda: _record(store, run_id, owed))
+    if ids is None:
+        return failures
+    page = attempt("no report", lambda: _report(store, run_id, owed))
+    if page:
+        console.print(f"Report: {page}", soft_wrap=True)
+    if owed.winner:
+        best = ids[owed.winner[0]]
+        model = attempt("no model of the best run", lambda: logged_model.log_model(store, best))
+        if model:
+            console.print(f"The best run's model: {model}", soft_wrap=True)
+    return failures
+
+
+def _record(store: Store, run_id: str, owed: Conclusion) -> list[str]:
+    """Record a sweep's members and winner; return the members' MLflow runs."""
+    ids = [member.run_id or store.find(member.experiment, str(member.token)) for member in owed.members]
+    known = [run for run in ids if run is not None]
+    if len(known) < len(ids):
+        missing = owed.members[ids.index(None)].name
+        raise LookupError(f"{missing} is not in the store")
+    names: dict[str, list[str]] = {}
+    for run, member in zip(known, owed.members, strict=True):
+        names.setdefault(run, []).append(member.name)
+    experiments = list(dict.fromkeys(member.experiment for member in owed.members))
+    winner = [known[position] for position in owed.winner]
+    sweeps.record(store, run_id, names, experiments, Ranking.from_json(owed.ranking), winner, owed.command)
+    return known
+
+
+def _report(store: Store, run_id: str, owed: Conclusion) -> Path | None:
+    """Describe a sweep in the store, and make its report if it has one."""
+    from lockstep.report import page, wording  # here, because loading plotly takes a moment
+
+    sweep = sweeps.read(store, run_id)
+    sweeps.describe(store, sweep, wording.sentence(sweep))
+    return page.write(store, sweep, Path(owed.folder)) if owed.with_page else None
+
+
+def _insisting(step: Callable[[], T]) -> T:
+    """Take a step, and again while the store is away, for PATIENCE_SECONDS."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return step()
+        except Exception as error:
+            if not is_outage(error) or time.monotonic() >= until:
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def complete(store: Store, folder: RunFolder) -> list[str]:
+    """Do what a sweep owes, and remove its parent's folder if nothing is left.
+
+    Args:
+        folder: claimed by this process; its runs and its parent's end are in the store.
+
+    Returns:
+        A line for each step that failed.
+
+    Raises:
+        Unreadable: if another version wrote what it owes, or that is damaged.
+    """
+    failures = carry_out(store, str(folder.read().run_id), Conclusion.from_bytes(folder.owed()))
+    if not failures:
+        folder.remove()
+    folder.release()
+    return failures
