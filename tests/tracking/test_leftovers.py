@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
+from lockstep.recovery import journal
 from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
@@ -95,9 +96,9 @@ WHY = {
     "deleted": "was deleted in this store",
     "unknown": "model.name=transformer",
     "newer": "another version of Lockstep wrote it: colour",
-    "damaged": "run.json can't be read",
-    "torn": "its journal can't be read",
+    "later": "its journal can't be read",
 }
+DAMAGED = {"damaged": "run.json", "torn": "journal"}
 
 
 def test_leftovers_that_can_not_be_uploaded_hold_nobody_up(uri, monkeypatch, caplog):
@@ -107,8 +108,12 @@ def test_leftovers_that_can_not_be_uploaded_hold_nobody_up(uri, monkeypatch, cap
     left.add("deleted", "gone")
     left.add("forbidden")
     left.add("unknown", model={"name": "transformer"})
-    newer = left.add("newer").path / "run.json"
-    newer.write_text(json.dumps({**json.loads(newer.read_text()), "colour": "blue"}))
+    newer = left.add("newer")
+    written = {**asdict(newer.read()), "colour": "blue"}
+    (newer.path / "run.json").write_text(json.dumps({**written, "seal": newer._seal(written)}))
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_text", lambda event: b'{"lunch": {}}')
+        left.add("later")
     (left.add("damaged").path / "run.json").write_text('{"kind": "ru')
     (left.add("torn").path / "journal").write_bytes(b'{"epoch": {"loss_T": 3}}\n')
     without_data = left.start(left.add("without its data", has_data=False, **GONE))
@@ -128,11 +133,14 @@ def test_leftovers_that_can_not_be_uploaded_hold_nobody_up(uri, monkeypatch, cap
         [line] = [entry.message for entry in caplog.records if entry.message.startswith(f"{name}")]
         assert why in line
         assert f"lockstep drop {unfinished() / name}`" in line
-    assert len(caplog.records) == len(WHY)
-    assert WHY.keys() <= set(os.listdir(unfinished()))
+    for name, file in DAMAGED.items():
+        [line] = [entry.message for entry in caplog.records if entry.message.startswith(name)]
+        assert line.endswith(f"it is now {unfinished()}/damaged/{name}/{file}")
+    assert len(caplog.records) == len(WHY | DAMAGED)
+    assert WHY.keys() | DAMAGED.keys() <= set(os.listdir(unfinished()))
 
-    # All but the damaged ones are as they were: once the cause is gone, they are uploaded.
-    for name in ("damaged", "newer", "torn", "unknown"):
+    # All but these are as they were: once the cause is gone, they are uploaded.
+    for name in ("later", "newer", "unknown", *DAMAGED):
         RunFolder(unfinished() / name).path.rename(unfinished().parent / name)
     left.store.client.restore_experiment(gone)
     assert upload_pending(unfinished()) == []

@@ -1,5 +1,6 @@
 """The way to the store while it is away, and after the process that trained is gone."""
 
+import logging
 import os
 import sqlite3
 import threading
@@ -13,7 +14,6 @@ from helpers.faults import contents
 from helpers.records import carried_out, recorded, statuses
 
 from lockstep.recovery.run_folder import unfinished
-from lockstep.sweep import session
 from lockstep.sweep.session import NotUploaded
 from lockstep.tracking import uploader as uploader_module
 from lockstep.tracking.pending import upload_pending
@@ -36,6 +36,9 @@ def undisturbed(tmp_path, n=2):
     return contents(uri, "digits")
 
 
+WRITES = ("create_run", "log_batch", "log_artifact", "set_terminated")
+
+
 def go_away(monkeypatch, n_calls, patience=30.0):
     """Let the store not answer for so many calls, nor be waited for longer than that."""
     left = [n_calls]
@@ -49,10 +52,9 @@ def go_away(monkeypatch, n_calls, patience=30.0):
 
         return wrapper
 
-    for name in ("create_run", "log_batch", "log_artifacts", "set_terminated"):
+    for name in WRITES:
         monkeypatch.setattr(mlflow.MlflowClient, name, away(getattr(mlflow.MlflowClient, name)))
-    monkeypatch.setattr(uploader_module.Uploader.wait, "__defaults__", (patience,))
-    monkeypatch.setattr(session, "PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(uploader_module, "PATIENCE_SECONDS", patience)
 
 
 def test_a_store_that_comes_back_gets_all(uri, tmp_path, monkeypatch):
@@ -101,6 +103,28 @@ def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
     code, out, err = run(tmp_path / "nowhere")
     assert (code, out) == (2, "")
     assert "nowhere: not a folder" in err
+
+
+def test_a_slow_store_is_waited_for_as_long_as_it_advances(uri, monkeypatch, caplog):
+    def slow(call):
+        def wrapper(*args, **kwargs):
+            time.sleep(0.2)
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    caplog.set_level(logging.INFO, "lockstep")
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(mlflow.MlflowClient, name, slow(getattr(mlflow.MlflowClient, name)))
+        patch.setattr(uploader_module, "PATIENCE_SECONDS", 0.5)
+        patch.setattr(uploader_module, "SAY_SECONDS", 0.4)
+        results = carried_out(jobs_of(uri, 4), ["seed=range(0,4)"], n_jobs=1)
+    assert statuses(results) == [("FINISHED", False)] * 4
+    assert {status for status, _ in recorded(uri).values()} == {"FINISHED"}
+    said = [message for message in caplog.messages if message.startswith("waiting for the store")]
+    assert said[0].startswith("waiting for the store, which still lacks sweep of 4 runs, seed=0, seed=1, ")
+    assert len(said) > 3
 
 
 def test_a_locked_store_is_waited_for(uri, tmp_path):

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +52,27 @@ def load(config: DataConfig) -> Dataset:
         return _load_digits(wanted)
     if isinstance(config, ArraysConfig):
         path = Path(os.path.expanduser(config.path)).absolute()
-        return _load_arrays(path, _stamp(path), wanted)
+        if _kept is None:
+            return _load_arrays(path, _stamp(path), wanted)
+        if (path, wanted) not in _kept:
+            _kept[path, wanted] = _load_arrays(path, _stamp(path), wanted)
+        return _kept[path, wanted]
     root = user_cache_path("lockstep") if config.root is None else Path(os.path.expanduser(config.root))
     return _load_downloaded(config.name, root.absolute(), wanted)
+
+
+_kept: dict[tuple[Path, Scaling], Dataset] | None = None
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Read each file of arrays once: all runs have one content, whatever happens to the file meanwhile."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        _kept = None
 
 
 def check_stream(config: DataConfig, data: DataDescription) -> list[str]:

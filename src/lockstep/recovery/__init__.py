@@ -1,7 +1,8 @@
 """State on disk that survives a kill, from which the next command resumes.
 
 - `run_folder`: a run's state that is not yet in the store; start reading here.
-- `journal`: a run's events, line by line.
+- `description`: what a run folder says of its run; `journal`: the run's events, line by line.
+- `seal`: checksums of all of these; `mending`: what happens to a file that is damaged.
 - `claims`: locks, so that one process works on a run folder.
 - `interrupts`: signals, deferred during writes that must not be cut short.
 """

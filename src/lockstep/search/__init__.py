@@ -5,5 +5,5 @@
 - `queues`: trials that wait, and which of them train next.
 - `trials`: trials as tasks; promotes and prunes them when a task is done.
 - `halving`: the epochs after which trials are judged, and the rule.
-- `study`: the Optuna study, kept on disk.
+- `study`: the Optuna study, kept on disk in its `study_log`.
 """

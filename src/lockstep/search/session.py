@@ -58,6 +58,7 @@ class Found:
             raise RunFailed(f"{run.name}: {run.reason}")
 
 
+@datasets.kept()
 def carry_out(command: Command, folder: Path) -> Found:
     """Carry out a command's search, and record every trial's run under one parent run.
 

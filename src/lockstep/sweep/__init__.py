@@ -4,6 +4,6 @@
 - `checks`: checks of data, devices and the store, before anything trains.
 - `planning`: runs' names, and the plan of their arrays.
 - `ledger`: the runs of a command; `entry`: one of them, and its state.
-- `parent`: the sweep's parent run.
+- `parent`: the sweep's parent run; `conclusion`: what the sweep owes once its runs have ended.
 - `drawing`: pictures of the winner alone.
 """

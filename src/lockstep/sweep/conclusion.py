@@ -6,7 +6,6 @@ folder stays until all is done: after a kill, or without a store, the same comma
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep.entry import Entry
 from lockstep.terminal.console import console
 from lockstep.tracking import logged_model, sweeps
-from lockstep.tracking.errors import is_outage, message_of
+from lockstep.tracking.errors import message_of
+from lockstep.tracking.patience import patient
 from lockstep.tracking.store import Store
-from lockstep.tracking.uploader import PATIENCE_SECONDS, RETRY_SECONDS
 
 log = logging.getLogger("lockstep")
 T = TypeVar("T")
@@ -121,7 +120,7 @@ def carry_out(store: Store, run_id: str, owed: Conclusion) -> list[str]:
 
     def attempt(what: str, step: Callable[[], T]) -> T | None:
         try:
-            return _insisting(step)
+            return patient(step)()
         except Exception as error:  # whatever the store answers; the other steps don't need this one
             failures.append(f"{what}: {message_of(error)}")
             return None
@@ -163,18 +162,6 @@ def _report(store: Store, run_id: str, owed: Conclusion) -> Path | None:
     sweep = sweeps.read(store, run_id)
     sweeps.describe(store, sweep, wording.sentence(sweep))
     return page.write(store, sweep, Path(owed.folder)) if owed.with_page else None
-
-
-def _insisting(step: Callable[[], T]) -> T:
-    """Take a step, and again while the store is away, for PATIENCE_SECONDS."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return step()
-        except Exception as error:
-            if not is_outage(error) or time.monotonic() >= until:
-                raise
-        time.sleep(RETRY_SECONDS)
 
 
 def complete(store: Store, folder: RunFolder) -> list[str]:

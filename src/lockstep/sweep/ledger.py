@@ -24,6 +24,7 @@ from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
 from lockstep.terminal.console import warn_once
 from lockstep.terminal.progress import Progress
+from lockstep.tracking.patience import patient
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import result_of
@@ -212,7 +213,8 @@ class Ledger:
 
     def recall(self, entry: Entry, result: RunResult) -> None:
         """Set a run's result from an earlier command, unless its MLflow run was deleted: it trains again."""
-        if result.is_complete and not (result.run_id and self._store.is_active(result.run_id)):
+        is_active = patient(self._store.is_active)
+        if result.is_complete and not (result.run_id and is_active(result.run_id)):
             return
         entry.result = result
         self._progress.end(entry.number, "stored", result.metrics)

@@ -31,6 +31,7 @@ from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
 from lockstep.tracking import links
 from lockstep.tracking.links import verb
+from lockstep.tracking.patience import patient
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
 from lockstep.tracking.uploader import Uploader
@@ -64,6 +65,7 @@ class Recording:
     owed: Conclusion | None
 
 
+@datasets.kept()
 def carry_out(
     requests: Sequence[RunRequest],
     sweep: Sequence[str] | None,
@@ -212,7 +214,7 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
     if typed is not None and winner is not None and len(recording.standings.runs) > 1:
         alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
         console.print(f"To train the best run alone: {alone}", soft_wrap=True)
-    experiment_id = store.experiment_id(config.tracking.experiment)
+    experiment_id = patient(store.experiment_id)(config.tracking.experiment)
     address = links.how_to_open(store.uri, experiment_id)
     console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
     if failures:

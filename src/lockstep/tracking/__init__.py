@@ -7,7 +7,7 @@
 - `tags`: the tags of MLflow runs.
 - `run`: one MLflow run that is being recorded.
 - `uploader`: uploads run folders, in a thread.
-- `errors`: a store's errors.
+- `errors`: a store's errors; `patience`: how long one that does not answer is waited for.
 - `upload`: one run or parent on its way: its state, its last error, its next attempt.
 - `pending`: folders that earlier commands left: uploaded, listed, abandoned.
 - `sweeps`: a sweep's members and winner, recorded and read back.

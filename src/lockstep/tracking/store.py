@@ -16,6 +16,7 @@ from lockstep.tracking import environment, links
 from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.opening import open_store
+from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.tags import (
     DATA_SCALE,
@@ -187,6 +188,7 @@ class Store:
         )
         return found[0].info.run_id if found else None
 
+    @patient
     def find_sweep(self, experiment: str, sweep_key: str) -> str | None:
         """Return the id of the latest parent run of this sweep, or None."""
         found = self.client.search_runs(
@@ -206,6 +208,7 @@ class Store:
                 return False
             raise
 
+    @patient
     def result(self, experiment: str, run_key: str) -> Run | None:
         """Return the latest run with this key that need not be trained again: FINISHED and not pruned, or
         diverged, which it would again. None if the store has none."""
@@ -221,6 +224,7 @@ class Store:
                 return run
         return None
 
+    @patient
     def unfinished(self, experiment: str, run_key: str) -> Run | None:
         """Return the latest run with this key that a sweep started and that has not ended, or None."""
         found = self.client.search_runs(
@@ -230,6 +234,7 @@ class Store:
         )
         return next((run for run in found if run.info.status in ("RUNNING", "KILLED")), None)
 
+    @patient
     def search(self, experiment_ids: Sequence[str], search: str, order_by: Sequence[str] = ()) -> list[Run]:
         """Return all runs that match an MLflow filter."""
         runs: list[Run] = []
@@ -242,6 +247,7 @@ class Store:
             token = page.token or ""
         return runs
 
+    @patient
     def has_runs(self, experiment: str) -> bool:
         """Tell whether the experiment has any runs beside parent runs."""
         search = f"tags.`{KIND}` = 'run'"

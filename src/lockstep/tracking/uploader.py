@@ -17,18 +17,13 @@ from lockstep.recovery.run_folder import RunFolder
 from lockstep.recovery.seal import Unreadable
 from lockstep.results.history import History, Status
 from lockstep.tracking.errors import is_outage
+from lockstep.tracking.patience import PATIENCE_SECONDS, RETRY_SECONDS
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import conclusion
 from lockstep.tracking.upload import Snapshot, Upload
 
 log = logging.getLogger("lockstep")
-
-PATIENCE_SECONDS = 30.0
-"""How long a store that doesn't answer is waited for once all is trained."""
-
-RETRY_SECONDS = 2.0
-"""The time between two attempts."""
 
 SAY_SECONDS = 5.0
 """The time between two lines that say what is waited for."""
@@ -141,22 +136,24 @@ class Uploader:
             folder.remove()
         folder.release()
 
-    def wait(self, patience: float = PATIENCE_SECONDS, in_haste: bool = False) -> list[Upload]:
+    def wait(self, patience: float | None = None, in_haste: bool = False) -> list[Upload]:
         """Wait until nothing is pending, or nothing reaches the store for `patience` seconds.
 
         An upload that the store refuses isn't waited for, nor one of an earlier command that failed once.
 
         Args:
+            patience: None for PATIENCE_SECONDS.
             in_haste: don't wait longer for a request that the store has not answered, and say nothing.
 
         Returns:
             The command's own uploads that are still pending.
         """
         with self._changed:
+            longest = PATIENCE_SECONDS if patience is None else patience
             self._progress_at = said_at = time.monotonic()
             while awaited := [upload for upload in self._uploads.values() if upload.is_awaited]:
                 now = time.monotonic()
-                if now - self._progress_at >= patience and (in_haste or not self._is_trying):
+                if now - self._progress_at >= longest and (in_haste or not self._is_trying):
                     break
                 if now - said_at >= SAY_SECONDS and not in_haste:
                     said_at = now
