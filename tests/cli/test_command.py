@@ -178,7 +178,7 @@ def test_a_diverged_run_fails_with_its_reason_and_the_others_finish(clone):
 def a_sweep_under_way(clone):
     """A sweep whose first run has finished, while its second will train for long: process, its workers."""
     with (clone.root / "printed").open("w") as printed:
-        process = clone.start("-m", "data=digits", "trainer.epochs=1,100000", stdout=printed)
+        process = clone.start_anew("-m", "data=digits", "trainer.epochs=1,100000", stdout=printed)
 
     def first_is_recorded():
         if "epochs=100000" not in (clone.root / "printed").read_text():
@@ -220,12 +220,12 @@ def test_workers_end_with_the_process_that_started_them_however_it_ends(clone):
 def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
     sweep = ("-m", "data=digits", "trainer.epochs=2", "model=logreg", "seed=0,1", "hydra.launcher.n_jobs=1")
     sweep += ("tracking.pictures=none",)
-    process = clone.start(*sweep)
+    process = clone.start_anew(*sweep)
     process.stdout.readline()
     process.stdout.close()
     assert (process.stderr.read(), process.wait(timeout=120)) == ("", 0)
     with open("/dev/full", "w") as full:
-        assert clone.start(*sweep, "rerun=true", stdout=full).wait(timeout=120) == 0
+        assert clone.start_anew(*sweep, "rerun=true", stdout=full).wait(timeout=120) == 0
     _, parents, runs = runs_of(clone.store, "digits")
     assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 6
 
@@ -248,7 +248,7 @@ def test_a_sweep_ends_well_with_closed_streams_and_a_terminal_that_lacks_charact
 
 def test_three_commands_at_once_on_an_empty_store_all_succeed(cold_clone):
     processes = [
-        cold_clone.start(
+        cold_clone.start_anew(
             *("data=digits", "trainer.epochs=1", "model=logreg", f"seed={seed}", "tracking.pictures=none")
         )
         for seed in range(3)

@@ -29,15 +29,19 @@ class Clone:
     def store(self):
         return f"sqlite:///{self.root}/outputs/mlflow.db"
 
-    def start(self, *arguments, extra=(), **options):
-        """A command; `extra` is added to its environment."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        environment |= dict(extra)
+    def start(self, *arguments, extra=()):
+        """A command in a process that is forked, not started; `extra` is added to its environment."""
+        words = [str(self.root / "run.py"), *arguments]
+        self.processes.append(forked.Started(words, self.root, _environment(extra)))
+        return self.processes[-1]
+
+    def start_anew(self, *arguments, extra=(), **options):
+        """As `start`, in a Python that starts with it: for tests of how commands start and end."""
         process = subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *arguments],
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=_environment(extra),
             # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **{"stdout": subprocess.PIPE, **options},
@@ -47,12 +51,12 @@ class Clone:
 
     def run(self, *arguments, **options):
         """Exit code, standard output, standard error."""
-        process = self.start(*arguments, **options)
+        process = self.start_anew(*arguments, **options)
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
 
     def quick(self, *arguments, extra=()):
-        """As `run`, in a process that is forked, not started."""
+        """As `run`, in a process that is forked."""
         return self._forked(str(self.root / "run.py"), *arguments, extra=extra)
 
     def verb(self, *arguments):
@@ -60,6 +64,10 @@ class Clone:
         return self._forked("-m", "lockstep", *arguments)
 
     def _forked(self, *words, extra=()):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        done = forked.run(words, self.root, environment | dict(extra))
+        done = forked.run(words, self.root, _environment(extra))
         return done.returncode, done.stdout, done.stderr
+
+
+def _environment(extra):
+    own = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return own | dict(extra)

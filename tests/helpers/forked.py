@@ -2,12 +2,17 @@
 seconds instead of six. For tests of what a command does; those of how it starts and ends start real ones."""
 
 import atexit
+import io
 import logging
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
@@ -26,24 +31,69 @@ _server.set_forkserver_preload(
 )
 
 
+class Started:
+    """`python <words>` in a folder, as subprocess.Popen has it with pipes for what it prints."""
+
+    def __init__(self, words, folder, environment):
+        self.words = words
+        with tempfile.TemporaryDirectory() as name:
+            pipes = [Path(name) / stream for stream in ("stdout", "stderr")]
+            for pipe in pipes:
+                os.mkfifo(pipe)
+            self._process = _server.Process(target=_main, args=(words, folder, environment, pipes))
+            self._process.start()
+            self.stdout, self.stderr = (pipe.open() for pipe in pipes)
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self, timeout=None):
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.words, timeout)
+        return self._process.exitcode
+
+    def communicate(self, timeout=None):
+        with ThreadPoolExecutor(2) as readers:
+            read = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+        return tuple(text.result() for text in read)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 def run(words, folder, environment, timeout=240):
     """`python <words>` in a folder; as subprocess.run has it."""
-    process = _server.Process(target=_main, args=(words, folder, environment))
-    process.start()
-    process.join(timeout)
-    if process.exitcode is None:
-        process.kill()
-        raise subprocess.TimeoutExpired(words, timeout)
-    out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
-    return subprocess.CompletedProcess(words, process.exitcode, out, err)
+    started = Started(words, folder, environment)
+    out, err = started.communicate(timeout)
+    return subprocess.CompletedProcess(words, started.returncode, out, err)
 
 
-def _main(words, folder, environment):
+def _main(words, folder, environment, pipes):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
+    for descriptor, pipe in zip((1, 2), pipes, strict=True):
+        opened = os.open(pipe, os.O_WRONLY)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    # The server's are files, where a position can be asked for.
+    sys.stdout, sys.stderr = (open_text(descriptor) for descriptor in (1, 2))
     logging.getLogger().handlers.clear()  # mlflow.pytorch's; a command loads it later, and adds none by then
     sys.path.insert(0, str(folder))
     try:
@@ -57,3 +107,8 @@ def _main(words, folder, environment):
             runpy.run_path(words[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing's processes leave them out
+
+
+def open_text(descriptor):
+    file = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(file), line_buffering=descriptor == 2)

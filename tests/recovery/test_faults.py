@@ -105,7 +105,7 @@ def test_eight_sweeps_at_once_on_an_empty_store_lose_nothing(make_clone):
     sweeps = [
         (*DIGITS[:1], "data=digits", "trainer.epochs=5", f"seed=range({4 * k},{4 * k + 4})") for k in range(8)
     ]
-    processes = [clone.start(*sweep, stdout=subprocess.DEVNULL) for sweep in sweeps]
+    processes = [clone.start_anew(*sweep, stdout=subprocess.DEVNULL) for sweep in sweeps]
     for process in processes:
         assert (process.communicate(timeout=400)[1], process.returncode) == ("", 0)
     got = contents(clone.store, "digits", unique=False)

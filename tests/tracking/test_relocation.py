@@ -4,9 +4,12 @@ import shutil
 import sqlite3
 
 import pytest
+from helpers.events import epoch
 from helpers.records import config, described, start
 
 from lockstep.config.errors import Refused
+from lockstep.recovery.journal import Ended
+from lockstep.recovery.mending import mend
 from lockstep.recovery.run_folder import RunFolder, folder_name, folders, unfinished
 from lockstep.tracking import _mlflow_compat
 from lockstep.tracking.address import local_path
@@ -133,6 +136,13 @@ def test_run_folders_come_along(project, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(project.root))
     for name, description in zip([*names, "another's"], [sweep, run, run], strict=True):
         RunFolder(unfinished() / name).create(description)
+    killed = RunFolder(unfinished() / names[1])
+    killed.journal.append(epoch())
+    killed.save(1, b"state")
+    killed.artifacts.mkdir()
+    (killed.artifacts / "config.yaml").write_text("seed: 0")
+    killed.journal.append(Ended(artifacts=killed.artifact_seals()))
+    RunFolder(unfinished() / names[0]).owe(b"{}")
     by_move(project, tmp_path)
     monkeypatch.setenv("LOCKSTEP_ROOT", str(project.root))
     relocate(project.store)
@@ -143,6 +153,10 @@ def test_run_folders_come_along(project, tmp_path, monkeypatch):
     assert {description.uri for description in found.values()} == {address}
     assert found[now[1]].parent == now[0]
     assert found[now[1]].run_config("there") == run.run_config("there")
+    moved = [RunFolder(unfinished() / name) for name in now]
+    assert mend(moved[1]) == []
+    assert (moved[1].history()[0].epochs, moved[1].checkpoint()[1], moved[0].owed()) == (1, b"state", b"{}")
+    assert len(list(unfinished().glob("*/"))) == 3
 
 
 def test_a_store_that_can_not_be_relocated_is_not_changed(project, tmp_path, monkeypatch):

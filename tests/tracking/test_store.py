@@ -74,7 +74,7 @@ def test_a_run_that_another_process_started_goes_on_and_no_point_stands_twice(st
     first.end("KILLED")
     assert store.find("tiny", "its own token") == first.run_id
     assert store.find("tiny", "no token") is None
-    again = store.resume(first.run_id, described(store, run_config, "resumed", ["a=1"]))
+    again = store.resume(first.run_id, described(store, run_config, "resumed", ["a=1"]), 4)
     assert store.client.get_run(first.run_id).info.status == "RUNNING"
     again.record(trained(5, [Evaluation(4, "test", 0.25, 0.9), Evaluation(5, "test", 0.5, 0.8)]), last=True)
     again.end("FINISHED")

@@ -1,16 +1,14 @@
 """Sweeps as the store has them: what was swept, what is best, in words."""
 
-from dataclasses import replace
-
 import mlflow
 import pytest
 from helpers.records import recorded_sweep
 
 from lockstep.report import wording
-from lockstep.results.winner import Ranking, Standings
+from lockstep.results.winner import Ranking
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
-from lockstep.tracking.sweeps import STORED_RUNS, result_of
+from lockstep.tracking.sweeps import STORED_RUNS
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +79,9 @@ def test_runs_have_the_names_that_the_sweep_gave_them(store):
     parent, [first, second] = recorded_sweep(
         store, [(params(lr, 32), {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.1, 0.2)]
     )
-    runs = [result_of(store.client.get_run(run_id)) for run_id in (first, second, first)]
-    named = [replace(run, name=name) for run, name in zip(runs, ("a=1", "a=2", "experiment=b"), strict=True)]
-    experiment = store.client.get_experiment(runs[0].experiment_id).name
-    sweeps.record(store, parent, Standings(tuple(named), Ranking("test/accuracy")), [experiment])
+    experiment = store.client.get_experiment(store.client.get_run(first).info.experiment_id).name
+    names = {first: ["a=1", "experiment=b", "a=1"], second: ["a=2"]}
+    sweeps.record(store, parent, names, [experiment], Ranking("test/accuracy"), second, [second])
     assert [run.name for run in sweeps.read(store, parent).runs] == ["a=1 = experiment=b", "a=2"]
 
 

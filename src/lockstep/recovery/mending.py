@@ -55,7 +55,10 @@ def _mend_journal(folder: RunFolder, lines: list[str]) -> int:
         for event in journal.unread():
             if isinstance(event, Ended):
                 if event.artifacts and folder.artifact_seals() != event.artifacts:
-                    raise Damaged("its artifacts are not those that it names")
+                    os.truncate(journal.path, whole)  # first: a kill may come in between
+                    folder.artifacts.mkdir(exist_ok=True)
+                    damaged = Damaged("it is not what the journal says")
+                    lines.append(_set_aside(folder, folder.artifacts, damaged))
                 break
             epochs, whole = epochs + (not event.diverged), journal.read_bytes
     except Damaged as error:

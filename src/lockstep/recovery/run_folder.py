@@ -109,7 +109,7 @@ class RunFolder:
             written = json.loads(content)
             seal = written.pop("seal", None)  # version 0.1.0 has none
         except (ValueError, AttributeError, TypeError) as error:
-            raise Damaged(str(error)) from error
+            raise Damaged(f"run.json can't be read: {error}") from error
         if seal is not None and seal != self._seal(written):
             raise Damaged("its checksum is not that of its content")
         if unknown := written.keys() - {known.name for known in fields(Description)}:
@@ -249,9 +249,7 @@ class RunFolder:
         """Return the seal of each artifact, by its path in their folder."""
         paths = {path.relative_to(self.artifacts).as_posix(): path for path in self.artifacts.rglob("*")}
         return {
-            name: seal_of(path.read_bytes(), self._place(name))
-            for name, path in sorted(paths.items())
-            if path.is_file()
+            name: seal_of(path.read_bytes(), name) for name, path in sorted(paths.items()) if path.is_file()
         }
 
     def remove(self) -> None:

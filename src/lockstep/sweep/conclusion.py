@@ -54,7 +54,8 @@ class Conclusion:
     Attributes:
         members: its runs, in the order in which they were asked for.
         ranking: see Ranking.to_json.
-        winner: the positions of the winner's repeats, the representative first; empty without a winner.
+        winner: the position of the winner's representative, None without a winner.
+        repeats: the positions of the winner's repeats.
         command: that trained it, quoted for a shell; empty where no shell was used.
         folder: the sweep's, for its report.
         with_page: whether it has a report.
@@ -62,7 +63,8 @@ class Conclusion:
 
     members: tuple[Member, ...]
     ranking: str
-    winner: tuple[int, ...]
+    winner: int | None
+    repeats: tuple[int, ...]
     command: str
     folder: str
     with_page: bool
@@ -76,11 +78,11 @@ class Conclusion:
         for place, entry in enumerate(ended):
             position.setdefault(entry.run_key, place)
         best = standings.winner
-        keys = [best.representative.run_key, *(run.run_key for run in best.runs)] if best else []
         return cls(
             tuple(map(Member.of, ended)),
             standings.ranking.to_json(),
-            tuple(position[key] for key in dict.fromkeys(keys)),
+            position[best.representative.run_key] if best else None,
+            tuple(position[run.run_key] for run in best.runs) if best else (),
             command,
             str(folder),
             with_page,
@@ -100,7 +102,7 @@ class Conclusion:
         try:
             read = json.loads(text)
             members = tuple(Member(**member) for member in read.pop("members"))
-            return cls(members=members, winner=tuple(read.pop("winner")), **read)
+            return cls(members=members, repeats=tuple(read.pop("repeats")), **read)
         except (ValueError, TypeError, KeyError) as error:
             raise Unreadable(f"what its sweep owes can't be read: {error!r}") from error
 
@@ -125,14 +127,14 @@ def carry_out(store: Store, run_id: str, owed: Conclusion) -> list[str]:
             failures.append(f"{what}: {message_of(error)}")
             return None
 
-    ids = attempt("not recorded which runs belong to it, and which won", lambda: _record(store, run_id, owed))
+    ids = attempt("not recorded which runs belong to it and which won", lambda: _record(store, run_id, owed))
     if ids is None:
         return failures
     page = attempt("no report", lambda: _report(store, run_id, owed))
     if page:
         console.print(f"Report: {page}", soft_wrap=True)
-    if owed.winner:
-        best = ids[owed.winner[0]]
+    if owed.winner is not None:
+        best = ids[owed.winner]
         model = attempt("no model of the best run", lambda: logged_model.log_model(store, best))
         if model:
             console.print(f"The best run's model: {model}", soft_wrap=True)
@@ -150,8 +152,10 @@ def _record(store: Store, run_id: str, owed: Conclusion) -> list[str]:
     for run, member in zip(known, owed.members, strict=True):
         names.setdefault(run, []).append(member.name)
     experiments = list(dict.fromkeys(member.experiment for member in owed.members))
-    winner = [known[position] for position in owed.winner]
-    sweeps.record(store, run_id, names, experiments, Ranking.from_json(owed.ranking), winner, owed.command)
+    ranking = Ranking.from_json(owed.ranking)
+    winner = known[owed.winner] if owed.winner is not None else None
+    repeats = [known[position] for position in owed.repeats]
+    sweeps.record(store, run_id, names, experiments, ranking, winner, repeats, owed.command)
     return known
 
 

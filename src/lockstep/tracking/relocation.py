@@ -1,5 +1,6 @@
 """A project that was moved or copied: MLflow's absolute artifact locations, detected and rewritten."""
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Collection
@@ -11,6 +12,8 @@ from mlflow.entities import ViewType
 
 from lockstep.config.errors import Refused
 from lockstep.recovery.description import Description
+from lockstep.recovery.journal import Journal
+from lockstep.recovery.mending import mend
 from lockstep.recovery.run_folder import RunFolder, folder_name, folders, unfinished
 from lockstep.recovery.seal import Unreadable
 from lockstep.tracking import _mlflow_compat
@@ -85,6 +88,7 @@ def _take_along(old: Collection[str], address: str) -> None:
     names: dict[str, str] = {}
     for folder in folders(unfinished()):
         try:
+            mend(folder)
             description = folder.read()
             if description.uri in old:
                 names[folder.path.name] = _renamed(folder.path.name, description, address)
@@ -94,9 +98,25 @@ def _take_along(old: Collection[str], address: str) -> None:
     for folder, description, name in moved:
         description.uri = address
         description.parent = description.parent and names.get(description.parent, description.parent)
-        folder.write(description)
-        if not (now := folder.path.with_name(name)).exists():
-            folder.path.rename(now)
+        now = RunFolder(folder.path.with_name(name))
+        if now.path.exists():
+            folder.write(description)
+        else:
+            _rewrite(folder, now, description)
+
+
+def _rewrite(folder: RunFolder, now: RunFolder, description: Description) -> None:
+    """Write all of a run folder to a new one, since seals are those of one folder; remove the old one."""
+    now.create(description)
+    for event in Journal(folder.journal.path).unread():
+        now.journal.append(event)
+    for epochs, path in folder.checkpoints().items():
+        now.save(epochs, folder.state(path))
+    if folder.artifacts.exists():
+        shutil.copytree(folder.artifacts, now.artifacts)
+    if folder.owes:
+        now.owe(folder.owed())
+    folder.remove()
 
 
 def _renamed(name: str, description: Description, address: str) -> str:

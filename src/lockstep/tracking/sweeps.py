@@ -127,14 +127,15 @@ def record(
     names: Mapping[str, Sequence[str]],
     experiments: Sequence[str],
     ranking: Ranking,
-    winner: Sequence[str],
+    winner: str | None,
+    repeats: Sequence[str],
     command: str = "",
 ) -> None:
     """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best.
 
     Args:
         names: each run's names in the sweep, by its id, in the order in which they were asked for.
-        winner: the ids of the best run's repeats, the representative first; empty if there is none.
+        winner: the best run's id, None if there is none; and those of its `repeats`.
         command: that trained it, quoted for a shell; empty where no shell was used.
     """
     listed = {
@@ -146,17 +147,17 @@ def record(
     store.client.set_tag(run_id, RANKING, ranking.to_json())
     if command:
         store.client.set_tag(run_id, COMMAND, command)
-    if winner:
-        store.client.set_tag(run_id, WINNER, winner[0])
-        store.client.set_tag(run_id, WINNER_RUNS, ",".join(dict.fromkeys(winner)))
+    if winner is not None:
+        store.client.set_tag(run_id, WINNER, winner)
+        store.client.set_tag(run_id, WINNER_RUNS, ",".join(repeats))
 
 
 def describe(store: Store, sweep: Sweep, note: str) -> None:
     """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics."""
     store.client.set_tag(sweep.run_id, NOTE, note)
-    now = time.time_ns() // 1_000_000
-    metrics = [Metric(key, value, now, 0) for key, value in sweep.summary.items()]
-    store.client.log_batch(sweep.run_id, metrics)
+    now, known = time.time_ns() // 1_000_000, store.client.get_run(sweep.run_id).data.metrics
+    new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
+    store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
 
 
 def read(store: Store, run_id: str) -> Sweep:
