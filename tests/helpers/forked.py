@@ -59,7 +59,7 @@ class Started:
         return self._process.exitcode
 
     def communicate(self, timeout=None):
-        with ThreadPoolExecutor(2) as readers:
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as readers:
             read = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
             try:
                 self.wait(timeout)
