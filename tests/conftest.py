@@ -61,7 +61,7 @@ def cold_clone(make_clone):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=50, help="how often `make faults` kills a sweep")
+    parser.addoption("--kills", type=int, default=50, help="how often `make faults` kills")
     parser.addoption("--faults", action="store_true", help="also the tests of faults that take minutes")
 
 

@@ -16,6 +16,8 @@ from helpers.processes import workers_of
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
 FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)", "tracking.pictures=none")
 EIGHT = (*DIGITS, "trainer.epochs=2000", "seed=range(0,8)")
+MIXED = (*DIGITS, "trainer.epochs=1000", "model.hidden_dims=[24,16]", "optim=sgd,adam,adamw", "seed=0,1")
+BFLOAT16 = (*DIGITS, "trainer.epochs=1000", "trainer.precision=bfloat16", "seed=range(0,6)")
 _undisturbed = {}
 
 
@@ -33,10 +35,19 @@ def nothing_is_left(clone):
     return [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
 
 
-@pytest.mark.parametrize("sweep", [FOUR, pytest.param(EIGHT, marks=pytest.mark.faults)])
-def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep):
+@pytest.mark.parametrize(
+    ("sweep", "share"),
+    [
+        (FOUR, None),
+        *(
+            pytest.param(*sweep, marks=pytest.mark.faults)
+            for sweep in ((EIGHT, 0.3), (MIXED, 0.2), (BFLOAT16, 0.2))
+        ),
+    ],
+)
+def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep, share):
     (want, lines), clone = undisturbed(make_clone, sweep), make_clone()
-    survive(clone, sweep, kills if sweep is EIGHT else 3, lines, seed=0)
+    survive(clone, sweep, round(kills * share) if share else 3, lines, seed=0)
     assert contents(clone.store, "digits") == want
     assert nothing_is_left(clone)
 
