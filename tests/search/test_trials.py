@@ -14,7 +14,6 @@ from helpers.searches import (
     study_of,
 )
 
-
 CONFIRMED = ("hydra.sweeper.confirm_seeds=3", "hydra.sweeper.confirm_best=2")
 
 
