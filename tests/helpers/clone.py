@@ -59,9 +59,9 @@ class Clone:
         """As `run`, in a process that is forked."""
         return self._forked(str(self.root / "run.py"), *arguments, extra=extra)
 
-    def verb(self, *arguments):
+    def verb(self, *arguments, extra=()):
         """`python -m lockstep`, in the clone, likewise."""
-        return self._forked("-m", "lockstep", *arguments)
+        return self._forked("-m", "lockstep", *arguments, extra=extra)
 
     def _forked(self, *words, extra=()):
         done = forked.run(words, self.root, _environment(extra))
