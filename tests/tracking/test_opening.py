@@ -1,6 +1,8 @@
 import os
+import shutil
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -62,3 +64,23 @@ def test_a_store_that_cannot_be_is_refused_at_once_and_nothing_is_made(tmp_path,
 def test_the_driver_that_a_database_needs_is_named():
     with pytest.raises(Refused, match="No module named 'psycopg"):
         Store("postgresql://127.0.0.1:9/runs")
+
+
+@pytest.mark.parametrize(
+    ("statement", "lost"),
+    [
+        ("DROP TABLE metrics", "metrics"),
+        ("DROP TABLE runs", "runs"),
+        ("CREATE TABLE mine (x)", "experiments, latest_metrics, metrics, params, runs, tags"),
+    ],
+)
+def test_a_database_without_mlflows_tables_is_refused_and_left_alone(tmp_path, empty_store, statement, lost):
+    path = tmp_path / "mlflow.db"
+    if statement.startswith("DROP"):
+        shutil.copy(empty_store, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+    before = path.read_bytes()
+    with pytest.raises(Refused, match=f"it lacks MLflow's tables {lost}: it is another program's"):
+        Store(f"sqlite:///{path}")
+    assert path.read_bytes() == before

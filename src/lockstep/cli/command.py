@@ -186,6 +186,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         from lockstep.execution import task
         from lockstep.results.run_result import RunFailed
         from lockstep.sweep import checks, planning, session
+        from lockstep.tracking.errors import is_stores, message_of
     try:
         checks.check_runs(configs)
         if is_dry and command.search is not None:
@@ -205,6 +206,13 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         if isinstance(error, OSError) and error.errno in task.NO_ROOM:
             print(
                 f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr
+            )
+            return FAILED
+        if is_stores(error):
+            print(
+                f"the store can't be used: {message_of(error)}\n"
+                "What was trained is kept: give the same command again; it resumes from here",
+                file=sys.stderr,
             )
             return FAILED
         if not _is_hydras(error):

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from lockstep.tracking._mlflow_compat import missing_tables
 from lockstep.tracking.address import check_server, sqlite_path, sqlite_uri, with_options
 from lockstep.tracking.errors import http_status
 
@@ -51,8 +52,8 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # we report its errors, without traces
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # URLs hold the password of a server's URI
-    # The uploader has its own retries.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # Lockstep has its own retries. MLflow would start a run twice if the first answer is lost.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
@@ -74,6 +75,10 @@ def _sqlite(uri: str) -> mlflow.MlflowClient:
     connection = sqlite3.connect(path, timeout=20)
     try:
         connection.execute("BEGIN IMMEDIATE")  # fails within 20 s where MLflow would retry for minutes
+        if lost := missing_tables(connection):
+            raise ValueError(
+                f"it lacks MLflow's tables {', '.join(lost)}: it is another program's database, or damaged"
+            )
     finally:
         connection.close()
     # MLflow's migrations fail if two processes open an empty store at once.
