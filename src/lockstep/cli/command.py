@@ -208,9 +208,10 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
                 f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr
             )
             return FAILED
-        if is_stores(error):
+        if is_stores(error) or _is_of_run_folders(error):
+            what = "the store can't be used: " if is_stores(error) else ""
             print(
-                f"the store can't be used: {message_of(error)}\n"
+                f"{what}{message_of(error)}\n"
                 "What was trained is kept: give the same command again; it resumes from here",
                 file=sys.stderr,
             )
@@ -223,6 +224,13 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         pool.shut_down()
         gc.freeze()  # see uncollected
     return OK
+
+
+def _is_of_run_folders(error: Exception) -> bool:
+    """Tell whether a run folder could not be read or written: somebody has moved it, or taken the rights."""
+    from lockstep.recovery.run_folder import unfinished
+
+    return isinstance(error, OSError) and str(error.filename).startswith(str(unfinished()))
 
 
 def _is_hydras(error: Exception) -> bool:

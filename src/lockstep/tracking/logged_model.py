@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lockstep.config.schema import RunConfig
 from lockstep.tracking import recorded_data
-from lockstep.tracking.run import confirm
+from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 from lockstep.training.networks import Network
@@ -71,7 +71,7 @@ def log_model(store: Store, run_id: str) -> str:
         saved = folder / "saved"
         client.log_model_artifacts(logged.model_id, str(saved))
         files = [path for path in saved.rglob("*") if path.is_file()]
-        confirm(saved, files, partial(client.list_logged_model_artifacts, logged.model_id))
+        confirm(missing(saved, files, partial(client.list_logged_model_artifacts, logged.model_id)))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])

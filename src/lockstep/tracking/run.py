@@ -2,7 +2,7 @@
 
 import bisect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -38,16 +38,14 @@ class Recorded:
                 self.client.log_artifact(self.run_id, str(path), None if above == "." else above)
                 self._sent.add(path)
                 advanced()
-        try:
-            confirm(folder, files, partial(self.client.list_artifacts, self.run_id))
-        except ConnectionError:
-            self._sent.clear()
-            raise
+        lost = missing(folder, files, partial(self.client.list_artifacts, self.run_id))
+        self._sent -= set(lost)
+        confirm(lost)
 
     def artifact(self, path: Path) -> None:
         """Upload one file as the run's artifact."""
         self.client.log_artifact(self.run_id, str(path))
-        confirm(path.parent, [path], partial(self.client.list_artifacts, self.run_id))
+        confirm(missing(path.parent, [path], partial(self.client.list_artifacts, self.run_id)))
 
     def download(self, folder: Path) -> Path:
         """Download all of the run's artifacts below `folder`; return their folder."""
@@ -60,17 +58,17 @@ class Recorded:
         self.client.set_terminated(self.run_id, status)
 
 
-def confirm(folder: Path, files: Iterable[Path], listed: Callable[[str | None], list[FileInfo]]) -> None:
-    """Check that the store has files of `folder`, each with its size.
+def missing(
+    folder: Path, files: Iterable[Path], listed: Callable[[str | None], list[FileInfo]]
+) -> list[Path]:
+    """Return the files of `folder` that the store does not have, or not with their size.
 
     MLflow's client takes every answer to an upload for a success, also the page of a proxy.
 
     Args:
         listed: returns what the store has in a folder, None for the uppermost one.
-
-    Raises:
-        ConnectionError: if it lacks one.
     """
+    lost = []
     stored: dict[Path, dict[str, int | None]] = {}
     for path in files:
         above = path.parent.relative_to(folder)
@@ -78,7 +76,18 @@ def confirm(folder: Path, files: Iterable[Path], listed: Callable[[str | None], 
             entries = listed(None if above == Path() else above.as_posix())
             stored[above] = {Path(entry.path).name: entry.file_size for entry in entries}
         if stored[above].get(path.name, -1) not in (None, path.stat().st_size):  # None: it does not say
-            raise ConnectionError(f"{path.name} was sent, but the store does not have it")
+            lost.append(path)
+    return lost
+
+
+def confirm(lost: Sequence[Path]) -> None:
+    """Check that no file is missing.
+
+    Raises:
+        ConnectionError: if one is.
+    """
+    if lost:
+        raise ConnectionError(f"{lost[0].name} was sent, but the store does not have it")
 
 
 class RecordedRun(Recorded):
