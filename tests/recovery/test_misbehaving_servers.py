@@ -18,9 +18,8 @@ from helpers.servers import QuickServer, Server
 
 from lockstep.cli import leftovers
 from lockstep.recovery.run_folder import unfinished
-from lockstep.sweep import conclusion
 from lockstep.sweep.session import NotUploaded, carry_out
-from lockstep.tracking import logged_model, store, uploader
+from lockstep.tracking import logged_model, patience, uploader
 
 LEAN = (
     *("-m", "data=digits", "model=logreg", "trainer.epochs=2", "trainer.log_every=10", "optim.lr=0.1,0.01"),
@@ -166,12 +165,8 @@ def follow(clone, sweep, err, given):
 @pytest.mark.parametrize("rule", [SERVERS[name][1] for name in SHORT], ids=SHORT)
 def test_truth_is_told_in_short(emptied, tmp_path, monkeypatch, rule):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
-    for module, name in (
-        (uploader, "RETRY_SECONDS"),
-        (conclusion, "RETRY_SECONDS"),
-        (store, "PAUSE_SECONDS"),
-    ):
-        monkeypatch.setattr(module, name, 0.05)
+    for module in (patience, uploader):
+        monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
     monkeypatch.setattr(logged_model, "log_model", lambda *_: "")  # it takes seconds each time
 
     def train(uri=emptied.uri, folder=tmp_path / "undisturbed"):
