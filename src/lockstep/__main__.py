@@ -65,10 +65,14 @@ def _deliver(parser: argparse.ArgumentParser, folder: Path) -> int:
     if not folder.is_dir():
         parser.error(f"{folder}: not a folder")
     from lockstep.cli import leftovers
+    from lockstep.config.errors import Refused
     from lockstep.terminal.console import show_log
 
     show_log()
-    left = leftovers.deliver(folder.absolute())
+    try:
+        left = leftovers.deliver(folder.absolute())
+    except Refused as refused:
+        parser.error(str(refused))
     print("\n".join(left) if left else "all is in the store", file=sys.stderr if left else sys.stdout)
     return 1 if left else 0
 

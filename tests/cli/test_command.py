@@ -1,5 +1,6 @@
 """Commands as real processes: what they print, write and record, and how they end."""
 
+import gc
 import json
 import logging
 import os
@@ -8,21 +9,28 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
 from helpers.clone import REPOSITORY
 from helpers.processes import alive, until, workers_of
+from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
+from sqlalchemy.exc import OperationalError
 
 from lockstep.cli import command
 from lockstep.config._hydra_compat import VERSION_BASE, arguments_parser
+from lockstep.recovery.run_folder import unfinished
+from lockstep.sweep import checks
 
 ARTIFACTS = {
     "config.yaml",
@@ -233,7 +241,7 @@ def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
 def test_a_sweep_ends_well_with_closed_streams_and_a_terminal_that_lacks_characters(clone):
     """The table at the end has ±, which ASCII lacks; standard error is closed."""
     words = [sys.executable, str(clone.root / "run.py"), "-m", "data=digits", "model=logreg", "seed=0,1"]
-    words += ["trainer.epochs=1", "tracking.pictures=none", "hydra.launcher.n_jobs=1"]
+    words += ["trainer.epochs=1", "tracking.pictures=none", "hydra.launcher.n_jobs=2"]
     done = subprocess.run(
         ["bash", "-c", 'exec "$@" 2>&- <&-', "bash", *words],
         stdout=subprocess.PIPE,
@@ -244,6 +252,46 @@ def test_a_sweep_ends_well_with_closed_streams_and_a_terminal_that_lacks_charact
     assert b" ? 0.0" in done.stdout
     _, [parent], runs = runs_of(clone.store, "digits")
     assert [run.info.status for run in [parent, *runs]] == ["FINISHED"] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MlflowException("no such table: runs\nSELECT"), "the store can't be used: no such table: runs"),
+        (requests.ConnectionError("nobody is there"), "the store can't be used: nobody is there"),
+        (
+            OperationalError("BEGIN", None, Exception("locked")),
+            "the store can't be used: (builtins.Exception) l",
+        ),
+        (
+            FileNotFoundError(2, "No such file", "{unfinished}/1/run.json"),
+            "[Errno 2] No such file: '{unfinished}",
+        ),
+        (
+            NotADirectoryError(20, "Not a directory", "{unfinished}"),
+            "[Errno 20] Not a directory: '{unfinished}'",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_store_or_run_folders_do_to_a_command_is_one_line(tmp_path, monkeypatch, capsys, error, said):
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+    monkeypatch.setattr(command, "in_job", nullcontext)
+    monkeypatch.setattr(checks, "check_store", lambda configs: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    if isinstance(error, OSError) and error.filename:
+        error.filename = error.filename.format(unfinished=unfinished())
+
+    def fail():
+        raise error
+
+    nothing = SimpleNamespace(requests=[], search=None, n_jobs=1, master=None)
+    assert command._carried_out(nothing, fail) == command.FAILED
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(said.format(unfinished=unfinished()))
+    assert lines[1:] == ["What was trained is kept: give the same command again; it resumes from here"]
+    with pytest.raises(ZeroDivisionError):
+        command._carried_out(nothing, lambda: 1 / 0)
 
 
 def test_three_commands_at_once_on_an_empty_store_all_succeed(cold_clone):

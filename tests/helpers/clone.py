@@ -55,16 +55,16 @@ class Clone:
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
 
-    def quick(self, *arguments, extra=()):
+    def quick(self, *arguments, extra=(), timeout=240):
         """As `run`, in a process that is forked."""
-        return self._forked(str(self.root / "run.py"), *arguments, extra=extra)
+        return self._forked(str(self.root / "run.py"), *arguments, extra=extra, timeout=timeout)
 
-    def verb(self, *arguments):
+    def verb(self, *arguments, extra=()):
         """`python -m lockstep`, in the clone, likewise."""
-        return self._forked("-m", "lockstep", *arguments)
+        return self._forked("-m", "lockstep", *arguments, extra=extra)
 
-    def _forked(self, *words, extra=()):
-        done = forked.run(words, self.root, _environment(extra))
+    def _forked(self, *words, extra=(), timeout=240):
+        done = forked.run(words, self.root, _environment(extra), timeout)
         return done.returncode, done.stdout, done.stderr
 
 

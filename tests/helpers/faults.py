@@ -20,11 +20,14 @@ def content(path, names):
     return path.name == "report.html" or sha256(path.read_bytes()).hexdigest()
 
 
-def contents(uri, experiment, unique=True):
+def contents(uri, experiment, unique=True, served=""):
     """All that a store holds of an experiment, but for times, ids and who did it when.
 
     Of each run, by name: its status, reason, params, every metric point, every artifact's content (of a
     report, which holds times and ids, that it is there). Or, where names are not unique, a list of these.
+
+    Args:
+        served: the folder of the artifacts that a server keeps.
     """
     client = mlflow.MlflowClient(uri)
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=10_000)
@@ -32,7 +35,7 @@ def contents(uri, experiment, unique=True):
     runs = []
     for run in found:
         keys = [key for key in run.data.metrics if not key.startswith("time/")]
-        folder = Path(run.info.artifact_uri.removeprefix("file://"))
+        folder = Path(run.info.artifact_uri.removeprefix("file://").replace("mlflow-artifacts:", str(served)))
         tags = (
             "lockstep.kind",
             "lockstep.run_key",

@@ -31,6 +31,13 @@ _server.set_forkserver_preload(
 )
 
 
+def start(function, *arguments):
+    """Call a function in such a process."""
+    process = _server.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
 class Started:
     """`python <words>` in a folder, as subprocess.Popen has it with pipes for what it prints."""
 
@@ -40,8 +47,7 @@ class Started:
             pipes = [Path(name) / stream for stream in ("stdout", "stderr")]
             for pipe in pipes:
                 os.mkfifo(pipe)
-            self._process = _server.Process(target=_main, args=(words, folder, environment, pipes))
-            self._process.start()
+            self._process = start(_main, words, folder, environment, pipes)
             self.stdout, self.stderr = (pipe.open() for pipe in pipes)
         self.pid = self._process.pid
 

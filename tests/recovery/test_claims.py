@@ -1,8 +1,16 @@
 """Claims among real processes."""
 
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from helpers.configs import job
 from helpers.holders import end, holder
 
+from lockstep.config.errors import Refused
 from lockstep.recovery.claims import Claims
+from lockstep.sweep import checks
 
 
 def test_a_claim_is_one_processs_until_it_lets_go(tmp_path):
@@ -31,3 +39,52 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path):
     claims.wait_for("run 0")
     assert all(claims.take(f"run {k}") for k in range(2000))
     end(process)
+
+
+@pytest.fixture
+def root(monkeypatch):
+    """A folder that every user may look into, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        monkeypatch.setenv("LOCKSTEP_ROOT", name)
+        yield Path(name)
+
+
+@pytest.fixture
+def another_user():
+    """This process has no rights to what root owns."""
+    if os.geteuid():
+        pytest.skip("only root can be another user")
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("a file", "unfinished: File exists"),
+        ("a folder", "claims: Is a directory"),
+        ("another user's", "claims: Permission denied"),
+        ("missing, and nobody may make it", "claims: Permission denied"),
+    ],
+)
+def test_claims_that_cannot_be_made_are_refused_before_anything_is_made(root, request, kind, said):
+    folder = root / "outputs" / "unfinished"
+    folder.parent.mkdir()
+    if kind == "a file":
+        folder.touch()
+    else:
+        folder.mkdir()
+    if kind == "a folder":
+        (folder / "claims").mkdir()
+    if kind == "another user's":
+        (folder / "claims").touch()
+    if "denied" in said:
+        request.getfixturevalue("another_user")
+    with pytest.raises(Refused) as caught:
+        checks.check_store([job(f"sqlite:///{root}/mlflow.db").config])
+    assert f"{root}/outputs/{said}" in str(caught.value).replace("unfinished/", "")
+    hint = f"; user root can share it: chmod a+rw {folder}/claims"
+    assert (hint in str(caught.value)) == (kind == "another user's")
+    assert not (root / "mlflow.db").exists()

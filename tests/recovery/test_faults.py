@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import mlflow
 import pytest
 from helpers.faults import EPOCH, contents, read_until, survive
 from helpers.processes import workers_of
+from helpers.servers import Server
 
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
 FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)", "tracking.pictures=none")
@@ -159,36 +159,6 @@ def test_when_the_first_of_two_identical_sweeps_is_killed_the_second_goes_on(mak
     _, err = second.communicate(timeout=200)
     assert (first.wait(), second.returncode, err) == (-signal.SIGKILL, 0, "")
     assert contents(clone.store, "digits") == want
-
-
-class Server:
-    """A real MLflow server on loopback."""
-
-    def __init__(self, root):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.root, self.uri = root, f"http://127.0.0.1:{self.port}"
-        self.process = None
-
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        stores = ["--backend-store-uri", f"sqlite:///{self.root}/server.db"]
-        stores += ["--artifacts-destination", f"{self.root}/server-artifacts", "--workers", "1"]
-        with open(self.root / "server.log", "a") as log:
-            self.process = subprocess.Popen(
-                [*command, *stores], stdout=log, stderr=log, start_new_session=True
-            )
-        for _ in range(600):
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise AssertionError((self.root / "server.log").read_text())
-
-    def stop(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture

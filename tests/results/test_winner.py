@@ -57,6 +57,8 @@ def test_a_run_that_several_requests_meant_has_all_their_names():
     asked = [run(0.1, 0.5), replace(run(0.1, 0.5), name="experiment=a"), run(0.2, 0.4), run(0.1, 0.5)]
     [best, other] = ranked(asked, BY_ACCURACY)
     assert (best.name, best.std("val/accuracy")) == (f"{asked[0].name} = experiment=a", None)
+    [again, _] = ranked([*best.runs, *other.runs], BY_ACCURACY)  # as they are read back
+    assert again.name == best.name
     assert other.name == asked[2].name
 
 

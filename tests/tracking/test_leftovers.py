@@ -13,6 +13,7 @@ from helpers.events import epoch
 from helpers.records import carried_out, recorded, statuses
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_STATE, REQUEST_LIMIT_EXCEEDED
+from requests import HTTPError, Response
 from sqlalchemy.exc import OperationalError
 
 from lockstep.config.run_request import RunRequest
@@ -189,6 +190,13 @@ def test_an_item_that_always_fails_as_a_server_does_lets_the_others_pass(uri, mo
     assert "bad (bad): not uploaded: our fault" in caplog.text
 
 
+def answered(status):
+    """What MLflow's client raises where a server, or a proxy, answers an artifact's upload so."""
+    response = Response()
+    response.status_code, response.reason = status, "Sorry"
+    return HTTPError(f"{status} Sorry for url: u. Response text: <html>no</html>", response=response)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -202,6 +210,10 @@ def test_an_item_that_always_fails_as_a_server_does_lets_the_others_pass(uri, mo
         (MlflowException("value too long", error_code=BAD_REQUEST), False),
         (MlflowException("deleted", error_code=INVALID_STATE), False),
         (FileNotFoundError("artifacts"), False),
+        (answered(503), True),
+        (answered(429), True),
+        (answered(403), False),
+        (answered(413), False),
         (ValueError("a bug"), False),
     ],
     ids=lambda value: type(value).__name__,
@@ -222,7 +234,29 @@ def test_a_refused_upload_is_tried_later_each_time_and_one_of_an_outage_is_not(t
     assert (upload.is_refused, upload.trouble) == (True, "PERMISSION_DENIED: not allowed here")
     assert list(waits(ConnectionError("http://me:secret@host is gone\nat all"), 3)) == [2, 2, 2]
     assert (upload.is_refused, upload.trouble) == (False, "http://***@host is gone")
-    assert message_of(ConnectionError()) == "ConnectionError()"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError(), "ConnectionError()"),
+        (answered(413), "413 Sorry for url: u"),
+        (
+            MlflowException("failed with error code 502 != 200. Response body: '<html>\nno</html>'"),
+            "502 != 200",
+        ),
+        (MlflowException("failed with error code 502 != 200. Response body: ''"), "502 != 200"),
+        (MlflowException("no JSON: \x00\x1b[31m\x7f"), "no JSON: ??[31m?"),
+        (
+            MlflowException("(raised as a result of Query-invoked autoflush; no)\nno such table"),
+            "no such table",
+        ),
+        (MlflowException("x" * 10_000), "x" * 300),
+    ],
+    ids=range(7),
+)
+def test_a_stores_message_is_one_line_of_text(error, said):
+    assert message_of(error).removeprefix("failed with error code ") == said
 
 
 def test_a_commands_own_folder_that_can_not_be_read_is_trained_anew(uri, caplog):

@@ -1,4 +1,8 @@
+import os
+import shutil
 import sqlite3
+import time
+from contextlib import closing
 
 import pytest
 
@@ -28,3 +32,55 @@ def test_a_locked_store_is_refused(tmp_path, monkeypatch):
             Store(f"sqlite:///{tmp_path}/mlflow.db")
     finally:
         holder.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("sqlite:////proc/x.db", "unable to open database file"),
+        ("sqlite:////proc/folder/x.db", "No such file or directory"),
+        ("sqlite:///{folder}", "{folder} is a folder; name a file in it"),
+        ("sqlite:///{folder}/notes.txt/mlflow.db", "File exists: '{folder}/notes.txt'"),
+        ("sqlite:///{folder}/notes.txt", "file is not a database"),
+        ("sqlitee:///{folder}/x.db", "Invalid database engine: 'sqlitee'"),
+        ("postgresql://127.0.0.1:9/runs", "127.0.0.1:9: [Errno 111] Connection refused"),
+        ("mysql+pymysql://127.0.0.1:9/runs", "127.0.0.1:9: [Errno 111] Connection refused"),
+        ("mssql://nowhere.invalid/runs", "nowhere.invalid:1433: [Errno -2] Name or service not known"),
+        ("oracle://127.0.0.1:9/runs", "unsupported URI"),
+        ("{folder}/notes.txt", "The filesystem tracking backend"),
+    ],
+)
+def test_a_store_that_cannot_be_is_refused_at_once_and_nothing_is_made(tmp_path, monkeypatch, uri, said):
+    (tmp_path / "notes.txt").write_text("not a database, but long enough to be one" * 100)
+    monkeypatch.setattr(opening, "create_engine", lambda url, poolclass: None)  # its driver is not installed
+    started = time.monotonic()
+    with pytest.raises(Refused) as caught:
+        Store(uri.format(folder=tmp_path))
+    assert said.format(folder=tmp_path) in str(caught.value)
+    assert time.monotonic() - started < 10  # MLflow would retry for minutes
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_the_driver_that_a_database_needs_is_named():
+    with pytest.raises(Refused, match="No module named 'psycopg"):
+        Store("postgresql://127.0.0.1:9/runs")
+
+
+@pytest.mark.parametrize(
+    ("statement", "lost"),
+    [
+        ("DROP TABLE metrics", "metrics"),
+        ("DROP TABLE runs", "runs"),
+        ("CREATE TABLE mine (x)", "experiments, latest_metrics, metrics, params, runs, tags"),
+    ],
+)
+def test_a_database_without_mlflows_tables_is_refused_and_left_alone(tmp_path, empty_store, statement, lost):
+    path = tmp_path / "mlflow.db"
+    if statement.startswith("DROP"):
+        shutil.copy(empty_store, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+    before = path.read_bytes()
+    with pytest.raises(Refused, match=f"it lacks MLflow's tables {lost}: it is another program's"):
+        Store(f"sqlite:///{path}")
+    assert path.read_bytes() == before

@@ -1,5 +1,7 @@
 """What is recorded of a run, read back through MLflow's own client."""
 
+from pathlib import Path
+
 import pytest
 from helpers.records import config, points, start, trained
 
@@ -80,3 +82,36 @@ def test_artifacts_lie_beside_the_store(store, tmp_path):
     assert uri == f"file://{folder}/artifacts/{recorded.run_id}/artifacts"
     with open(f"{uri.removeprefix('file://')}/sub/a.txt") as kept:
         assert kept.read() == "text"
+
+
+@pytest.mark.parametrize("kept", [None, b""], ids=["lost", "cut"])
+def test_an_artifact_counts_once_the_store_has_it(store, tmp_path, monkeypatch, kept):
+    """A proxy may answer an upload with a page of its own, and 200: MLflow's client is content with that."""
+    names = ["a.txt", "sub/b.txt", "sub/c.txt", "sub/deep/d.txt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    recorded = start(store, config())
+    log_artifact, sent = recorded.client.log_artifact, []
+
+    def every_other(run_id, path, above=None):
+        sent.append(Path(path).name)
+        if len(sent) % 2:
+            log_artifact(run_id, path, above)
+        elif kept is not None:
+            folder = Path(store.client.get_run(run_id).info.artifact_uri.removeprefix("file://"), above or "")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / Path(path).name).write_bytes(kept)
+
+    monkeypatch.setattr(recorded.client, "log_artifact", every_other)
+    for lost in ("b.txt", "d.txt"):
+        with pytest.raises(ConnectionError, match=rf"{lost} was sent, but the store does not have it"):
+            recorded.artifacts(tmp_path)
+    recorded.artifacts(tmp_path)
+    assert sent == ["a.txt", "b.txt", "c.txt", "d.txt", "b.txt", "d.txt", "d.txt"]
+    stored = recorded.download(tmp_path)
+    assert [(stored / name).read_text() for name in names] == names
+    monkeypatch.setattr(recorded.client, "log_artifact", lambda *_: None)
+    with pytest.raises(ConnectionError, match=r"e.txt was sent"):
+        (tmp_path / "e.txt").touch()
+        recorded.artifact(tmp_path / "e.txt")

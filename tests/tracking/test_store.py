@@ -151,6 +151,15 @@ def test_a_deleted_experiment_is_refused_with_the_remedy(store):
         store.experiment_id("gone")
 
 
+def test_an_experiment_deleted_while_a_sweep_trains_is_named_with_the_remedy(store):
+    deleted = config(experiment="deleted meanwhile")
+    start(store, deleted)
+    made = store.experiment_id("deleted meanwhile")
+    store.client.delete_experiment(made)
+    with pytest.raises(Refused, match=rf"experiment=deleted meanwhile: was deleted.*restore -x {made}"):
+        start(store, deleted, token="another")
+
+
 def test_an_impossible_experiment_is_refused(store):
     with pytest.raises(Refused, match=r"tracking.experiment=x+: .*exceeds the maximum length"):
         store.experiment_id("x" * 501)

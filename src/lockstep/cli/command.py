@@ -186,6 +186,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         from lockstep.execution import task
         from lockstep.results.run_result import RunFailed
         from lockstep.sweep import checks, planning, session
+        from lockstep.tracking.errors import is_stores, message_of
     try:
         checks.check_runs(configs)
         if is_dry and command.search is not None:
@@ -207,6 +208,14 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
                 f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr
             )
             return FAILED
+        if is_stores(error) or _is_of_run_folders(error):
+            what = "the store can't be used: " if is_stores(error) else ""
+            print(
+                f"{what}{message_of(error)}\n"
+                "What was trained is kept: give the same command again; it resumes from here",
+                file=sys.stderr,
+            )
+            return FAILED
         if not _is_hydras(error):
             raise
         print(_message_of(error), file=sys.stderr)
@@ -215,6 +224,13 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         pool.shut_down()
         gc.freeze()  # see uncollected
     return OK
+
+
+def _is_of_run_folders(error: Exception) -> bool:
+    """Tell whether a run folder could not be read or written: somebody has moved it, or taken the rights."""
+    from lockstep.recovery.run_folder import unfinished
+
+    return isinstance(error, OSError) and str(error.filename).startswith(str(unfinished()))
 
 
 def _is_hydras(error: Exception) -> bool:

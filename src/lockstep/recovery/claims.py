@@ -1,11 +1,16 @@
 """Claims: locks on names that the kernel releases when their process ends, even if it is killed."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import shlex
 import struct
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from lockstep.config.errors import Refused
 
 FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process id."""
@@ -17,11 +22,25 @@ class Claims:
 
     A claim is a POSIX lock on one byte of the file, at an offset computed from the name. One descriptor can
     hold thousands, and the kernel releases them when the process ends.
+
+    Raises:
+        Refused: if the file can't be opened for writing, as another user's can't.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            problem = (
+                f"{error.filename}: {error.strerror}; this file shows other commands what this one works on"
+            )
+            with suppress(OSError, KeyError):  # it isn't there, or nobody of this machine's users owns it
+                if isinstance(error, PermissionError):
+                    problem += f"; user {path.owner()} can share it: chmod a+rw {shlex.quote(str(path))}"
+            raise Refused([problem]) from error
 
     def take(self, name: str) -> bool:
         """Claim a name; tell whether this process has it, now or from before."""

@@ -21,6 +21,7 @@ from lockstep.report.wording import figure, sentence, short, shown
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Repeats
 from lockstep.tracking import links, sweeps
+from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
 
@@ -111,7 +112,7 @@ def write(store: Store, sweep: Sweep, folder: Path) -> Path:
     path.write_text(text, encoding="utf-8")
     kept = {"uri": store.address, "run_id": sweep.run_id}
     (folder / KEPT).write_text(json.dumps(kept, indent=1) + "\n")
-    store.client.log_artifact(sweep.run_id, str(path))
+    Recorded(store.client, sweep.run_id).artifact(path)
     return path
 
 

@@ -124,8 +124,8 @@ class Standings:
 
 
 def _named_after(run: RunResult, request: RunResult) -> RunResult:
-    names = run.name.split(SAME)
-    return run if request.name in names else replace(run, name=SAME.join([*names, request.name]))
+    names = dict.fromkeys([*run.name.split(SAME), *request.name.split(SAME)])
+    return replace(run, name=SAME.join(names))
 
 
 def _finite_mean(group: Repeats, ranking: Ranking) -> float | None:

@@ -8,6 +8,8 @@ from mlflow.exceptions import MlflowException
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.recovery.claims import Claims
+from lockstep.recovery.run_folder import unfinished
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
 from lockstep.training.device import device_of
@@ -36,11 +38,12 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
 
 
 def check_store(configs: Sequence[RunConfig]) -> None:
-    """Open the runs' store, creating it if needed; so this is the last check.
+    """Open the runs' store and the folder of run folders, creating them if needed; so this is the last check.
 
     Raises:
         Refused: if it can't be used.
     """
+    Claims(unfinished() / "claims")
     store = store_at(configs[0].tracking.uri)
     for name in {config.tracking.experiment for config in configs}:
         try:

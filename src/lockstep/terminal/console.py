@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 
 class PlainConsole(Console):
-    """A console that shows text as it is: names may hold brackets or colons.
+    """A console that shows text as it is: names may hold brackets, colons, or control characters.
 
     It turns quiet when output fails (a closed pipe, a full disk): the sweep continues.
     """
@@ -21,8 +22,9 @@ class PlainConsole(Console):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
+        shown = ("\n".join(map(printable, o.split("\n"))) if isinstance(o, str) else o for o in objects)
         try:
-            super().print(*objects, **options)
+            super().print(*shown, **options)
         except OSError:
             self.on_broken_pipe()
 
@@ -53,6 +55,7 @@ def open_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+            os.set_inheritable(number, True)  # worker processes need it, too
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -67,12 +70,20 @@ def show_log() -> None:
         # mlflow.pytorch calls logging.basicConfig, which prints all messages again unless root has a handler.
         logging.getLogger().addHandler(logging.NullHandler())
     warnings.showwarning = _log_warning  # type: ignore[assignment]
+    threading.excepthook = _log_thread_error
 
 
 @cache
 def warn_once(text: str) -> None:
     """Log a warning of a library, unless it was logged before."""
     logging.getLogger("lockstep").warning(text)
+
+
+def _log_thread_error(ended: threading.ExceptHookArgs) -> None:
+    """Log a thread that ended with an error, in one line. Python would print a traceback, also at exit."""
+    name = ended.thread.name if ended.thread else "a thread"
+    error = f"{ended.exc_type.__name__}: {ended.exc_value}"
+    logging.getLogger("lockstep").error("%s ended with an error: %s", name, error)
 
 
 def _log_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

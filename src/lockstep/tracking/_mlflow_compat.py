@@ -25,6 +25,15 @@ COLUMNS = (
     ("model_versions", "source"),
 )
 
+TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics", "latest_metrics"})
+"""Tables of every version of the schema. MLflow would make missing ones as the first version had them."""
+
+
+def missing_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return the tables that an SQLite database lacks as a store; none if it is empty."""
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return sorted(TABLES - found) if found else []
+
 
 def run_locations(file: Path) -> Iterator[str]:
     """Yield the artifact locations of a store's runs, deleted ones too."""

@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from lockstep.config.schema import RunConfig
 from lockstep.tracking import recorded_data
+from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 from lockstep.training.networks import Network
@@ -66,7 +68,10 @@ def log_model(store: Store, run_id: str) -> str:
         class_names = list(dataset.description.class_names)
         described = Model(run_id=run_id, model_id=logged.model_id, metadata={"class_names": class_names})
         _save(network, example_NxF, class_names, folder / "saved", described)
-        client.log_model_artifacts(logged.model_id, str(folder / "saved"))
+        saved = folder / "saved"
+        client.log_model_artifacts(logged.model_id, str(saved))
+        files = [path for path in saved.rglob("*") if path.is_file()]
+        confirm(missing(saved, files, partial(client.list_logged_model_artifacts, logged.model_id)))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])

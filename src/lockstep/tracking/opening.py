@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,10 @@ import requests
 from filelock import FileLock
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
 
+from lockstep.tracking._mlflow_compat import missing_tables
 from lockstep.tracking.address import check_server, sqlite_path, sqlite_uri, with_options
 from lockstep.tracking.errors import http_status
 
@@ -27,6 +31,15 @@ NEEDS = f"Lockstep needs a server with MLflow {OLDEST_SERVER} or later"
 LOCK_SECONDS = 120
 """The longest wait for another process, which locks a store for some seconds while it makes the schema."""
 
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""The databases' default ports."""
+
+LOCKS = {
+    "postgresql": f"SET lock_timeout = '{LOCK_SECONDS}s'; SELECT pg_advisory_lock(hashtext('lockstep'))",
+    "mysql": f"SELECT GET_LOCK('lockstep', {LOCK_SECONDS})",
+}
+"""How a connection to a database locks a name, until it is closed."""
+
 
 def open_store(uri: str) -> mlflow.MlflowClient:
     """Return a client of a store that has answered.
@@ -39,27 +52,57 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # we report its errors, without traces
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # URLs hold the password of a server's URI
-    # The uploader has its own retries.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # Lockstep has its own retries. MLflow would start a run twice if the first answer is lost.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    scheme = urlsplit(uri).scheme
+    scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
         check_server(uri)
         return _server(uri)
-    if not scheme.startswith("sqlite"):
-        return _answering(uri)
+    if scheme == "sqlite":
+        return _sqlite(uri)
+    if scheme in PORTS:
+        return _database(uri)
+    return _answering(uri)  # Databricks, or a plugin of MLflow; others are refused at once
+
+
+def _sqlite(uri: str) -> mlflow.MlflowClient:
+    """Return a client of an SQLite store, made if needed. What can't be opened or written fails at once."""
     path = sqlite_path(uri)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it, such as {path / 'mlflow.db'}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=20)
+    try:
+        connection.execute("BEGIN IMMEDIATE")  # fails within 20 s where MLflow would retry for minutes
+        if lost := missing_tables(connection):
+            raise ValueError(
+                f"it lacks MLflow's tables {', '.join(lost)}: it is another program's database, or damaged"
+            )
+    finally:
+        connection.close()
     # MLflow's migrations fail if two processes open an empty store at once.
     with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
-        connection = sqlite3.connect(path, timeout=20)
-        try:
-            connection.execute("BEGIN IMMEDIATE")  # fails within 20 s where MLflow would retry for minutes
-        finally:
-            connection.close()
         if not path.stat().st_size:
             _make(path)
         return _answering(with_options(uri))
+
+
+def _database(uri: str) -> mlflow.MlflowClient:
+    """Return a client of a database, once it was reached: MLflow's client would retry for minutes."""
+    url = make_url(uri)
+    engine = create_engine(url, poolclass=NullPool)  # fails without the database's driver
+    if url.host is not None:
+        port = url.port or PORTS[url.get_backend_name()]
+        try:
+            socket.create_connection((url.host, port), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"{url.host}:{port}: {error}") from error
+    with engine.connect() as connection:
+        # MLflow's migrations fail if two processes open an empty store at once.
+        if lock := LOCKS.get(url.get_backend_name()):
+            connection.execute(text(lock))  # released with the connection
+        return _answering(uri)
 
 
 def _server(uri: str) -> mlflow.MlflowClient:

@@ -2,14 +2,15 @@
 
 import bisect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import mlflow
 import numpy as np
 from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.entities import DatasetInput, FileInfo, InputTag, Metric, Param
 
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
@@ -30,12 +31,21 @@ class Recorded:
         Args:
             advanced: called after each file: a slow store may take long for all of them.
         """
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path not in self._sent:
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        for path in files:
+            if path not in self._sent:
                 above = path.parent.relative_to(folder).as_posix()
                 self.client.log_artifact(self.run_id, str(path), None if above == "." else above)
                 self._sent.add(path)
                 advanced()
+        lost = missing(folder, files, partial(self.client.list_artifacts, self.run_id))
+        self._sent -= set(lost)
+        confirm(lost)
+
+    def artifact(self, path: Path) -> None:
+        """Upload one file as the run's artifact."""
+        self.client.log_artifact(self.run_id, str(path))
+        confirm(missing(path.parent, [path], partial(self.client.list_artifacts, self.run_id)))
 
     def download(self, folder: Path) -> Path:
         """Download all of the run's artifacts below `folder`; return their folder."""
@@ -46,6 +56,38 @@ class Recorded:
         for key, value in tags.items():
             self.client.set_tag(self.run_id, key, value)
         self.client.set_terminated(self.run_id, status)
+
+
+def missing(
+    folder: Path, files: Iterable[Path], listed: Callable[[str | None], list[FileInfo]]
+) -> list[Path]:
+    """Return the files of `folder` that the store does not have, or not with their size.
+
+    MLflow's client takes every answer to an upload for a success, also the page of a proxy.
+
+    Args:
+        listed: returns what the store has in a folder, None for the uppermost one.
+    """
+    lost = []
+    stored: dict[Path, dict[str, int | None]] = {}
+    for path in files:
+        above = path.parent.relative_to(folder)
+        if above not in stored:
+            entries = listed(None if above == Path() else above.as_posix())
+            stored[above] = {Path(entry.path).name: entry.file_size for entry in entries}
+        if stored[above].get(path.name, -1) not in (None, path.stat().st_size):  # None: it does not say
+            lost.append(path)
+    return lost
+
+
+def confirm(lost: Sequence[Path]) -> None:
+    """Check that no file is missing.
+
+    Raises:
+        ConnectionError: if one is.
+    """
+    if lost:
+        raise ConnectionError(f"{lost[0].name} was sent, but the store does not have it")
 
 
 class RecordedRun(Recorded):

@@ -158,7 +158,13 @@ class Store:
             tags = {key: value[:LONGEST_TAG] for key, value in tags.items()}
         name = description.name
         name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-        run = self.client.create_run(experiment_id, tags=tags, run_name=name)
+        try:
+            run = self.client.create_run(experiment_id, tags=tags, run_name=name)
+        except MlflowException as error:
+            if not is_outage(error):
+                del self._experiment_ids[description.experiment]
+                self._known_id(description.experiment)  # says if it was deleted, and how to restore it
+            raise
         return self._recorded(run.info.run_id, description)
 
     def resume(self, run_id: str, description: Description, n_journaled: int) -> Recorded:

@@ -14,6 +14,7 @@ from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
+from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
 
@@ -143,7 +144,10 @@ def record(
         "runs": list(names),
         "names": [SAME.join(dict.fromkeys(asked)) for asked in names.values()],
     }
-    store.client.log_dict(run_id, listed, MEMBERS)
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+        path = Path(folder) / MEMBERS
+        path.write_text(json.dumps(listed, indent=2))
+        Recorded(store.client, run_id).artifact(path)
     store.client.set_tag(run_id, RANKING, ranking.to_json())
     if command:
         store.client.set_tag(run_id, COMMAND, command)
