@@ -5,7 +5,6 @@ import os
 import re
 import sqlite3
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -13,7 +12,7 @@ from filelock import FileLock
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from lockstep.tracking.address import check_server, sqlite_path, sqlite_uri, with_options
+from lockstep.tracking.address import check_server, check_user_info, sqlite_path, sqlite_uri, with_options
 from lockstep.tracking.errors import http_status
 
 CONNECT_SECONDS = 10
@@ -42,7 +41,8 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     # The uploader has its own retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    scheme = urlsplit(uri).scheme
+    check_user_info(uri)
+    scheme = uri.partition(":")[0]
     if scheme in ("http", "https"):
         check_server(uri)
         return _server(uri)

@@ -15,7 +15,7 @@ from lockstep.data import datasets
 from lockstep.data.description import DataDescription
 from lockstep.recovery.run_folder import Description
 from lockstep.tracking import environment, links
-from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in
+from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in, without_secrets
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.opening import open_store
 from lockstep.tracking.run import Recorded, RecordedRun
@@ -53,14 +53,14 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.address = without_password(uri)
+        self.address = without_secrets(uri)
         self._experiment_ids: dict[str, str] = {}
         try:
             self.client = open_store(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
             raise Refused(
                 [
-                    f"tracking.uri={without_password(uri)}: this store can't be used: {message_of(error)}\n"
+                    f"tracking.uri={self.address}: this store can't be used: {message_of(error)}\n"
                     "  allowed: an SQLite file (sqlite:///folder/mlflow.db), a database URI,"
                     " or the http(s) address of a running MLflow server"
                 ]
