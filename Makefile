@@ -38,7 +38,7 @@ test-next: setup  ## run what touches Hydra with its newest pre-release
 	PYTHONPATH=.venv/next $(BIN)/pytest tests/config tests/hydra_plugins tests/cli tests/search/test_space.py
 
 faults: setup  ## the long tests of faults: 50 kills of each sweep and the rest
-	$(BIN)/pytest tests/recovery/test_faults.py tests/search/test_trials.py --faults --kills 50 -s
+	$(BIN)/pytest tests/recovery/test_faults.py tests/search/test_trials.py tests/cli/test_bad_commands.py --faults --kills 50 -s
 
 bench: setup  ## measure speed against other tools, and renew benchmarks/RESULTS.md
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
