@@ -116,9 +116,9 @@ def _opened(parser: argparse.ArgumentParser, uri: str, is_moved: bool = False) -
 def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
     from mlflow.exceptions import MlflowException
 
-    from lockstep.config.errors import without_password
     from lockstep.report import page
     from lockstep.tracking import sweeps
+    from lockstep.tracking.address import without_secrets
 
     uri, run_id, folder = _store_uri(), sweep, _outputs() / "reports" / sweep
     if Path(sweep).is_dir():
@@ -127,7 +127,7 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
             parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
         kept = json.loads((folder / page.KEPT).read_text())
         run_id = kept["run_id"]
-        if without_password(uri) != kept["uri"] and not _is_missing(kept["uri"]):
+        if without_secrets(uri) != kept["uri"] and not _is_missing(kept["uri"]):
             uri = kept["uri"]
     try:
         store = _opened(parser, uri)
@@ -146,7 +146,8 @@ def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -
     try:
         comparison = reproduce(_opened(parser, _store_uri()), run_id, data)
     except (Refused, MlflowException) as error:
-        parser.error(str(error))
+        print(error, file=sys.stderr)
+        return 2
     if comparison.differences:
         print(f"{comparison.name}: not the same: {'; '.join(comparison.differences)}")
         return 1

@@ -159,6 +159,18 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
             "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
             "tracking.uri=http://me:s3c/r@et@127.0.0.1:5000: holds a password",
         ),
+        ("tracking.uri='http://me:s3 c@h'", "tracking.uri=http://me:s3 c@h: holds a password"),
+        (
+            'tracking.uri="postgresql://h/d?password=x"',
+            "tracking.uri=postgresql://h/d?password=x: holds a passw",
+        ),
+        ("@x=1", "@x=1: @x is no key; write key=value"),
+        ("trainer.epochs=1000000001", "trainer.epochs=1000000001: must be less than or equal to 1000000000"),
+        (
+            "model.hidden_dims=[8,4611686018427387904]",
+            "model.hidden_dims[1]=4611686018427387904: must be less",
+        ),
+        ("hydra.overrides.task=[a]", "hydra.overrides.task=['a']: Hydra itself sets it; leave it out"),
         ("optimm=sgd", "optimm=sgd: no such key or group; did you mean optim?"),
         ("lr=1", "lr=1: no such key or group; did you mean optim.lr?"),
         ("trainer.epoch=3", "trainer.epoch=3: not a setting of trainer; it has epochs, device, precision,"),
@@ -240,7 +252,14 @@ def test_all_bad_jobs_of_a_sweep_are_listed_together_each_error_once():
         ("seed=range(3,3)", "seed=range(3,3): no value at all, so there is nothing to run"),
         ("model=glob(x*)", "model=glob(x*): no value at all, so there is nothing to run"),
         ("seed=range(0,3,0)", "seed=range(0,3,0): "),
-        ("seed=range(0,nan)", "seed=range(0,nan): "),
+        ("seed=range(0,nan)", "seed=range(0,nan): nan combinations; allowed: up to 100,000"),
+        ("seed=range(0,inf)", "seed=range(0,inf): inf combinations; allowed: up to 100,000"),
+        ("seed=range(inf,0,-1)", "seed=range(inf,0,-1): inf combinations; allowed: up to 100,000"),
+        ("seed=shuffle(range(-inf,0))", "seed=shuffle(range(-inf,0)): inf combinations"),
+        ("seed=sort(range(0,1e30))", "seed=sort(range(0,1e30)): 1,000,000,000,000,000,019,884,624,838,656 c"),
+        ("seed=range(0,5,1e-320)", "seed=range(0,5,1e-320): inf combinations"),
+        ("seed=range(0,100001)", "seed=range(0,100001): 100,001 combinations; allowed: up to 100,000"),
+        ("optim=range(0,inf)", "optim=range(0,inf): not one of adam, adamw, sgd"),
         ("optim.lr=interval(0,1)", "optim.lr=interval(0,1): a grid has no intervals; hydra/sweeper=search"),
     ],
 )
@@ -404,6 +423,22 @@ def test_paired_values_are_swept_together():
     ]
     [problem] = refusal("optim={lr:0.1},{lrr:0.2}", multirun=True)
     assert problem.startswith("optim.lrr=0.2: not a setting of optim=sgd; it has lr, ")
+
+
+def test_a_grid_of_too_many_runs_is_refused_before_it_is_listed():
+    both = ("seed=range(0,1000000)", "data.shuffle_seed=range(0,1000000)")
+    [problem] = refusal(*both, multirun=True)
+    assert problem == f"{' '.join(both)}: 1,000,000,000,000 combinations; allowed: up to 100,000"
+
+
+def test_a_presets_store_has_no_password(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    preset = tmp_path / "experiment" / "mine.yaml"
+    preset.write_text("# @package _global_\ntracking: {uri: 'http://me:s3c@h'}\n")
+    with pytest.raises(Refused, match=r"tracking.uri=http://me:s3c@h: holds a password"):
+        compose(CONF, ["experiment=mine"], config_dir=tmp_path)
+    preset.write_text("# @package _global_\ntracking: {uri: 'http://me:${oc.env:HOME}@h'}\n")
+    assert compose(CONF, ["experiment=mine"], config_dir=tmp_path).requests
 
 
 @pytest.mark.parametrize("typed", ["experiment=null", "~experiment"])

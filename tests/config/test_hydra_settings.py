@@ -30,6 +30,16 @@ LONG = "x" * 300
         ("+hydra.job.env_set.X='${nope}'", "hydra.job.env_set.X: Interpolation key 'nope' not found"),
         ("hydra.job_logging.root.level=LOUD", "hydra.job_logging, hydra.verbose=False: Unable to configure"),
         ("hydra.hydra_logging.version=2", "hydra.hydra_logging, hydra.verbose=False: Unsupported version"),
+        (
+            "hydra.job_logging.handlers.file.class=logging.Nope",
+            "hydra.job_logging.handlers.file.class=logging.Nope: module 'logging' has",
+        ),
+        (
+            "+hydra.callbacks.x._target_=nope.X",
+            "hydra.callbacks.x={'_target_': 'nope.X'}: No module named 'nope'",
+        ),
+        ("+hydra.callbacks.x=3", "hydra.callbacks.x=3: names no class"),
+        ("+hydra.job.env_set.X='http://me:s3c@h'", "hydra.job.env_set.X=http://me:s3c@h: holds a password"),
         ("hydra.verbose=3", "hydra.hydra_logging, hydra.verbose=3: "),
         ("hydra.launcher.n_jobs='${nope}'", "hydra.launcher.n_jobs: Interpolation key 'nope' not found"),
         ("hydra.mode=FAST", "Error merging override hydra.mode=FAST"),
@@ -51,6 +61,11 @@ def test_settings_of_hydra_that_it_cannot_use_are_refused(setting, message):
             "hydra.launcher.n_jobs=0",
             "hydra.launcher.n_jobs=0: needs at least one worker; -1 for one per core",
         ),
+        (
+            "hydra.launcher.n_jobs=100000000000000000000",
+            "hydra.launcher.n_jobs=100000000000000000000: allowed: up",
+        ),
+        ("hydra.overrides.hydra=[a]", "hydra.overrides.hydra=['a']: Hydra itself sets it; leave it out"),
         ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=0: needs at least one run"),
         ("hydra.sweeper.max_batch_size=-1", "hydra.sweeper.max_batch_size=-1: needs at least one run"),
         ("hydra.sweeper=null", "hydra.sweeper._target_=None: not one of hydra."),

@@ -1,8 +1,9 @@
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from lockstep.config.errors import Refused, without_password
+from lockstep.config.errors import Refused, holds_password, without_password
 from lockstep.config.schema import RunConfig
 
 TREE = {
@@ -91,10 +92,72 @@ def test_yaml_describes_the_run_again():
         ("http://me:p4ss@host:5000/x", "http://***@host:5000/x"),
         ("see 'http://me:p@ss/w@host' and sqlite:///a@b.db", "see 'http://***@host' and sqlite:///a@b.db"),
         ("http://host:5000", "http://host:5000"),
+        (
+            "tracking.uir='http://me:pa ss'w\"rd@host': no such key",
+            "tracking.uir='http://***@host': no such key",
+        ),
+        ("tracking={uri:postgresql://me:p4ss@host/db}", "tracking={uri:postgresql://***@host/db}"),
+        ("uri=postgresql:///db?user=me&password=p4ss&x=1", "uri=postgresql:///db?user=me&password=***&x=1"),
+        (
+            "http://***@host: no %40 for @, see\nhttp://me:p@b",
+            "http://***@host: no %40 for @, see\nhttp://***@b",
+        ),
     ],
 )
 def test_without_password(text, shown):
-    assert without_password(text) == shown
+    assert without_password(text) == without_password(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "holds"),
+    [
+        ("http://me:p4ss@host", True),
+        ("postgresql://host/db?sslpassword=p4ss", True),
+        ("${oc.env:X,'http://me:p4ss@host'}", True),
+        ("http://me:p4${oc.env:X}@host", True),
+        ("http://me:${oc.env:X}@host", False),
+        ("postgresql://host/db?password=${oc.env:X}", False),
+        ('${oc.env:MLFLOW_TRACKING_URI,"sqlite:///${oc.env:ROOT}/a@b.db"}', False),
+    ],
+)
+def test_a_password_in_a_config_is_seen_one_in_the_environment_is_not_there(uri, holds):
+    assert holds_password(uri) is holds
+
+
+HOSTILE = {
+    "tracking.experiment=${oc.env:X}": lambda tree: tree["tracking"].update(experiment="${oc.env:X}"),
+    "trainer.epochs=${oc.env:X}: must be a valid integer": lambda tree: tree["trainer"].update(
+        epochs="${oc.env:X}"
+    ),
+    "it has aliases": lambda tree: tree["model"].update(activation=tree["data"]),
+    "allowed: up to 262,144": lambda tree: tree["tracking"].update(experiment="x" * 2**18),
+    "not a run's config": lambda tree: tree.update(tracking=[1]),
+    "optim=[1]: must be a valid dictionary": lambda tree: tree.update(optim=[1]),
+    "model.hidden_dims[0]=4611686018427387904": lambda tree: tree["model"].update(hidden_dims=[2**62]),
+}
+
+
+@pytest.mark.parametrize(("said", "change"), HOSTILE.items())
+def test_a_stored_config_is_plain_data(tmp_path, monkeypatch, said, change):
+    monkeypatch.setenv("X", "7")
+    tree = yaml.safe_load(config().to_yaml())
+    change(tree)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    try:
+        read = f"tracking.experiment={RunConfig.from_yaml(path, 'sqlite:///x.db').tracking.experiment}"
+    except Refused as refused:
+        read = str(refused)
+    assert said in read
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 50_000, "a: !!python/object/apply:os.getcwd []", "\x00", "a: 'b", "- 1"]
+)
+def test_a_stored_config_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(Refused, match=r"^config.yaml: (can't be read as YAML: .|not a run's config)"):
+        RunConfig.from_yaml(tmp_path / "config.yaml", "sqlite:///x.db")
 
 
 @pytest.mark.parametrize(("warmup", "epochs", "refused"), [(1.5, 2, False), (2.0, 2, True), (5.0, 2, True)])

@@ -161,6 +161,30 @@ def test_a_pipe_is_refused_not_waited_for(tmp_path):
     assert_refused(tmp_path / "own.npz", ["is not a regular file; allowed: "])
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("ANY_RATIO", "allowed: 100 times as many; save it by np.savez"),
+        ("physical_bytes", "allowed: no more than"),
+    ],
+)
+def test_arrays_that_unpack_to_too_much_are_refused_by_their_headers(tmp_path, monkeypatch, limit, said):
+    path = tmp_path / "own.npz"
+    own = GOOD | dict(x_train=np.zeros((4, 100_000)), x_test=np.zeros((2, 100_000)))
+    np.savez_compressed(path, **own)
+    assert len(arrays.read(path)) == 4
+    monkeypatch.setattr(arrays, limit, 2**20 if limit == "ANY_RATIO" else lambda: 2**20)
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *_: pytest.fail("it was unpacked"))
+    unpacked = sum(array.nbytes + 128 for array in own.values())  # each has a header of 128 bytes
+    assert_refused(path, [f"{path.stat().st_size:,} bytes that unpack to {unpacked:,}; {said}"])
+
+
+def test_arrays_without_compression_may_be_as_large_as_memory(tmp_path, monkeypatch):
+    path = save(tmp_path / "own.npz", x_train=np.zeros((4, 1000)), x_test=np.zeros((2, 1000)))
+    monkeypatch.setattr(arrays, "ANY_RATIO", 1)
+    assert arrays.read(path)[0].shape == (4, 1000)
+
+
 @given(content=st.binary(max_size=300), at=st.integers(0, 2000))
 def test_any_damage_is_refused_or_harmless(tmp_path_factory, content, at):
     path = save(tmp_path_factory.getbasetemp() / "damaged.npz")

@@ -57,6 +57,7 @@ def value(text):
         ("model.hidden_dim1=tag(log,interval(8,64))", IntDistribution(8, 64, log=True)),
         ("model.dropout=int(interval(0.5,3.5))", IntDistribution(0, 3)),
         ("model.hidden_dim1=range(8,64)", IntDistribution(8, 63)),
+        (f"seed=range(0,{2**63})", IntDistribution(0, 2**63 - 1)),
         ("model.hidden_dim1=range(8,64,10)", IntDistribution(8, 58, step=10)),
         ("model.hidden_dim1=range(64,8,-10)", IntDistribution(14, 64, step=10)),
         ("model.hidden_dim1=tag(log,range(1,9))", IntDistribution(1, 8, log=True)),

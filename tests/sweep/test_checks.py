@@ -2,11 +2,12 @@
 
 import mlflow
 import pytest
-from helpers.configs import job
+from helpers.configs import LOGREG, MLP, job, run_config
 from mlflow.exceptions import MlflowException, RestException
 
 from lockstep.config.errors import Refused
-from lockstep.sweep.checks import check_store
+from lockstep.sweep import checks
+from lockstep.sweep.checks import check_runs, check_store
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,16 @@ def test_an_experiment_that_the_store_refuses_is_refused(uri, monkeypatch, call,
     monkeypatch.setattr(mlflow.MlflowClient, call, refuse)
     with pytest.raises(Refused, match=r"tracking.experiment=digits: .*not yours"):
         check_store([job(uri).config])
+
+
+def test_a_network_that_no_memory_holds_is_refused(monkeypatch):
+    wide = MLP.model_copy(update={"hidden_dims": (10**6, 10**6), "hidden_dim1": 10**6, "hidden_dim2": 10**6})
+    with pytest.raises(Refused) as caught:
+        check_runs([run_config(wide, seed=seed) for seed in range(2)])
+    [problem] = caught.value.problems
+    assert problem.startswith(
+        "model.hidden_dim1=1000000, model.hidden_dim2=1000000, model.hidden_dims=(1000000, 1000000): weights,"
+        " gradients and optimizer state need 7,451.1 GiB; this machine has "
+    )
+    monkeypatch.setattr(checks, "physical_bytes", lambda: 2**20)
+    check_runs([run_config(LOGREG), run_config(MLP)])  # 16 KiB

@@ -1,15 +1,17 @@
 """Addresses as they are pasted, and commands as they are printed."""
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import mlflow.cli
 import pytest
 from helpers.clone import REPOSITORY
 
-from lockstep.config.errors import Refused
+from lockstep.config.errors import Refused, without_password
 from lockstep.tracking import address, links
 from lockstep.tracking.store import Store
 
@@ -32,6 +34,51 @@ ODD = [
 def test_a_servers_page_is_refused_with_the_servers_address(page):
     with pytest.raises(Refused, match=r"has no \? and no #; give http://127.0.0.1:9/base\n"):
         Store(f"http://127.0.0.1:9/base{page}")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:pa'ss w\"rd@host:5000/x", "http://***@host:5000/x"),
+        ("http://host/me@work", "http://host/me@work"),
+        (
+            "postgresql://me:pa'ss w\"r/d?#@host/db?sslmode=require",
+            "postgresql://***@host/db?sslmode=require",
+        ),
+        ("postgresql+psycopg2://me@host/db", "postgresql+psycopg2://***@host/db"),
+        ("postgresql://host/db?password=x@y&sslmode=no", "postgresql://host/db?password=***&sslmode=no"),
+        ("postgresql://host/db?p%61ssword=x", "postgresql://host/db?p%61ssword=***"),
+        ("mysql://host/db?user=a@b&passwd=x", "mysql://host/db?user=a@b&passwd=***"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dx", "mssql+pyodbc:///?odbc_connect=***"),
+        ("sqlite:////home/me:x@work/a.db?timeout=20", "sqlite:////home/me:x@work/a.db?timeout=20"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_shown(uri, shown):
+    address.check_user_info(uri)
+    assert address.without_secrets(uri) == address.without_secrets(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://me:s3c/r@et@host", "http://me:s3c?r@host", "http://me:s3c#@h", "mysql://me:s3c@ret@host/db"],
+)
+def test_a_password_whose_parts_would_be_taken_for_a_host_is_refused_without_showing_them(uri):
+    with pytest.raises(Refused, match="must be percent-encoded") as caught:
+        Store(uri)
+    assert re.findall("s3c|ret|/r", str(caught.value)) == []
+    assert str(caught.value).startswith(f"tracking.uri={uri.partition(':')[0]}://***@h")
+
+
+@pytest.mark.parametrize("password", ["pa'ss", 'pa"ss', "pa ss", "p?a&s=s", "pa%20ss"])
+@pytest.mark.parametrize("uri", ["http://me:{}@127.0.0.1:9", "postgresql://me:{}@127.0.0.1:9/db"])
+def test_no_password_is_in_what_is_said_of_a_store_that_does_not_answer(uri, password):
+    if uri.startswith("http"):
+        password = password.replace("?", "%3F")
+    with pytest.raises(Refused) as caught:
+        Store(uri.format(password))
+    for text in (password, unquote(password), quote(password), "me:"):
+        assert text not in without_password(str(caught.value))
 
 
 @pytest.mark.parametrize("name", ODD)

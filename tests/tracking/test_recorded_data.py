@@ -1,21 +1,26 @@
 """A run on the user's own data: what the store says of it, and where the data may be later."""
 
 import os
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers.clone import Clone
 from helpers.configs import run_config
 from helpers.data_files import good_source, save, tiny
 from mlflow.artifacts import download_artifacts
 
+from lockstep.cli import reproduce as reproducing
 from lockstep.config.errors import Refused
 from lockstep.config.schema import ArraysConfig, DownloadedConfig, RunConfig
 from lockstep.data import datasets, downloads
 from lockstep.tracking import recorded_data
+from lockstep.tracking.store import Store
 
 STREAM = dict(batch_size=2, drop_last=True, val_size=0, shuffle_seed=0)
 ANIMALS = np.array(["dog", "cat", "emu"])
@@ -124,6 +129,65 @@ def test_reproduce_asks_for_data_that_was_moved(swept, own):
     assert out.splitlines()[-1] == "logreg: identical, all 14 losses and accuracies, and the weights"
 
 
+MLP = {"name": "mlp", "dropout": 0.0, "activation": "relu"}
+
+HOSTILE = [
+    (("data", {"path": "${oc.env:HOME}"}), "${oc.env:HOME}: there is no such file"),
+    (("data", {"batch_size": 10**9}), "data.batch_size=1000000000: larger than the 12 training instances"),
+    (
+        ("model", MLP | {"hidden_dims": [10**9, 10**9]}),
+        "model.hidden_dims=(1000000000, 1000000000): weights, gr",
+    ),
+    (
+        ("model", MLP | {"hidden_dims": [8]}),
+        "model/state_dict.pt: not the weights of the network in config.yaml",
+    ),
+    (("config.yaml", b"a: &a [x]\nb: [*a, *a]"), "config.yaml: can't be read as YAML: it has aliases"),
+    (("model/state_dict.pt", b"PK"), "model/state_dict.pt: can't be read (BadZipFile)"),
+    (("history.parquet", b"PAR1"), "history.parquet: can't be read (ArrowInvalid)"),
+    (("lockstep.pruned_at", "2"), "lockstep.pruned_at=2: not one of the run's 1 epochs"),
+    (("lockstep.pruned_at", "0"), "lockstep.pruned_at=0: not one of the run's 1 epochs"),
+    (("lockstep.pruned_at", "x"), "lockstep.pruned_at=x: not one of the run's 1 epochs"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), HOSTILE, ids=[said.partition(":")[0] for _, said in HOSTILE])
+def test_what_others_may_have_written_to_a_shared_store_is_refused(
+    swept, tmp_path, monkeypatch, change, said
+):
+    clone, run, _ = swept
+    store, (what, value) = Store(clone.store), change
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    shutil.copytree(folder, tmp_path / "good")
+    monkeypatch.setattr(reproducing, "train", lambda *_, **__: pytest.fail("it was trained"))
+    try:
+        if what.startswith("lockstep."):
+            store.client.set_tag(run.info.run_id, what, value)
+        elif isinstance(value, bytes):
+            (folder / what).write_bytes(value)
+        else:
+            tree = yaml.safe_load((folder / "config.yaml").read_text())
+            tree[what] |= value
+            (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+        with pytest.raises(Refused) as caught:
+            reproducing.reproduce(store, run.info.run_id)
+        assert said in caught.value.problems[0]
+    finally:
+        shutil.copytree(tmp_path / "good", folder, dirs_exist_ok=True)
+        if what.startswith("lockstep."):
+            store.client.delete_tag(run.info.run_id, what)
+
+
+def test_a_refused_run_is_one_line(swept):
+    clone, run, _ = swept
+    weights = Path(run.info.artifact_uri.removeprefix("file://")) / "model" / "state_dict.pt"
+    content = weights.read_bytes()
+    weights.write_bytes(b"")
+    done = clone.verb("reproduce", run.info.run_id)
+    weights.write_bytes(content)
+    assert done == (2, "", "model/state_dict.pt: can't be read (BadZipFile)\n")
+
+
 def recorded(digest, **params):
     dataset = SimpleNamespace(dataset=SimpleNamespace(digest=digest))
     return SimpleNamespace(
@@ -164,3 +228,9 @@ def test_mnist_is_found_where_it_is_now(tmp_path, monkeypatch):
         recorded_data.load(recorded(digest), config, str(tmp_path / "cache" / "MNIST")).x_train.shape[0] == 4
     )
     assert not gone.exists()
+    for put in (lambda path: path.mkdir(), os.mkfifo):  # nothing is downloaded there, no pipe is waited for
+        gone.mkdir(parents=True)
+        put(gone / "train-images-idx3-ubyte")
+        assert recorded_data.load(recorded(digest), config).description.digest == digest
+        assert [path.name for path in gone.iterdir()] == ["train-images-idx3-ubyte"]
+        shutil.rmtree(gone)

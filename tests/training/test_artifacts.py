@@ -1,4 +1,6 @@
+import io
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -6,6 +8,7 @@ import pytest
 import torch
 from helpers.configs import LOGREG, MLP, run_config
 
+from lockstep.config.errors import Refused
 from lockstep.data.datasets import load
 from lockstep.pictures.run_pictures import drawings
 from lockstep.results import history_file
@@ -47,3 +50,53 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     name, parameter = next(network.named_parameters())
     parameter.data[0] = torch.nextafter(parameter.data[0], torch.tensor(9.0, dtype=parameter.dtype))
     assert differing_weights(tmp_path / WEIGHTS, network) == [name]
+
+
+def saved(weights):
+    written = io.BytesIO()
+    torch.save(weights, written)
+    return written.getvalue()
+
+
+def bomb():
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights/data.pkl", bytes(2**22))
+    return written.getvalue()
+
+
+GOOD = {"W": torch.zeros(64, 10), "b": torch.zeros(10)}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            saved(GOOD | {"W": torch.zeros(65, 10)}),
+            "not the weights of the network in config.yaml: W",
+        ),
+        (
+            saved({"W": torch.zeros(64, 10)}),
+            "not the weights of the network in config.yaml: b",
+        ),
+        (saved(GOOD | {"more": torch.zeros(1)}), "not the weights of the network in config.yaml: more"),
+        (
+            saved({name: tensor.int() for name, tensor in GOOD.items()}),
+            "not the weights of the network in config.yam",
+        ),
+        (saved([1, 2]), "can't be read (AttributeError)"),
+        (saved(GOOD)[:-40], "can't be read (BadZipFile)"),
+        (b"text", "can't be read (BadZipFile)"),
+        (bomb(), "can't be read (ValueError)"),
+    ],
+)
+def test_other_weights_are_refused(tmp_path, content, said):
+    (tmp_path / "model").mkdir()
+    (tmp_path / WEIGHTS).write_bytes(content)
+    config = run_config(LOGREG)
+    with pytest.raises(Refused) as caught:
+        read_network(config, load(config.data).description, tmp_path / WEIGHTS)
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{WEIGHTS}: {said}")
+    (tmp_path / WEIGHTS).write_bytes(saved(GOOD))
+    read_network(config, load(config.data).description, tmp_path / WEIGHTS)

@@ -20,7 +20,8 @@ from hydra.core.utils import filter_overrides
 from hydra.types import TaskFunction
 
 from lockstep.config._hydra_compat import arguments_parser
-from lockstep.config.compose import Command, compose
+from lockstep.config.command import Command
+from lockstep.config.compose import check_shown, compose
 from lockstep.config.errors import without_password
 from lockstep.config.hydra_settings import in_job
 from lockstep.config.run_request import Typed
@@ -53,7 +54,7 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         return REFUSED
     trains = not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info)
     if not trains or arguments.shell_completion:
-        return _shown(hydra_main, [] if arguments.shell_completion else arguments.overrides)
+        return _shown(hydra_main, conf_dir, arguments)
     try:
         return _checked(task_function, hydra_main, conf_dir, arguments)
     except KeyboardInterrupt:
@@ -84,13 +85,16 @@ def _bad_flags(arguments: Namespace) -> str | None:
     return "--config-name=: a name is missing" if arguments.config_name == "" else None
 
 
-def _shown(hydra_main: Callable[[], None], overrides: Sequence[str]) -> int:
+def _shown(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace) -> int:
     """Have Hydra show its help, a config or completions; nothing of Lockstep's runs."""
     from lockstep.config.parsing import parse
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing tracebacks
     try:
-        parse(overrides)
+        if not arguments.shell_completion:
+            parse(arguments.overrides)
+        if arguments.help or arguments.hydra_help:
+            check_shown(arguments=arguments.overrides, **_config_of(arguments, conf_dir))
         hydra_main()
     except SystemExit as ended:
         return REFUSED if ended.code else OK
@@ -98,6 +102,15 @@ def _shown(hydra_main: Callable[[], None], overrides: Sequence[str]) -> int:
         print(_message_of(error), file=sys.stderr)
         return REFUSED
     return OK
+
+
+def _config_of(arguments: Namespace, conf_dir: Path) -> dict[str, Any]:
+    """Return where the config is that a command uses, as keyword arguments of compose and check_shown."""
+    return {
+        "conf_dir": conf_dir.parent / (arguments.config_path or conf_dir),
+        "config_name": arguments.config_name or "config",
+        "config_dir": Path(arguments.config_dir).absolute() if arguments.config_dir else None,
+    }
 
 
 def _message_of(error: Exception) -> str:
@@ -143,11 +156,9 @@ def _checked(
     show_log()
     try:
         command = compose(
-            conf_dir.parent / (arguments.config_path or conf_dir),
-            arguments.overrides,
-            arguments.multirun,
-            arguments.config_name or "config",
-            Path(arguments.config_dir).absolute() if arguments.config_dir else None,
+            arguments=arguments.overrides,
+            multirun=arguments.multirun,
+            **_config_of(arguments, conf_dir),
         )
         command = replace(command, typed=_typed(arguments, command.is_multirun))
         task_function.command = command  # type: ignore[attr-defined]
@@ -167,8 +178,9 @@ def _typed(arguments: Namespace, is_multirun: bool) -> Typed:
     words += [override for override in arguments.overrides if override.startswith("hydra.searchpath=")]
     if is_multirun and not arguments.multirun:
         words.append("hydra.mode=RUN")  # a preset makes it a sweep
-    whole, alone = (shlex.join(["python", "run.py", *some]) for some in (sys.argv[1:], words))
-    return Typed(without_password(whole), without_password(alone))
+    return Typed(
+        *(shlex.join(["python", "run.py", *map(without_password, some)]) for some in (sys.argv[1:], words))
+    )
 
 
 def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:

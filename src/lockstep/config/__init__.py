@@ -1,10 +1,11 @@
 """Configuration: from the command line to validated, frozen objects. Nothing deeper sees OmegaConf.
 
 - `compose`: a command line to the configs of all its runs; start reading here.
-- `composer`: one run's overrides to its config.
-- `loader`: Hydra's loader, for one command; `hydra_settings`: checks of `hydra.*`.
+- `command`: a composed command line; `composer`: one run's overrides to its config.
+- `loader`: Hydra's loader, for one command; `hydra_settings`, `targets`: checks of `hydra.*`.
 - `parsing`, `overrides`: Hydra's grammar: overrides that set, sweep or search a value.
 - `schema`, `search_config`: the settings of a run and of a search, and their limits; `frozen`: their base.
+- `plain_yaml`: YAML that is not trusted.
 - `identity`: the settings that identify a run.
 - `run_request`: a run that was asked for.
 - `errors`: bad input as messages.

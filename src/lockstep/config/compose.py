@@ -5,10 +5,8 @@ composed first, once each, and every error of the command is listed at once.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,73 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lockstep.config._hydra_compat import config_loader, without_aliases
+from lockstep.config.command import Command, SearchRequest
 from lockstep.config.composer import Composer, message_of
 from lockstep.config.errors import Refused, nearest
 from lockstep.config.hydra_settings import in_job, problems_of
 from lockstep.config.loader import Loader, numbered
 from lockstep.config.overrides import Setting, as_typed, grid, is_plain, with_own_sweep
 from lockstep.config.parsing import parse, quoted
-from lockstep.config.run_request import RunRequest, Typed
+from lockstep.config.run_request import RunRequest
 from lockstep.config.search_config import SearchConfig
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """A search that was asked for.
-
-    Attributes:
-        config: its settings.
-        settings: the command's overrides, some of which are searched.
-        groups: the names of config groups.
-        composer: composes its trials.
-    """
-
-    config: SearchConfig
-    settings: tuple[Setting, ...]
-    groups: tuple[str, ...]
-    composer: Composer
-
-
-@dataclass(frozen=True)
-class Command:
-    """A composed command line.
-
-    Attributes:
-        requests: one run, or a sweep's; none of a search.
-        overrides: as typed, without Hydra's own.
-        n_jobs: workers, -1 for one per core; 1 where the launcher isn't Lockstep's.
-        exact: see TrainingArray.
-        max_batch_size: how many runs of a sweep train at a time, or None for all.
-        search: None for a run or a grid.
-        is_multirun: whether it is a sweep or search, be it by a preset's `hydra.mode`.
-        for_hydra: each argument as Hydra takes it.
-        master: what Hydra composes first: the run's config, or what a sweep's runs share.
-        typed: None where no shell was used.
-    """
-
-    requests: tuple[RunRequest, ...]
-    overrides: tuple[str, ...]
-    n_jobs: int
-    exact: bool
-    max_batch_size: int | None
-    search: SearchRequest | None
-    composer: Composer
-    is_multirun: bool
-    for_hydra: Mapping[str, str]
-    master: DictConfig
-    typed: Typed | None = None
-
-    def request(self, overrides: Sequence[str]) -> RunRequest:
-        """Return the run with these overrides; a sweeper of the user's may ask for runs of its own.
-
-        Raises:
-            Refused: if it can't be composed.
-        """
-        return self._by_overrides.get(tuple(overrides)) or self.composer.request(overrides)
-
-    @cached_property
-    def _by_overrides(self) -> dict[tuple[str, ...], RunRequest]:
-        return {request.overrides: request for request in self.requests}
+from lockstep.config.targets import typed_keys
 
 
 def compose(
@@ -118,6 +59,21 @@ def compose(
         raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
 
 
+def check_shown(
+    conf_dir: Path, arguments: Sequence[str], config_name: str = "config", config_dir: Path | None = None
+) -> None:
+    """Check the config of a command that Hydra answers with help: before that, it sets up the config's log.
+
+    Raises:
+        Refused: if the config names code, see lockstep.config.targets.
+    """
+    with (
+        suppress(HydraException),
+        config_loader(conf_dir, config_dir, "run") as loader,
+    ):  # Hydra raises it, too
+        _CommandLine(loader, config_name, arguments, multirun=False)
+
+
 class _CommandLine:
     """A command line, parsed by Hydra, and the problems found in it so far."""
 
@@ -131,7 +87,8 @@ class _CommandLine:
             raise Refused([f"{text}: a sweep has one value of each setting of Hydra" for text in swept])
         # Set once, here, step by step; later only the problems, the swept keys and Hydra's refusal change.
         self._typed = [override for override in overrides if not override.is_hydra_override()]
-        self._loader = Loader(hydra, config_name, list(map(as_typed, for_hydra)))
+        typed = typed_keys(override for override in for_hydra if as_typed(override) in arguments)
+        self._loader = Loader(hydra, config_name, list(map(as_typed, for_hydra)), typed)
         self._groups = self._loader.groups
         self._composer = Composer(self._load_run, self._groups, self._in_job)
         self._given = dict(zip(arguments, map(self._composer.for_hydra, overrides), strict=True))
@@ -251,6 +208,8 @@ class _CommandLine:
         if group not in self._groups or override.is_interval_sweep() or override.is_delete():
             return []
         options = self._groups[group]
+        if override.is_range_sweep():
+            return [f"{as_typed(override)}: not one of {', '.join(options)}"]
         is_sweep = override.is_sweep_override()
         values = override.sweep_iterator() if is_sweep else [override.value()]
         texts = override.sweep_string_iterator() if is_sweep else [override.get_value_element_as_str()]

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lockstep.config.errors import Refused, nearest, without_password
+from lockstep.config.errors import Refused, holds_password, nearest
 from lockstep.config.overrides import as_typed, is_choice, is_plain
 from lockstep.config.parsing import as_text
 from lockstep.config.run_request import RunRequest
@@ -163,7 +163,8 @@ def _pointless(parsed: Sequence[Override], composed: DictConfig, config: RunConf
     """Return a message for each override that is valid by itself but must not stand where it does."""
     typed = {override.key_or_group: as_typed(override) for override in parsed}
     problems = []
-    if "tracking.uri" in typed and without_password(config.tracking.uri) != config.tracking.uri:
+    tracking: Any = OmegaConf.to_container(composed.tracking)
+    if holds_password(tracking["uri"]):
         problems.append(
             f"tracking.uri={config.tracking.uri}: holds a password, which Hydra would write to its files;"
             " give it as MLFLOW_TRACKING_URI in the environment"

@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 
@@ -15,9 +16,43 @@ class Refused(Exception):
         super().__init__("\n".join(self.problems))
 
 
+SECRET_OPTION = r"\w*(?:pass|pwd|secret|token|credential|(?:api|access|private)_?key|odbc_connect)\w*"
+"""The name of an option in a URI whose value is a secret; odbc_connect has all of a connection's options."""
+
+_URI = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.-]*://")
+"""How a URI starts in a text."""
+
+
 def without_password(text: str) -> str:
-    """Return `text` with the user and password of any URI in it replaced by ***."""
-    return re.sub(r"(\w://)[^/\s'\"][^\s'\"]*@", r"\1***@", text)
+    """Return `text` with the user, password and secret options of any URI in it replaced by ***.
+
+    Where a URI ends is not known in a text: a password may hold spaces and quotes. Too much is replaced
+    rather than too little. For a URI by itself, see lockstep.tracking.address.without_secrets.
+    """
+    starts = [0, *(match.start() for match in _URI.finditer(text)), len(text)]
+    return "".join(_without_secrets(text[start:end]) for start, end in pairwise(starts))
+
+
+def _without_secrets(piece: str) -> str:
+    """Return a text without the secrets of the one URI that it starts with, if it does."""
+    line, newline, rest = piece.partition("\n")
+    scheme, mark, place = line.partition("://")
+    if not mark or not _URI.match(line) or scheme.startswith("sqlite"):  # whose path may have an @
+        return piece
+    place = re.sub(rf"([?&]{SECRET_OPTION}=)(?!\*\*\*)[^&]+", r"\1***", place, flags=re.IGNORECASE)
+    _, at, after = place.rpartition("@")
+    if at and not place.startswith(("/", "***@")):
+        place = f"***@{after}"
+    return f"{scheme}://{place}{newline}{rest}"
+
+
+_INTERPOLATION = re.compile(r"\$\{(?:[^{}]|\{[^{}]*\})*\}")
+
+
+def holds_password(uri: str) -> bool:
+    """Tell whether a URI holds a password as it stands in a config; one in the environment does not count."""
+    written = re.sub(r"//([^:@/]*:)?@", "//", _INTERPOLATION.sub("", uri))
+    return any(without_password(text) != text for text in (written, *_INTERPOLATION.findall(uri)))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -5,9 +5,14 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lockstep.config.parsing import as_if_typed
+
+MOST = 10**9
+"""The largest width, and number of epochs, trials and the like. Far larger ones don't fit in an int64."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Frozen(BaseModel):

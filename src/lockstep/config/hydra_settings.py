@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,6 +15,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+
+from lockstep.config.errors import holds_password
+
+MOST_WORKERS = 10_000
+"""The most worker processes. Far larger numbers don't fit in an int64."""
 
 
 @contextmanager
@@ -37,7 +43,8 @@ def problems_of(job: DictConfig, mode: str) -> list[str]:
     """
     try:
         with in_job(job):
-            return (_unusable_plugins(job) if mode == "sweep" else []) or _unusable_files(job, mode)
+            plugins = _unusable_plugins(job) if mode == "sweep" else []
+            return plugins or _unusable_callbacks(job) or _unusable_files(job, mode)
     except OmegaConfBaseException as error:
         return [f"{error.full_key or 'hydra'}: {str(error).splitlines()[0]}"]
 
@@ -52,9 +59,22 @@ def _unusable_plugins(job: DictConfig) -> list[str]:
     size = OmegaConf.select(job, "hydra.sweeper.max_batch_size")
     if isinstance(size, int) and size < 1:
         problems.append(f"hydra.sweeper.max_batch_size={size}: needs at least one run; null for all at once")
-    if OmegaConf.select(job, "hydra.launcher.n_jobs") == 0:
+    n_jobs = OmegaConf.select(job, "hydra.launcher.n_jobs")
+    if n_jobs == 0:
         problems.append("hydra.launcher.n_jobs=0: needs at least one worker; -1 for one per core")
+    if isinstance(n_jobs, int) and abs(n_jobs) > MOST_WORKERS:
+        problems.append(f"hydra.launcher.n_jobs={n_jobs}: allowed: up to {MOST_WORKERS:,} workers")
     return problems
+
+
+def _unusable_callbacks(job: DictConfig) -> list[str]:
+    """Return a message for each callback that can't be found; what a user has typed may be anything."""
+    callbacks: Any = OmegaConf.to_container(job.hydra.callbacks or OmegaConf.create(), resolve=True)
+    return [
+        f"hydra.callbacks.{name}={settings}: {reason}"
+        for name, settings in callbacks.items()
+        if (reason := _why_not_found(settings.get("_target_") if isinstance(settings, dict) else None))
+    ]
 
 
 def _unusable_files(job: DictConfig, mode: str) -> list[str]:
@@ -73,7 +93,12 @@ def _unusable_files(job: DictConfig, mode: str) -> list[str]:
         made.append(folder / str(subdir))
     with read_write(job.hydra), open_dict(job.hydra.runtime):
         job.hydra.runtime.output_dir = str(folder)
-    OmegaConf.to_container(job.hydra.job.env_set, resolve=True)  # raises what Hydra would raise
+    settings: Any = OmegaConf.to_container(job.hydra.job.env_set, resolve=True)  # raises what Hydra would
+    secret = [
+        f"hydra.job.env_set.{name}={value}" for name, value in settings.items() if holds_password(value)
+    ]
+    if secret:
+        return [f"{text}: holds a password, which Hydra would write to its files" for text in secret]
     return _unusable_log(job, "hydra_logging", made) or _unusable_log(job, "job_logging", made)
 
 
@@ -86,6 +111,8 @@ def _unusable_log(job: DictConfig, key: str, made: Collection[Path]) -> list[str
             folder = Path(str(handler["filename"])).absolute().parent
             if folder not in made and not folder.is_dir():
                 return [f"hydra.job.name={job.hydra.job.name}: no log can be written at {folder}"]
+            if reason := _why_not_found(handler.get("class")):
+                return [f"hydra.{key}.handlers.{name}.class={handler.get('class')}: {reason}"]
             handlers[name] = {"class": "logging.StreamHandler", "level": handler.get("level", "NOTSET")}
     root = logging.getLogger()
     before = root.handlers[:], root.level
@@ -98,6 +125,17 @@ def _unusable_log(job: DictConfig, key: str, made: Collection[Path]) -> list[str
         root.handlers[:] = before[0]
         root.setLevel(before[1])
     return []
+
+
+def _why_not_found(target: Any) -> str:
+    """Return why Hydra will not find a target, empty if it will. It is Hydra's own, or was typed."""
+    if not isinstance(target, str):
+        return "names no class"
+    try:
+        resolve_name(target)
+    except Exception as error:  # whatever importing it raises
+        return " ".join(str(error).split()) or repr(error)
+    return ""
 
 
 def _why_not(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict, read_writ
 
 from lockstep.config._hydra_compat import set_override_dirname
 from lockstep.config.errors import Refused
+from lockstep.config.targets import check
 
 
 class Loader:
@@ -24,10 +25,14 @@ class Loader:
     Args:
         config_name: the primary config.
         for_hydra: the command's overrides of `hydra.*`.
+        typed: the keys among them whose values were typed, see typed_keys.
     """
 
-    def __init__(self, hydra: ConfigLoader, config_name: str, for_hydra: Sequence[str]) -> None:
-        self.hydra, self._config_name, self._for_hydra = hydra, config_name, list(for_hydra)
+    def __init__(
+        self, hydra: ConfigLoader, config_name: str, for_hydra: Sequence[str], typed: Collection[str]
+    ) -> None:
+        self.hydra, self._config_name = hydra, config_name
+        self._for_hydra, self._typed = list(for_hydra), typed
         groups = self._options("", ObjectType.GROUP)
         self.groups = {group: self._options(group, ObjectType.CONFIG) for group in groups if group != "hydra"}
 
@@ -78,7 +83,7 @@ class Loader:
 
     def _load(self, overrides: list[str], mode: RunMode) -> DictConfig:
         try:
-            return self.hydra.load_configuration(
+            composed = self.hydra.load_configuration(
                 self._config_name, overrides, mode, from_shell=False, validate_sweep_overrides=False
             )
         except HydraException:
@@ -86,6 +91,12 @@ class Loader:
         except Exception as error:  # a user's config can make Hydra raise anything
             message = " ".join(str(error).split())
             raise ConfigCompositionException(f"{type(error).__name__}: {message}") from error
+        check(composed, self._typed)
+        noted: Any = OmegaConf.to_container(composed.hydra.overrides)
+        for kind, texts in noted.items():
+            if added := [text for text in texts if text not in overrides]:
+                raise Refused([f"hydra.overrides.{kind}={added}: Hydra itself sets it; leave it out"])
+        return composed
 
 
 def _plugin(composed: DictConfig, kind: str) -> tuple[str | None, Any]:

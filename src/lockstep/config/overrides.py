@@ -1,5 +1,6 @@
 """Hydra's override grammar: what a command line sets, sweeps or searches."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +19,9 @@ from hydra.core.override_parser.types import (
 from lockstep.config.errors import Refused
 from lockstep.config.parsing import as_text, parse
 from lockstep.config.schema import flatten
+
+MOST_RUNS = 100_000
+"""The most runs of a grid, or values of a range that are listed. All are composed first, some ms each."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Setting:
                 return Range(numbers, is_log)
         if isinstance(value, ChoiceSweep):
             value.shuffle = False  # the same choices, whatever their order
+        _check_count([self._override])
         elements = list(self._override.sweep_iterator())
         texts = tuple(self._override.sweep_string_iterator())
         return Choice(tuple(map(_primitive, elements, texts)), texts)
@@ -157,6 +162,7 @@ def grid(overrides: Sequence[Override]) -> list[tuple[str, ...]]:
     """
     swept = " ".join(as_typed(override) for override in overrides if override.is_sweep_override())
     try:
+        _check_count(overrides)
         texts = {override.get_key_element(): list(_texts(override)) for override in overrides}
     except (ValueError, ArithmeticError) as error:  # such as range() with a step of 0
         raise Refused([f"{swept}: {error}"]) from error
@@ -164,6 +170,26 @@ def grid(overrides: Sequence[Override]) -> list[tuple[str, ...]]:
     if not runs:
         raise Refused([f"{swept}: no value at all, so there is nothing to run"])
     return runs
+
+
+def _check_count(overrides: Sequence[Override]) -> None:
+    """Check that all combinations can be listed: a range may have no end.
+
+    Raises:
+        ValueError, ArithmeticError: if they are too many.
+    """
+    total = math.prod(map(_count, overrides))
+    if not total <= MOST_RUNS:  # nan isn't, either
+        raise ValueError(f"{total:,.0f} combinations; allowed: up to {MOST_RUNS:,}")
+
+
+def _count(override: Override) -> float:
+    """Return about how many values an override has; nan or infinity of a range without finite ends."""
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.step:
+        assert value.start is not None and value.stop is not None
+        return max((value.stop - value.start) / value.step, 0.0)
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
 
 
 def _texts(override: Override) -> Iterator[str]:

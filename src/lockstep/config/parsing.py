@@ -80,7 +80,8 @@ def _without_choice(text: str) -> str:
 
 def _unreadable(text: str, multirun: bool) -> str:
     key, equals, value = text.partition("=")
-    if not key or _read(f"{key}=") is None:
+    named = _read(f"{key}=")
+    if named is None or not named.key_or_group:
         return f"{text}: {key or 'nothing'} is no key; write key=value, without spaces before ="
     if not equals:
         return f"{text}: no value; write {key}=<value>, without spaces around ="

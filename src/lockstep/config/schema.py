@@ -15,8 +15,9 @@ from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from lockstep.config import plain_yaml
 from lockstep.config.errors import Refused, problem
-from lockstep.config.frozen import Frozen, members
+from lockstep.config.frozen import MOST, Count, Frozen, members
 from lockstep.config.identity import is_identity
 
 NUMERICS_VERSION = 2
@@ -33,9 +34,9 @@ class MLPConfig(Frozen):
     """Multilayer perceptron. `hidden_dims` are its widths; the other two repeat its first entries."""
 
     name: Literal["mlp"]
-    hidden_dim1: int | None = Field(ge=1, default=None)
-    hidden_dim2: int | None = Field(ge=1, default=None)
-    hidden_dims: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)] = ()
+    hidden_dim1: Count | None = None
+    hidden_dim2: Count | None = None
+    hidden_dims: Annotated[tuple[Count, ...], Field(strict=False)] = ()
     dropout: float = Field(ge=0, lt=1)
     input_dropout: float = Field(ge=0, lt=1, default=0.0)
     activation: Literal["relu", "gelu", "tanh", "sigmoid"]
@@ -116,9 +117,9 @@ class _Stream(Frozen):
     """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
 
     scale: _Scale = "auto"
-    batch_size: int = Field(ge=1)
+    batch_size: Count
     drop_last: bool
-    val_size: int = Field(ge=0)
+    val_size: int = Field(ge=0, le=MOST)
     shuffle_seed: int = Field(ge=0, lt=2**63)
 
 
@@ -148,10 +149,10 @@ DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 class TrainerConfig(Frozen):
     """A run's epochs, device, precision, logging and checkpoints."""
 
-    epochs: int = Field(ge=1)
+    epochs: Count
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16", "float64"]
-    log_every: int = Field(ge=1)
+    log_every: Count
     checkpoint_seconds: float = Field(ge=0, default=10.0)
 
 
@@ -205,6 +206,23 @@ class RunConfig(Frozen):
             raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
         if missing:
             raise Refused([f"{key}: required; give it as {key}=<value>" for key in sorted(missing)])
+        return cls._validated(tree)
+
+    @classmethod
+    def from_yaml(cls, path: Path, uri: str) -> Self:
+        """Return the config that `to_yaml` wrote, with the store at `uri`. It is plain data.
+
+        Raises:
+            Refused: if this version doesn't accept it.
+        """
+        tree = plain_yaml.read(path)
+        if not isinstance(tree, dict) or not isinstance(tree.get("tracking"), dict):
+            raise Refused([f"{path.name}: not a run's config"])
+        tree["tracking"]["uri"] = uri
+        return cls._validated(tree)
+
+    @classmethod
+    def _validated(cls, tree: dict[str, Any]) -> Self:
         if isinstance(data := tree.get("data"), dict):
             # Later commands may be started in other folders.
             located = {key: data[key] for key in ("root", "path") if isinstance(data.get(key), str)}
@@ -213,18 +231,6 @@ class RunConfig(Frozen):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise Refused([problem(details, tree) for details in error.errors()]) from error
-
-    @classmethod
-    def from_yaml(cls, path: Path, uri: str) -> Self:
-        """Return the config that `to_yaml` wrote, with the store at `uri`.
-
-        Raises:
-            Refused: if this version doesn't accept it.
-        """
-        stored = OmegaConf.load(path)
-        assert isinstance(stored, DictConfig)
-        OmegaConf.update(stored, "tracking.uri", uri)
-        return cls.of(stored)
 
     def params(self) -> dict[str, Any]:
         """Return every resolved value under the key that a user types, without the store's address."""

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from pydantic import Field, ValidationError
 
 from lockstep.config.errors import Refused, problem
-from lockstep.config.frozen import Frozen
+from lockstep.config.frozen import MOST, Count, Frozen
 
 
 class SearchConfig(Frozen):
@@ -24,18 +24,18 @@ class SearchConfig(Frozen):
             decided, and the number of seeds for each; 0 seeds confirm none.
     """
 
-    n_trials: int = Field(ge=1)
+    n_trials: Count
     timeout: float | None = Field(gt=0)
     sampler: Literal["tpe", "gp", "cmaes", "random"]
     metric: Literal["val/accuracy", "val/loss"]
     direction: Literal["maximize", "minimize"] | None
     seed: int = Field(ge=0, lt=2**32)
-    array_size: int = Field(ge=1)
+    array_size: int = Field(ge=1, le=10_000)
     pruner: Literal["halving", "hyperband", "median", "none"]
-    min_epochs: int = Field(ge=1)
-    reduction_factor: int = Field(ge=2)
-    confirm_seeds: int = Field(ge=0)
-    confirm_best: int = Field(ge=1)
+    min_epochs: Count
+    reduction_factor: int = Field(ge=2, le=MOST)
+    confirm_seeds: int = Field(ge=0, le=MOST)
+    confirm_best: Count
 
     @classmethod
     def of(cls, node: DictConfig) -> Self:

@@ -6,5 +6,6 @@
 - `downloads`: MNIST and Fashion-MNIST, downloaded once.
 - `arrays`: the user's own arrays, checked.
 - `labels`: labels of any kind, as class indices.
+- `memory`: this machine's.
 - `scaling`: features divided, standardized, or as they are.
 """

@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from lockstep.config.errors import Refused
 from lockstep.data.labels import check_classes, check_labels
+from lockstep.data.memory import physical_bytes
 
 Array = NDArray[Any]
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 ALLOWED = f"allowed: an .npz file with {', '.join(ARRAYS)}"
+
+RATIO, ANY_RATIO = 100, 2**30
+"""The most bytes that a compressed byte may stand for, in arrays of more than ANY_RATIO bytes. MNIST has 5,
+zeros have 1,000."""
 
 
 def read(path: Path) -> tuple[Array, ...]:
@@ -32,15 +38,30 @@ def _read_file(path: Path) -> tuple[dict[str, Array], list[str]]:
         return {}, [f"is a folder; {ALLOWED}" if path.is_dir() else f"is not a regular file; {ALLOWED}"]
     try:
         with open(path, "rb") as file:  # np.load leaves its own file open when the content is malformed
+            if file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+                return {}, [f"holds a single array; {ALLOWED}"]
+            file.seek(0)
             npz = np.load(file, allow_pickle=False)
-            if isinstance(npz, np.lib.npyio.NpzFile):
-                return _members(npz)
-        fault = "holds a single array"
+            return ({}, problems) if (problems := _too_large(npz, path.stat().st_size)) else _members(npz)
     except FileNotFoundError:
         fault = "there is no such file"
     except Exception as error:  # malformed content can raise nearly anything
         fault = f"can't be read as .npz ({type(error).__name__})"
     return {}, [f"{fault}; {ALLOWED}"]
+
+
+def _too_large(npz: np.lib.npyio.NpzFile, size: int) -> list[str]:
+    """Return a problem if a file's headers say that its arrays are too large to be unpacked."""
+    assert npz.zip is not None  # it is open
+    sizes = {info.filename.removesuffix(".npy"): info.file_size for info in npz.zip.infolist()}
+    unpacked = sum(sizes.get(name, 0) for name in ARRAYS)
+    memory = physical_bytes()
+    says = f"{size:,} bytes that unpack to {unpacked:,}"
+    if unpacked > memory:
+        return [f"{says}; allowed: no more than the {memory:,} of this machine's memory"]
+    if unpacked > max(ANY_RATIO, RATIO * size):
+        return [f"{says}; allowed: {RATIO} times as many; save it by np.savez, without compression"]
+    return []
 
 
 def _members(npz: np.lib.npyio.NpzFile) -> tuple[dict[str, Array], list[str]]:

@@ -39,6 +39,9 @@ FILES = (
 )
 """x_train, y_train, x_test and y_test, under torchvision's names."""
 
+LARGEST = 16 + 60_000 * 28 * 28
+"""Bytes of the largest of FILES, x_train."""
+
 
 def _from_torchvision(class_name: str, temporary: Path) -> Path:
     """Fetch from torchvision's mirrors; torchvision also checks the MD5 of the files it downloads."""
@@ -160,6 +163,15 @@ def load(
     return tuple(parse_idx(contents[file]) for file in FILES), known.class_names
 
 
+def is_complete(name: str, root: Path) -> bool:
+    """Tell whether `root` holds all files of DOWNLOADED[name], so that `load` only reads there."""
+    known = DOWNLOADED[name]
+    try:
+        return len(_read(_folder(root, known.torchvision_class), known)[0]) == len(FILES)
+    except OSError:
+        return False
+
+
 def _folder(root: Path, torchvision_class: str) -> Path:
     """Return the folder of the files: where some are, or else where `root` says that they belong."""
     belongs = root / torchvision_class / "raw"
@@ -177,9 +189,13 @@ def _read(folder: Path, known: Downloaded) -> tuple[dict[str, bytes], list[str]]
     """Return the valid contents of FILES, read from the file or its .gz, and what is wrong with others."""
     contents, faults = {}, []
     for file, expected in zip(FILES, known.md5, strict=True):
-        for path, decompress in ((folder / file, bytes), (folder / f"{file}.gz", gzip.decompress)):
+        for path, opened in ((folder / file, open), (folder / f"{file}.gz", gzip.open)):
+            if path.exists() and not path.is_file():  # to open a pipe would wait for a writer
+                faults.append(f"{path.name} is not a regular file")
+                continue
             try:
-                content = decompress(path.read_bytes())
+                with opened(path, "rb") as stream:
+                    content = stream.read(LARGEST + 1)
             except FileNotFoundError:
                 continue
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:

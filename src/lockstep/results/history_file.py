@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from lockstep.config.errors import Refused
 from lockstep.results.history import Evaluation, History
 
 FILE = "history.parquet"
@@ -29,8 +30,15 @@ def table(history: History) -> pa.Table:
 
 
 def read(folder: Path) -> History:
-    """Return the history in a run's artifacts; of its epochs nothing is known."""
-    rows = parquet.read_table(folder / FILE).to_pylist()
-    train = [row for row in rows if row["split"] == "train"]
-    loss_T, accuracy_T = (np.array([row[key] for row in train]) for key in ("loss", "accuracy"))
-    return History(loss_T, accuracy_T, [Evaluation(**row) for row in rows if row["split"] != "train"])
+    """Return the history in a run's artifacts; of its epochs nothing is known.
+
+    Raises:
+        Refused: if it can't be read.
+    """
+    try:
+        rows = parquet.read_table(folder / FILE).to_pylist()
+        train = [row for row in rows if row["split"] == "train"]
+        loss_T, accuracy_T = (np.array([row[key] for row in train], float) for key in ("loss", "accuracy"))
+        return History(loss_T, accuracy_T, [Evaluation(**row) for row in rows if row["split"] != "train"])
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        raise Refused([f"{FILE}: can't be read ({type(error).__name__})"]) from error

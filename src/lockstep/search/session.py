@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lockstep.config.compose import Command, SearchRequest
+from lockstep.config.command import Command, SearchRequest
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets

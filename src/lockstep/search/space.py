@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from lockstep.config.compose import SearchRequest
+from lockstep.config.command import SearchRequest
 from lockstep.config.errors import Refused
 from lockstep.config.overrides import Choice, Interval, Setting
 from lockstep.config.run_request import RunRequest
@@ -67,6 +67,13 @@ class Dimension:
             assert isinstance(self.distribution, IntDistribution | FloatDistribution)
             values = (self.distribution.low, self.distribution.high)
         return [self.override(value) for value in values]
+
+    @property
+    def count(self) -> float:
+        """How many values there are; infinity where there is no end of them."""
+        if isinstance(self.distribution, IntDistribution):  # a range may be too long for len()
+            return (self.distribution.high - self.distribution.low) // self.distribution.step + 1
+        return math.inf if self.values is None else len(self.values)
 
     @property
     def values(self) -> Sequence[object] | None:
@@ -130,11 +137,10 @@ class Space:
     def size(self) -> float:
         """The number of points; infinite where a dimension has no end of values."""
         dimensions = [*self.groups, *self.values]
-        if any(dimension.values is None for dimension in dimensions):
+        if any(dimension.count == math.inf for dimension in dimensions):
             return math.inf
         return sum(
-            math.prod(len(dimension.values or ()) for dimension in self._of(options))
-            for options in self.options()
+            math.prod(dimension.count for dimension in self._of(options)) for options in self.options()
         )
 
     def untried(self, tried: Collection[tuple[str, ...]]) -> list[dict[str, object]]:
@@ -258,7 +264,8 @@ def _dimension(setting: Setting, is_group: bool = False) -> Dimension:
         return _interval(key, values, float in types_of(setting.name))
     if not values.numbers:
         raise ValueError("an empty range")
-    low, high, step = min(values.numbers), max(values.numbers), abs(values.numbers.step)
+    low, high = sorted((values.numbers[0], values.numbers[-1]))
+    step = abs(values.numbers.step)
     if values.log and low <= 0:
         raise ValueError(f"there is no logarithm of {low}; a range tagged log starts above 0")
     return Dimension(key, IntDistribution(low, high, log=values.log, step=step))

@@ -6,8 +6,11 @@ from functools import cache
 from mlflow.exceptions import MlflowException
 
 from lockstep.config.errors import Refused
-from lockstep.config.schema import RunConfig
+from lockstep.config.schema import LogRegConfig, RunConfig
 from lockstep.data import datasets
+from lockstep.data.description import DataDescription
+from lockstep.data.memory import physical_bytes
+from lockstep.execution.plan import state_bytes
 from lockstep.recovery.claims import Claims
 from lockstep.recovery.run_folder import unfinished
 from lockstep.tracking.errors import message_of
@@ -26,8 +29,13 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
     problems: list[str] = []
     for stream, trainer in dict.fromkeys((config.data, config.trainer) for config in configs):
         try:
-            device_of(trainer)
-            problems += datasets.check_stream(stream, datasets.load(stream).description)
+            device = device_of(trainer)
+            data = datasets.load(stream).description
+            problems += datasets.check_stream(stream, data)
+            if device.type == "cpu":
+                same = (c for c in configs if (c.data, c.trainer) == (stream, trainer))
+                for config in {(c.model, c.optim): c for c in same}.values():
+                    problems += check_memory(config, data)
         except Refused as refused:
             problems += refused.problems
     uris = {config.tracking.uri for config in configs}
@@ -35,6 +43,18 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
         problems.append("tracking.uri: the runs of a sweep are recorded in one store; give one value")
     if problems:
         raise Refused(problems)
+
+
+def check_memory(config: RunConfig, data: DataDescription) -> list[str]:
+    """Return why a run can't be trained in this machine's memory; empty if it can."""
+    needed, memory = state_bytes(config, data), physical_bytes()
+    if needed <= memory or isinstance(config.model, LogRegConfig):
+        return []
+    given = ", ".join(f"model.{key}={value}" for key, value in config.model if key.startswith("hidden_"))
+    return [
+        f"{given}: weights, gradients and optimizer state need {needed / 2**30:,.1f} GiB;"
+        f" this machine has {memory / 2**30:,.1f} GiB of memory"
+    ]
 
 
 def check_store(configs: Sequence[RunConfig]) -> None:

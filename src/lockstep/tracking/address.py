@@ -5,6 +5,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from lockstep.config.errors import SECRET_OPTION, without_password
 from lockstep.tracking import _mlflow_compat
 
 ARTIFACTS = "artifacts"
@@ -12,6 +16,62 @@ ARTIFACTS = "artifacts"
 
 OPTIONS = re.compile(r"\?\w+=[^/?]*$")
 """Options after the path of an SQLite store."""
+
+
+def without_secrets(uri: str) -> str:
+    """Return a store's URI with its user, password and secret options replaced by ***."""
+    try:
+        user_info = _user_info(uri)
+    except (ValueError, ArgumentError):  # no library can read it
+        return without_password(uri)
+    scheme, mark, place = uri.partition("://")
+    place, question, options = place.removeprefix(user_info).partition("?")
+    pairs = (option.partition("=") for option in options.split("&"))
+    shown = [
+        f"{name}{equals}{'***' if value and _is_secret(name) else value}" for name, equals, value in pairs
+    ]
+    return f"{scheme}{mark}{'***@' if user_info else ''}{place}{question}{'&'.join(shown)}"
+
+
+def _is_secret(name: str) -> bool:
+    return re.fullmatch(SECRET_OPTION, unquote(name), re.IGNORECASE) is not None
+
+
+def _user_info(uri: str) -> str:
+    """Return what stands before the host in a URI, @ included, as the library that opens it reads it.
+
+    Raises:
+        ValueError: if part of it is read as a host or port, which would be looked up and shown.
+        ArgumentError: if it is no URI.
+    """
+    if uri.startswith("sqlite"):
+        return ""
+    if uri.startswith(("http:", "https:")):
+        server = urlsplit(uri)
+        _ = server.port  # raises ValueError
+        return server.netloc[: server.netloc.rfind("@") + 1]
+    url, place = make_url(uri), uri.partition("://")[2]
+    if "@" in (url.host or ""):
+        raise ValueError(uri)
+    return "" if url.username is None else place[: place.index("@") + 1]
+
+
+def check_user_info(uri: str) -> None:
+    """Check that a URI's user and password are read as such.
+
+    Raises:
+        ValueError: if they have characters that end them.
+    """
+    try:
+        _user_info(uri)
+    except ValueError as error:
+        if "@" in uri:
+            raise ValueError(
+                "special characters of a user or password must be percent-encoded, such as %40 for an at"
+                " sign, %2F for a slash, %23 for #, %3F for a question mark"
+            ) from error
+    except ArgumentError:
+        return
 
 
 def check_server(uri: str) -> None:

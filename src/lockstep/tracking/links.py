@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from lockstep.config.errors import without_password
-from lockstep.tracking.address import sqlite_path, with_options
+from lockstep.tracking.address import sqlite_path, with_options, without_secrets
 
 
 def verb(name: str, *arguments: str | Path) -> str:
@@ -20,7 +19,7 @@ def verb(name: str, *arguments: str | Path) -> str:
 def on_store(uri: str, *words: str) -> str:
     """Return a command `python -m <words>` with this Python that acts on the store at `uri`."""
     command = shlex.join([sys.executable, "-m", *words])
-    if without_password(os.environ.get("MLFLOW_TRACKING_URI", "")) == uri:
+    if without_secrets(os.environ.get("MLFLOW_TRACKING_URI", "")) == uri:
         return command  # its password, if it has one, stands there
     return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {command}"
 
@@ -35,7 +34,7 @@ def how_to_open(uri: str, experiment_id: str) -> str:
     if is_sqlite and sqlite_path(uri) == root / "outputs" / "mlflow.db":
         command = "make ui" if root == Path.cwd() else f"make -C {shlex.quote(str(root))} ui"
     else:
-        address = with_options(uri) if is_sqlite else without_password(uri)
+        address = with_options(uri) if is_sqlite else without_secrets(uri)
         command = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
     return f"{command}, then open {_address(uri)}/{runs}"
 
@@ -59,4 +58,4 @@ def runs_link(uri: str, experiment_ids: Sequence[str], search: str, metric: str,
 
 
 def _address(uri: str) -> str:
-    return without_password(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return without_secrets(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"

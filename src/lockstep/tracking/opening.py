@@ -6,7 +6,6 @@ import re
 import socket
 import sqlite3
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -17,7 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from lockstep.tracking._mlflow_compat import missing_tables
-from lockstep.tracking.address import check_server, sqlite_path, sqlite_uri, with_options
+from lockstep.tracking.address import check_server, check_user_info, sqlite_path, sqlite_uri, with_options
 from lockstep.tracking.errors import http_status
 
 CONNECT_SECONDS = 10
@@ -55,7 +54,8 @@ def open_store(uri: str) -> mlflow.MlflowClient:
     # Lockstep has its own retries. MLflow would start a run twice if the first answer is lost.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    scheme = urlsplit(uri).scheme.partition("+")[0]
+    check_user_info(uri)
+    scheme = uri.partition(":")[0].partition("+")[0]
     if scheme in ("http", "https"):
         check_server(uri)
         return _server(uri)

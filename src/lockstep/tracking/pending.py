@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockstep.config.errors import Refused, without_password
+from lockstep.config.errors import Refused
 from lockstep.recovery.description import Description
 from lockstep.recovery.run_folder import RunFolder, folders
 from lockstep.recovery.seal import Unreadable
-from lockstep.tracking.address import sqlite_path
+from lockstep.tracking.address import sqlite_path, without_secrets
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.links import verb
 from lockstep.tracking.store import Store
@@ -131,4 +131,4 @@ def store_at(address: str) -> Store:
     typed = os.environ.get("MLFLOW_TRACKING_URI", "")
     if address.startswith("sqlite") and not sqlite_path(address).exists():
         raise Refused([f"{address}: there is no such store"])
-    return Store(typed if without_password(typed) == address else address)
+    return Store(typed if without_secrets(typed) == address else address)

@@ -7,7 +7,7 @@ from mlflow.entities import Run
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig, RunConfig
-from lockstep.data import datasets
+from lockstep.data import datasets, downloads
 from lockstep.data.datasets import Dataset
 
 
@@ -45,6 +45,8 @@ def _located(data: DataConfig, moved_to: str | None) -> DataConfig:
     key = "path" if isinstance(data, ArraysConfig) else "root"
     if moved_to is not None:
         return data.model_copy(update={key: os.path.abspath(os.path.expanduser(moved_to))})
-    if isinstance(data, DownloadedConfig) and data.root is not None and not Path(data.root).is_dir():
-        return data.model_copy(update={"root": None})
+    if isinstance(data, DownloadedConfig) and data.root is not None:
+        # Others may have written the config: nothing is downloaded to a folder that it names.
+        root = data.root if downloads.is_complete(data.name, Path(data.root)) else None
+        return data.model_copy(update={"root": root})
     return data

@@ -13,7 +13,7 @@ from lockstep.config.errors import Refused, without_password
 from lockstep.recovery.description import Description
 from lockstep.recovery.seal import Unreadable
 from lockstep.tracking import environment, links
-from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in
+from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in, without_secrets
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.opening import open_store
 from lockstep.tracking.patience import patient
@@ -52,14 +52,14 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.address = without_password(uri)
+        self.address = without_secrets(uri)
         self._experiment_ids: dict[str, str] = {}
         try:
             self.client = open_store(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
             raise Refused(
                 [
-                    f"tracking.uri={without_password(uri)}: this store can't be used: {message_of(error)}\n"
+                    f"tracking.uri={self.address}: this store can't be used: {message_of(error)}\n"
                     "  allowed: an SQLite file (sqlite:///folder/mlflow.db), a database URI,"
                     " or the http(s) address of a running MLflow server"
                 ]

@@ -1,12 +1,15 @@
 """A trained run's artifacts, written and read: config, history, weights."""
 
 import io
+import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.results import history_file
@@ -41,21 +44,43 @@ def write_history(config: RunConfig, history: History, folder: Path) -> None:
 
 
 def read_network(config: RunConfig, data: DataDescription, file: Path) -> Network:
-    """Return a run's network with the weights of a file, on the CPU, in their dtype."""
-    weights = _read_weights(file)
+    """Return a run's network with the weights of a file, on the CPU, in their dtype.
+
+    Raises:
+        Refused: if the file doesn't hold such weights.
+    """
     network = networks.initial(config, data)
+    weights = _read_weights(file, network)
     network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     return network
 
 
 def differing_weights(file: Path, network: Network) -> list[str]:
-    """Return the names of a network's weights that differ in any bit from a file's."""
-    weights = _read_weights(file)
+    """Return the names of a network's weights that differ in any bit from a file's.
+
+    Raises:
+        Refused: if the file doesn't hold weights of such a network.
+    """
+    weights = _read_weights(file, network)
     return [
         name for name, tensor in network.state_dict().items() if not torch.equal(weights[name], tensor.cpu())
     ]
 
 
-def _read_weights(file: Path) -> Mapping[str, Tensor]:
-    weights: Mapping[str, Tensor] = torch.load(file, weights_only=True)
+def _read_weights(file: Path, network: Network) -> Mapping[str, Tensor]:
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > 2**20 + 2 * 8 * sum(map(math.prod, wanted.values())):
+            raise ValueError(f"{size:,} bytes")
+        weights: Mapping[str, Tensor] = torch.load(file, weights_only=True, map_location="cpu")
+        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        dtypes = {tensor.dtype for tensor in weights.values()}
+    except Exception as error:  # malformed content can raise nearly anything
+        raise Refused([f"{WEIGHTS}: can't be read ({type(error).__name__})"]) from error
+    differ = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
+    if differ or len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
+        names = ", ".join(differ[:5])
+        raise Refused([f"{WEIGHTS}: not the weights of the network in {CONFIG}: {names or dtypes}"])
     return weights
