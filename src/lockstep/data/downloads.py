@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 
 from lockstep.config.errors import Refused
 
+TEMPORARY = ".fetch-"
+"""The start of the name of a folder that files are fetched into."""
+
 log = logging.getLogger("lockstep")
 
 Source = Callable[[Path], Path]
@@ -211,10 +214,12 @@ def _fetch(name: str, folder: Path) -> dict[str, bytes]:
         if not missing:
             return contents
         failures = []
+        for left in folder.glob(f"{TEMPORARY}*"):  # by a killed process: this one has the lock
+            shutil.rmtree(left, ignore_errors=True)
         for label, source in known.sources:
             log.info("%s: fetching from %s", known.title, label)
             # On the same disk, so that moving a verified file into place is atomic.
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+            with tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
                 try:
                     found = source(Path(temporary))
                     contents, bad = _read(found, known)

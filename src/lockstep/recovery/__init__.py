@@ -4,4 +4,5 @@
 - `journal`: a run's events, line by line.
 - `claims`: locks, so that one process works on a run folder.
 - `interrupts`: signals, deferred during writes that must not be cut short.
+- `temporary`: temporary folders, removed even after a kill.
 """

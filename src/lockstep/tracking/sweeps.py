@@ -1,7 +1,6 @@
 """A sweep in the store: which runs belong to it and which is best, recorded and read back."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from mlflow.entities import Metric, Run
 
 from lockstep.config.identity import SEEDS, changes_numbers, is_identity
+from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
@@ -264,8 +264,8 @@ def _any_of(run_ids: Sequence[str]) -> str:
 
 
 def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        content = Path(store.client.download_artifacts(run_id, artifact, folder)).read_text()
+    with temporary_folder() as folder:
+        content = Path(store.client.download_artifacts(run_id, artifact, str(folder))).read_text()
     listed: dict[str, list[str]] = json.loads(content)
     return listed
 
