@@ -35,12 +35,11 @@ class Clone:
         environment |= dict(extra)
         process = subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *arguments],
-            stderr=subprocess.PIPE,
             text=True,
             env=environment,
             # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **{"stdout": subprocess.PIPE, **options},
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
         self.processes.append(process)
         return process
