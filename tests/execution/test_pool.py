@@ -81,7 +81,7 @@ def test_a_worker_that_dies_costs_its_own_call_only(state):
         assert second.result() is None
     else:
         os.kill(pids[0], signal.SIGKILL)
-        until(lambda: not alive(pids[0]))
+        until(lambda: pool._workers[0].has_died)
     again = called(2, os.getpid)
     assert pids[1] in again
     assert pids[0] not in again
@@ -98,7 +98,7 @@ def test_a_server_that_dies_is_started_again():
     pids = called(2, os.getpid)
     [server] = fork_servers(os.getpid())
     os.kill(server, signal.SIGKILL)
-    until(lambda: not any(alive(pid) for pid in (server, *pids)))
+    until(lambda: not alive(server) and all(worker.has_died for worker in pool._workers))
     assert not {*called(2, os.getpid)} & {*pids}
 
 

@@ -60,7 +60,11 @@ def work(calls: Connection, results: Connection) -> None:
         try:
             while True:
                 received.put(calls.recv())
-        finally:  # the command has closed its end, or has ended: end at once, whatever is being done
+        except EOFError:
+            pass  # the command has closed its end, or has ended: end at once, whatever is being done
+        except BaseException:
+            traceback.print_exc()
+        finally:
             os._exit(1)
 
     threading.Thread(target=receive, daemon=True).start()
