@@ -193,7 +193,7 @@ def test_when_the_first_of_two_identical_sweeps_is_killed_the_second_goes_on(mak
         for pid in workers:  # so that the first sweep cannot end
             os.kill(pid, signal.SIGSTOP)
         second = clone.start(*FOUR)
-        read_until(second, "by another command")
+        assert f"by another command (process {first.pid}); waiting" in read_until(second, "by another")
     finally:
         for pid in (first.pid, *workers):
             with suppress(ProcessLookupError):
