@@ -4,12 +4,17 @@ import os
 import sys
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
-
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "src"))  # run.py works without an install, and finds our plugins
 os.environ["LOCKSTEP_ROOT"] = str(ROOT)  # conf/ puts all outputs below it, wherever the command starts
+
+from lockstep.recovery import interrupts  # noqa: E402
+
+if __name__ == "__main__":
+    interrupts.listen()  # before the imports that take a moment
+
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
 
 from lockstep.cli import command  # noqa: E402
 from lockstep.config._hydra_compat import VERSION_BASE  # noqa: E402

@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockstep.recovery import interrupts
+
+if __name__ == "__main__":
+    interrupts.listen()  # before the imports that take a moment
+
 from lockstep.terminal.console import open_streams
 
 if TYPE_CHECKING:

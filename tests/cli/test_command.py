@@ -204,7 +204,7 @@ def test_a_killed_sweep_says_so_in_the_store(clone, sent, code):
     process, workers = a_sweep_under_way(clone)
     process.send_signal(sent)
     assert process.wait(timeout=60) == code
-    assert not any(alive(pid) for pid in workers)
+    until(lambda: not any(alive(pid) for pid in workers), seconds=5)  # the kernel clears up
     client, [parent], runs = runs_of(clone.store, "digits")
     assert {run.info.run_name: run.info.status for run in runs} == {
         "epochs=1": "FINISHED",

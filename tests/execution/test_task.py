@@ -10,8 +10,9 @@ from helpers.configs import MLP, run_config
 from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.data.datasets import load
+from lockstep.execution import library_warnings
 from lockstep.execution import task as task_module
-from lockstep.execution.task import keep_warning, train_task
+from lockstep.execution.task import train_task
 from lockstep.pictures import representations, run_pictures
 from lockstep.recovery.journal import Ended, Journal
 from lockstep.recovery.run_folder import RunFolder
@@ -84,7 +85,7 @@ def test_what_libraries_warn_of_in_a_worker_is_in_the_runs_end(tmp_path, monkeyp
     ended = {}
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr(warnings, "showwarning", keep_warning)
+        monkeypatch.setattr(warnings, "showwarning", library_warnings.keep)
         trained(mlps(2, epochs=1), tmp_path, lambda k, event: ended.update({k: event}))
     assert [ended[k].library_warnings for k in (0, 1)] == [["UserWarning: only one class"]] * 2
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.configs import LOGREG, MLP, quiet, run_config, sgd
-from helpers.processes import alive, workers_of
+from helpers.processes import alive, until, workers_of
 from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.config.schema import AdamConfig, MLPConfig
@@ -162,7 +163,7 @@ def test_an_interruption_ends_the_workers(tmp_path, interruption):
         carried_out(tasks_of(mlps(2, epochs=100_000), [[0], [1]], tmp_path), 2, report)
     assert time.monotonic() - started < 60
     assert len(seen) == 2
-    assert not any(alive(pid) for pid in seen)
+    until(lambda: not any(alive(pid) for pid in seen), seconds=5)  # the kernel clears up
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -194,16 +195,54 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
         assert history.evaluations == expected.evaluations
 
 
+def immutable(path):
+    changed = subprocess.run(["chattr", "+i", str(path)], capture_output=True, text=True)
+    if changed.returncode:
+        pytest.skip(f"nothing can be made immutable here: {changed.stderr.strip()}")
+
+
+def immutable_journal(folder):
+    (folder / "journal").touch()
+    immutable(folder / "journal")
+
+
+FAULTS = {
+    "artifacts in the way": lambda folder: (folder / "artifacts").write_text("not a folder"),
+    "a journal that is a folder": lambda folder: (folder / "journal").mkdir(),
+    "a damaged journal": lambda folder: (folder / "journal").write_bytes(b"damaged\n"),
+    "a checkpoint that can't be written": lambda folder: (folder / "checkpoint-1.part").mkdir(),
+    "a damaged checkpoint": lambda folder: (folder / "checkpoint-1.pt").write_bytes(b"damaged"),
+    "an immutable journal": immutable_journal,
+    "an immutable folder": immutable,
+}
+HEALTHY = mlps(2, epochs=3, checkpoint_seconds=0.0)
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    return trained(HEALTHY, [[0, 1]], tmp_path_factory.mktemp("healthy"))
+
+
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_a_run_that_cannot_be_written_fails_and_the_others_go_on(tmp_path, n_workers):
-    configs = mlps(2, epochs=1)
-    tasks = tasks_of(configs, [[0], [1]], tmp_path)
-    (tmp_path / "1" / "artifacts").write_text("in the way of a folder")
-    received = Received(2)
-    carried_out(tasks, n_workers, received.receive)
-    assert received.ends[0] == Ended()
-    assert received.ends[1].reason.startswith("FileExistsError: ")
+def test_a_fault_of_a_folder_costs_its_run_alone(healthy, tmp_path, n_workers):
+    """One array: its first and last run have no fault, each other one has another."""
+    configs = [HEALTHY[0], *[HEALTHY[0]] * len(FAULTS), HEALTHY[1]]
+    [task] = tasks_of(configs, [range(len(configs))], tmp_path)
+    received = Received(len(configs))
+    last = len(FAULTS) + 1
+    try:
+        for k, damage in enumerate(FAULTS.values(), start=1):
+            damage(tmp_path / str(k))
+        carried_out([task], n_workers, received.receive)
+    finally:
+        subprocess.run(["chattr", "-R", "-i", str(tmp_path)], capture_output=True)
+    assert received.ends.keys() == set(range(len(configs)))
+    assert [name for k, name in enumerate(FAULTS, start=1) if not received.ends[k].reason] == []
     assert "Traceback" in received.ends[1].trace
+    for k, run in ((0, 0), (last, 1)):
+        assert received.ends[k] == Ended()
+        assert np.array_equal(received.histories[k].loss_T, healthy[0][run].loss_T)
+        assert received.histories[k].evaluations == healthy[0][run].evaluations
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])

@@ -39,12 +39,11 @@ class Clone:
         """As `start`, in a Python that starts with it: for tests of how commands start and end."""
         process = subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *arguments],
-            stderr=subprocess.PIPE,
             text=True,
             env=_environment(extra),
             # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            **{"stdout": subprocess.PIPE, **options},
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
         self.processes.append(process)
         return process

@@ -93,10 +93,10 @@ def survive(clone, arguments, kills, lines, seed):
 
 
 def read_until(process, text):
-    """Read what a command prints, up to the first line with this text."""
+    """Read what a command prints, up to the first line with this text; return the line."""
     for line in process.stdout:
         if text in line:
-            return
+            return line
     raise AssertionError(f"{text!r} was not printed; exit code {process.wait()}: {process.stderr.read()}")
 
 

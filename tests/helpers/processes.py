@@ -24,13 +24,12 @@ def children(pid):
 
 
 def fork_servers(pid):
-    return {child for child, line in children(pid).items() if "multiprocessing.forkserver" in line}
+    return {child for child, line in children(pid).items() if "lockstep.execution.server" in line}
 
 
 def workers_of(pid):
-    """The worker processes of a process, whose fork server or loky started them."""
-    own = {child for child, line in children(pid).items() if "loky.backend.popen_loky_posix" in line}
-    return own.union(*(children(server) for server in fork_servers(pid)))
+    """The worker processes of a process, which its fork server has forked."""
+    return set().union(*(children(server) for server in fork_servers(pid)))
 
 
 def until(condition, seconds=120):

@@ -1,14 +1,18 @@
 """Claims among real processes."""
 
 import os
+import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 from helpers.configs import job
 from helpers.holders import end, holder
+from helpers.processes import until
 
 from lockstep.config.errors import Refused
+from lockstep.recovery import claims as claims_module
 from lockstep.recovery.claims import Claims
 from lockstep.sweep import checks
 
@@ -36,7 +40,7 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path):
     assert set(taken) == {"True"}
     assert not any(claims.take(f"run {k}") for k in range(2000))
     process.kill()
-    claims.wait_for("run 0")
+    claims.wait_for("run 0", "has it")
     assert all(claims.take(f"run {k}") for k in range(2000))
     end(process)
 
@@ -88,3 +92,22 @@ def test_claims_that_cannot_be_made_are_refused_before_anything_is_made(root, re
     hint = f"; user root can share it: chmod a+rw {folder}/claims"
     assert (hint in str(caught.value)) == (kind == "another user's")
     assert not (root / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("state", ["runs", "is stopped"])
+def test_a_wait_of_2_seconds_says_for_which_process(tmp_path, monkeypatch, caplog, state):
+    monkeypatch.setattr(claims_module, "SAY_SECONDS", 0.1)
+    claims = Claims(tmp_path / "claims")
+    process, _ = holder(tmp_path / "claims", "a")
+    if state == "is stopped":
+        os.kill(process.pid, signal.SIGSTOP)
+    waiting = threading.Thread(target=claims.wait_for, args=("a", "trains it"))
+    waiting.start()
+    until(lambda: caplog.messages)
+    how = f" (continue it: kill -CONT {process.pid}; end it: kill -9 {process.pid})"
+    said = f"process {process.pid}" + (f", which is stopped{how}" if state == "is stopped" else "")
+    assert caplog.messages == [f"waiting for {said}, which trains it"]
+    assert waiting.is_alive()
+    end(process)
+    waiting.join(10)
+    assert not waiting.is_alive()

@@ -1,16 +1,18 @@
 """What real commands make of real faults. `make faults` does it at length, see docs/reliability.md."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import mlflow
 import pytest
 from helpers.faults import EPOCH, contents, read_until, survive
-from helpers.processes import workers_of
+from helpers.processes import until, workers_of
 from helpers.servers import Server
 
 DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_seconds=0.2")
@@ -100,6 +102,57 @@ def test_interruptions_say_so_and_change_nothing(make_clone, sent, times):
     assert nothing_is_left(clone)
 
 
+def interrupted(clone, arguments, signals, pauses, start):
+    """Start a command in a group of its own, which gets signals, as a terminal sends them; its output, code.
+
+    Args:
+        pauses: before each signal, in seconds.
+        start: what is waited for first: that it listens, or so many epochs.
+    """
+    process = clone.start(*arguments, stderr=subprocess.STDOUT, start_new_session=True)
+    until(lambda: is_listening(process.pid) or process.poll() is not None)
+    for _ in range(start):
+        read_until(process, EPOCH)
+    for number, pause in zip(signals, pauses, strict=True):
+        time.sleep(pause)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+    sent_at = time.monotonic()
+    out, _ = process.communicate(timeout=60)
+    assert time.monotonic() - sent_at < 20
+    return out, process.returncode
+
+
+def is_listening(pid):
+    """Whether a process catches SIGTERM, as a command does before all else. Until then it is Python's."""
+    with suppress(OSError):
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
+
+
+@pytest.mark.parametrize(("sweep", "n"), [(FOUR, 2), pytest.param(EIGHT, 60, marks=pytest.mark.faults)])
+def test_ctrl_c_once_and_twice_at_random_moments_never_hangs(make_clone, sweep, n):
+    (want, lines), clone, moments = undisturbed(make_clone, sweep), make_clone(), random.Random(2)
+    for k in range(n):
+        number = signal.SIGTERM if k % 5 == 4 else signal.SIGINT
+        in_training, is_once = k % 2 == 1, k % 3 == 2
+        start = moments.randint(1, lines // (n + 1)) if in_training else 0
+        pauses = [moments.uniform(0, 0.05 if in_training else 4), moments.uniform(0, 1)][: 2 - is_once]
+        out, code = interrupted(clone, sweep, [number] * len(pauses), pauses, start)
+        assert code == 128 + number, (k, out)
+        assert "interrupted" in out
+        assert "Traceback" not in out and "Exception ignored" not in out, (k, out)
+    code, _, err = clone.quick(*sweep)
+    assert (code, err) == (0, "")
+    got = contents(clone.store, "digits")
+    assert {name: run["metrics"] for name, run in got.items()} == {
+        name: run["metrics"] for name, run in want.items()
+    }
+    assert {run["status"] for run in got.values()} == {"FINISHED"}
+    assert nothing_is_left(clone)
+
+
 @pytest.mark.mnist
 @pytest.mark.faults
 def test_kills_on_mnist_change_nothing(make_clone):
@@ -151,7 +204,7 @@ def test_when_the_first_of_two_identical_sweeps_is_killed_the_second_goes_on(mak
         for pid in workers:  # so that the first sweep cannot end
             os.kill(pid, signal.SIGSTOP)
         second = clone.start(*FOUR)
-        read_until(second, "by another command")
+        assert f"by another command (process {first.pid}); waiting" in read_until(second, "by another")
     finally:
         for pid in (first.pid, *workers):
             with suppress(ProcessLookupError):

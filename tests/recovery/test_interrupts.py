@@ -1,5 +1,6 @@
-"""Signals that come while something is written, in real processes."""
+"""Signals that come before, while and after runs are recorded, in real processes."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -7,53 +8,114 @@ import sys
 import pytest
 
 PROGRAM = """
-import os, signal, sys
-from lockstep.recovery.interrupts import deferred, listen
+import json, os, signal, sys, threading, time
+from lockstep.recovery import interrupts
+from lockstep.recovery.interrupts import deferred, recording
 
-listen()
-send = lambda: os.kill(os.getpid(), {number})
-try:
-    with deferred():
-        with deferred():
-            send()
-            print("inner", flush=True)
-        print("outer", flush=True)
-        if "again" in sys.argv:
-            send()
-            print("torn", flush=True)
-    print("after", flush=True)
-finally:
-    with deferred():
-        print("recorded", flush=True)
+def act(number, moments):
+    interrupts.listen()
+
+    def send(moment):
+        if moment in moments:
+            print(moment, flush=True)
+            os.kill(os.getpid(), number)
+
+    def blocked():  # a wait that no signal interrupts, as for SQLite's lock
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+        threading.Thread(target=lambda: os.kill(os.getpid(), number), daemon=True).start()
+        time.sleep(60)
+
+    send("before")
+    with recording():
+        try:
+            with deferred():
+                with deferred():
+                    send("inner")
+                    send("together")
+                print("outer", flush=True)
+            send("plain")
+            print("after", flush=True)
+        except BaseException as error:
+            with deferred():
+                print(repr(error), flush=True)
+                if "again" in moments:
+                    time.sleep(0.6)
+                    send("again")
+                    time.sleep(1)
+                if "blocked" in moments:
+                    time.sleep(0.6)
+                    blocked()
+            raise
+    send("end")
+
+def main(number, moments, is_ignored):
+    for descriptor, name in (1, "out"), (2, "err"):
+        os.dup2(os.open(f"{moments} {number} {name}", os.O_WRONLY | os.O_CREAT), descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if is_ignored else signal.default_int_handler)
+    try:
+        act(number, moments.split())
+    except BaseException:
+        if not interrupts.has_come():
+            raise
+        interrupts.leave("in order")
+
+pids = []
+for case in json.loads(sys.argv[1]):
+    pids.append(os.fork())
+    if not pids[-1]:
+        try:
+            main(*case)
+        finally:
+            os._exit(0)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
 """
 
+AT_ONCE, AGAIN = (
+    "interrupted; the same command goes on from here",
+    "interrupted again; the same command goes on",
+)
+WAYS = [
+    ("before", "before", AT_ONCE),
+    ("end", "outer after end", AT_ONCE),
+    ("plain", "outer plain RAISED", "in order"),
+    ("inner", "inner outer RAISED", "in order"),
+    ("inner together", "inner together outer RAISED", "in order"),
+    ("plain again", "outer plain RAISED again", AGAIN),
+    ("plain blocked", "outer plain RAISED", AGAIN),
+]
+"""The moments of signals, what is printed then, and the last words."""
 
-def run(number, *args):
-    program = PROGRAM.format(number=int(number))
-    command = [sys.executable, "-c", program, *args]
-    default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=default)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
-def test_a_signal_takes_effect_when_all_is_written(number, code):
-    ended = run(number)
-    assert ended.stdout.split() == ["inner", "outer", "recorded"]
-    assert ended.returncode == code
-    assert ("KeyboardInterrupt" in ended.stderr) == (number == signal.SIGINT)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_the_process_at_once(number):
-    ended = run(number, "again")
-    assert ended.stdout.split() == ["inner", "outer"]
-    assert ended.returncode == 128 + number
-    assert ended.stderr.startswith("interrupted again")
+RAISED = {signal.SIGTERM: "SystemExit(143)", signal.SIGINT: "KeyboardInterrupt()"}
+ALL = "before inner plain end"
 
 
-def test_an_ignored_interrupt_stays_ignored():
-    command = [sys.executable, "-c", PROGRAM.format(number=int(signal.SIGINT))]
-    ignore = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: E731
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=ignore)
-    assert ended.stdout.split() == ["inner", "outer", "after", "recorded"]
-    assert ended.returncode == 0
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Programs that got signals, all at once: what each printed, its last words, its exit code."""
+    folder = tmp_path_factory.mktemp("programs")
+    cases = [(number, moments, False) for number in RAISED for moments, _, _ in WAYS]
+    cases.append((signal.SIGINT, ALL, True))
+    command = [sys.executable, "-c", PROGRAM, json.dumps(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder, check=True)
+
+    def text(number, moments, name):
+        return (folder / f"{moments} {int(number)} {name}").read_text()
+
+    return {
+        (number, moments): (text(number, moments, "out"), text(number, moments, "err"), code)
+        for (number, moments, _), code in zip(cases, json.loads(done.stdout), strict=True)
+    }
+
+
+@pytest.mark.parametrize("number", RAISED)
+@pytest.mark.parametrize(("moments", "printed", "said"), WAYS)
+def test_a_signal_ends_the_process_in_order_or_at_once(ended, number, moments, printed, said):
+    out, err, code = ended[number, moments]
+    assert out.split() == printed.replace("RAISED", RAISED[number]).split()
+    assert (err, code) == (f"{said}\n", 128 + number)
+
+
+def test_an_ignored_interrupt_stays_ignored(ended):
+    out, err, code = ended[signal.SIGINT, ALL]
+    assert out.split() == ["before", "inner", "outer", "plain", "after", "end"]
+    assert (err, code) == ("", 0)

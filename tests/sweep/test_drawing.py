@@ -1,9 +1,12 @@
 """Pictures of the winner alone."""
 
+import mlflow
+import pytest
 from helpers.configs import LOGREG, job, with_pictures
 from helpers.records import carried_out, recorded
 
 from lockstep.pictures import run_pictures
+from lockstep.tracking.run import Recorded
 
 
 def test_a_winners_pictures_that_cannot_be_drawn_cost_no_run(uri, monkeypatch, caplog):
@@ -15,3 +18,27 @@ def test_a_winners_pictures_that_cannot_be_drawn_cost_no_run(uri, monkeypatch, c
     assert [run.status for run in carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)] == ["FINISHED"] * 2
     assert set(recorded(uri).values()) == {("FINISHED", None)}
     assert "seed=0: no pictures: OSError: no font" in caplog.text
+
+
+def test_a_kill_while_a_winners_pictures_are_uploaded_costs_none_of_them(uri, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s), "best") for s in range(2)]
+    upload, uploads = Recorded.artifacts, []
+
+    def killed(recorded, folder, *arguments):
+        if "temporary" in folder.name:
+            uploads.append(folder)
+            if len(uploads) == 2:
+                raise Killed
+        upload(recorded, folder, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorded, "artifacts", killed)
+        with pytest.raises(Killed):
+            carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    runs = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    client = mlflow.MlflowClient(uri)
+    drawn = [{file.path for file in client.list_artifacts(run.run_id)} for run in runs]
+    assert drawn[0] - drawn[1] == {"curves", "pca", "samples.png"}

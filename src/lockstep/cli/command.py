@@ -6,7 +6,6 @@ Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow
 import gc
 import os
 import shlex
-import signal
 import sys
 import traceback
 from argparse import Namespace
@@ -29,7 +28,7 @@ from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
 from lockstep.terminal.console import open_streams
 
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
+OK, FAILED, REFUSED = 0, 1, 2
 
 
 def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: Path) -> int:
@@ -57,13 +56,13 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         return _shown(hydra_main, conf_dir, arguments)
     try:
         return _checked(task_function, hydra_main, conf_dir, arguments)
-    except KeyboardInterrupt:
-        print(
+    except (KeyboardInterrupt, SystemExit):
+        if not interrupts.has_come():
+            raise
+        interrupts.leave(
             "interrupted; finished runs are recorded, and the same command resumes the others from their"
-            " last checkpoints",
-            file=sys.stderr,
+            " last checkpoints"
         )
-        return INTERRUPTED
 
 
 def _bad_flags(arguments: Namespace) -> str | None:
@@ -151,7 +150,6 @@ def _checked(
     from lockstep.config.errors import Refused
     from lockstep.terminal.console import show_log
 
-    interrupts.listen()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them and exiting with 1
     show_log()
     try:

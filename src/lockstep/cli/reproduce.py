@@ -1,6 +1,5 @@
 """`python -m lockstep reproduce <run id>`: train a stored run again, and compare."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.description import DataDescription
+from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file
 from lockstep.results.history import History
 from lockstep.sweep.checks import check_memory
@@ -53,8 +53,8 @@ def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
         raise Refused([f"{run_id}: not a training run; a sweep's runs are reproduced one by one"])
     if run.info.status != "FINISHED":
         raise Refused([f"{run_id}: {run.info.status}; only a run that is FINISHED can be compared"])
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        stored = Recorded(store.client, run_id).download(Path(folder))
+    with temporary_folder() as folder:
+        stored = Recorded(store.client, run_id).download(folder)
         if not (stored / history_file.FILE).exists():
             raise Refused([f"{run_id}: the store has no {history_file.FILE} of it"])
         recorded = history_file.read(stored)

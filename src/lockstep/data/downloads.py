@@ -17,16 +17,22 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from lockstep.config.errors import Refused
+
+TEMPORARY = ".fetch-"
+"""The start of the name of a folder that files are fetched into."""
+
+SAY_SECONDS = 2.0
+"""How long another process is waited for without a message."""
 
 log = logging.getLogger("lockstep")
 
@@ -221,16 +227,18 @@ def _fetch(name: str, folder: Path) -> dict[str, bytes]:
     """Download the missing files into `folder`, verified. If another process is downloading, wait for it."""
     known = DOWNLOADED[name]
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock((folder.parent if folder.name == "raw" else folder) / "fetch.lock"):
+    with _alone((folder.parent if folder.name == "raw" else folder) / "fetch.lock", known):
         contents, faults = _read(folder, known)  # another process may have downloaded them by now
         missing = [file for file in FILES if file not in contents]
         if not missing:
             return contents
         failures = []
+        for left in folder.glob(f"{TEMPORARY}*"):  # by a killed process: this one has the lock
+            shutil.rmtree(left, ignore_errors=True)
         for label, source in known.sources:
             log.info("%s: fetching from %s", known.title, label)
             # On the same disk, so that moving a verified file into place is atomic.
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+            with tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
                 try:
                     found = source(Path(temporary))
                     contents, bad = _read(found, known)
@@ -248,6 +256,21 @@ def _fetch(name: str, folder: Path) -> dict[str, bytes]:
     elsewhere = f"data.root=<folder that holds {known.torchvision_class}/raw>"
     remedies = f"\n  remedies: data=digits (needs no download); or {elsewhere}{known.remedy}"
     raise Refused([problem + "".join(failures) + remedies])
+
+
+@contextlib.contextmanager
+def _alone(path: Path, known: Downloaded) -> Iterator[None]:
+    """Hold a lock; say so if another process has it for long."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=SAY_SECONDS)
+    except Timeout:
+        log.info("%s: waiting for another process that is fetching it, and has %s", known.title, path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _put(content: bytes, temporary: Path, target: Path) -> None:

@@ -4,7 +4,7 @@
 - `task`: runs that train as one array, from their checkpoints to their artifacts.
 - `executor`: gives tasks to an executor and reports the events of their runs; trains in this process.
 - `workers`: an executor that trains in worker processes of this machine.
-- `pool`: these processes, started and ended; `preload`: their imports.
+- `pool`: these processes, started and ended; `server`: what they do; `library_warnings`: what they keep.
 - `mapped`: data sets in files that workers map into their memory.
 - `cores`: the number of workers.
 - `collector`: Python's garbage collector, paused while imports load.

@@ -2,15 +2,20 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 import torch
+from platformdirs import user_cache_path
 
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
+
+HEADER_BYTES = 4096
+"""At least as long as the header of NumPy's files."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,23 @@ def load(saved: MappedDataset) -> Dataset:
 def _write(tensor: torch.Tensor, dataset: Dataset) -> Path:
     # A file without a name: it is gone when this process ends, however it ends. Other processes open it by
     # the descriptor.
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open
+    folder = _folder()
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it stays open
     finalize(dataset, file.close)
+    try:
+        os.posix_fallocate(file.fileno(), 0, HEADER_BYTES + tensor.nbytes)  # NumPy does not say "disk full"
+    except OSError as error:
+        raise OSError(
+            error.errno, error.strerror, f"{folder} (copy of {dataset.description.name})"
+        ) from error
     np.save(file, tensor.numpy())
     file.flush()
     return Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+
+
+def _folder() -> Path:
+    """Return the cache folder, or where it can't be written, the one for temporary files, often in memory."""
+    folder = user_cache_path("lockstep")
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())

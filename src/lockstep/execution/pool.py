@@ -1,38 +1,115 @@
 """The worker processes of this machine: started, reused, ended. Light: torch is loaded in the workers only.
 
-Workers are processes that loky keeps. For a command they are forked by a fork server: a process that loads
-torch, scikit-learn and matplotlib once, while the command loads what it needs itself. Two workers are ready
-in half the time and half the CPU time of two that each load for themselves. A Python program that calls
-Lockstep has no such server: multiprocessing has one per process, which would run the program's main script
-again, and change how the program's own processes start.
+Workers are forked by a fork server (see `server`): a process that loads torch, scikit-learn and matplotlib
+once, while the command loads what it needs itself. Two workers are ready in half the time and half the CPU
+time of two that each load for themselves.
+
+The processes are connected by pipes without names: no other process can connect to them, and nothing is left
+of them, however they end. The kernel kills the server when the command ends, and the workers with the server.
+multiprocessing and loky have semaphores in /dev/shm and sockets in /tmp, which a kill of the group leaves.
 """
 
-import gc
-import multiprocessing
+import atexit
+import multiprocessing.connection
 import os
 import signal
+import socket
+import subprocess
 import sys
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
-
-from loky import ProcessPoolExecutor
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from multiprocessing import Pipe
+from typing import Any
 
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a process that forks has one thread
-    "LOKY_MAX_MEMORY_LEAK_SIZE": str(2**62),  # loky would end a worker that has mapped a large data set
+    "PYTHONSAFEPATH": "1",
 }
 """Of each worker process, from its start on."""
 
+TRAINING = ("lockstep.execution.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors")
 DRAWING = ("lockstep.pictures.run_pictures", "scipy.signal")
 
-_context: BaseContext | None = None  # None: loky's own way to start a process
-_pool: tuple[int, ProcessPoolExecutor, Connection] | None = None
+_modules: tuple[str, ...] = TRAINING  # that the server loads
+_server: "_Server | None" = None
+_workers: list["Worker"] = []
+
+
+class WorkerDied(Exception):
+    """A worker ended before it had returned a result."""
+
+
+class Worker:
+    """A worker process, which carries out one call at a time.
+
+    Attributes:
+        results: can be read once there is a result, or the worker has ended.
+    """
+
+    def __init__(self, server: "_Server") -> None:
+        calls, self._calls = Pipe(duplex=False)
+        self.results, results = Pipe(duplex=False)
+        self.is_busy = False
+        with calls, results, suppress(OSError):  # where the server has just died, so has this worker
+            socket.send_fds(server.requests, [b"1"], [calls.fileno(), results.fileno()])
+
+    def submit(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function in the worker, which must not be busy."""
+        self.is_busy = True
+        with suppress(BrokenPipeError):  # it has died, which `result` tells
+            self._calls.send((function, arguments))
+
+    def result(self) -> Any:
+        """Return what the function returned, once it has.
+
+        Raises:
+            WorkerDied: if the worker ended before.
+        """
+        try:
+            returned = self.results.recv()
+        except (EOFError, OSError) as error:
+            self.end()
+            raise WorkerDied from error
+        self.is_busy = False
+        return returned
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended while it was not busy."""
+        return self.results.poll()
+
+    def end(self) -> None:
+        """Have the worker end at once, and wait until it has."""
+        self._calls.close()
+        with suppress(EOFError, OSError):
+            while True:
+                self.results.recv_bytes()  # until it is closed, by the worker's end
+        self.results.close()
+        _workers.remove(self)
+
+
+class _Server:
+    """The fork server's process."""
+
+    def __init__(self) -> None:
+        self.requests, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "lockstep.execution.server", str(theirs.fileno()), str(os.getpid())]
+        # glibc asks for huge pages: a step is 5 % quicker with them.
+        tunables = os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+        path = os.pathsep.join(filter(None, sys.path))
+        # It ignores Ctrl-C from its first moment on.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = subprocess.Popen(
+                [*command, *_modules],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **ENVIRONMENT, "GLIBC_TUNABLES": tunables, "PYTHONPATH": path},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
 
 
 def start(draw: bool) -> None:
@@ -41,83 +118,41 @@ def start(draw: bool) -> None:
     Args:
         draw: whether workers are to draw pictures.
     """
-    global _context
-    _context = multiprocessing.get_context("forkserver")
-    # The main script too, or each worker would import it.
-    _context.set_forkserver_preload(["__main__", "lockstep.execution.preload", *(DRAWING if draw else ())])
-    _run_server()
+    global _modules, _server
+    _modules = (*TRAINING, *DRAWING) if draw else TRAINING
+    shut_down()
+    _server = _Server()
 
 
-def executor(n: int) -> ProcessPoolExecutor:
-    """Return the executor with n workers: the same one until it is shut down."""
-    global _pool
-    if _pool is not None and _pool[0] != n:
-        shut_down()
-    if _pool is None:
-        if _context is not None:
-            _run_server()
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        workers = ProcessPoolExecutor(
-            n, context=_context, initializer=_begin, initargs=(reader,), env=_environment()
-        )
-        _pool = n, workers, writer
-    return _pool[1]
+def worker() -> Worker:
+    """Return a worker that is not busy: one that is there, or a new one."""
+    global _server
+    for idle in [worker for worker in _workers if not worker.is_busy]:
+        if not idle.has_died:
+            return idle
+        idle.end()
+    if _server is not None and _server.process.poll() is not None:  # it has died, and its workers with it
+        _server.requests.close()
+        _server = None
+    _server = _server or _Server()
+    _workers.append(Worker(_server))
+    return _workers[-1]
 
 
-def shut_down(kill: bool = False) -> None:
-    """End the workers, if there are any: when they are done, or at once."""
-    global _pool
-    if _pool is not None:
-        _, workers, writer = _pool
-        _pool = None
-        workers.shutdown(wait=True, kill_workers=kill)
-        writer.close()
+def wait(workers: Collection[Worker], seconds: float) -> list[Worker]:
+    """Return the busy workers that have a result or have died, once there is one or the time is over."""
+    ready = multiprocessing.connection.wait([worker.results for worker in workers], seconds)
+    return [worker for worker in workers if worker.results in ready]
 
 
-def _environment() -> dict[str, str]:
-    # glibc asks for huge pages: a step is 5 % quicker with them.
-    return {**ENVIRONMENT, "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
-
-
-def _run_server() -> None:
-    """Start the fork server, unless it is running."""
-    resource_tracker.ensure_running()  # before signals are blocked, as it unblocks them
-    path = os.pathsep.join(filter(None, sys.path))
-    own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "LOCKSTEP_COMMAND": str(os.getpid())}
-    with _inherited(_environment() | own):
-        forkserver.ensure_running()
-
-
-@contextmanager
-def _inherited(environment: dict[str, str]) -> Iterator[None]:
-    """Let processes started meanwhile have this environment, and ignore Ctrl-C from their first moment on."""
-    before = {key: os.environ.get(key) for key in environment}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _begin(command: Connection) -> None:
-    """Begin to be a worker: end at once when the command does, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the command decides
-    from lockstep.execution.task import keep_warning  # here, because it loads torch
-
-    warnings.showwarning = keep_warning  # type: ignore[assignment]
-    gc.freeze()  # what the fork server loaded, see preload
-    gc.enable()
-
-    def watch() -> None:
-        try:
-            command.poll(None)  # until the other end is closed
-        finally:
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+@atexit.register
+def shut_down() -> None:
+    """Kill the workers, whatever they do; return when none of them writes any more."""
+    global _server
+    if _server is not None:
+        _server.requests.close()
+        _server.process.kill()
+        _server.process.wait()
+        _server = None
+    for worker in [*_workers]:
+        worker.end()

@@ -4,16 +4,16 @@ import errno
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
 import torch
 
 from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
+from lockstep.execution import library_warnings
 from lockstep.pictures import representations
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
@@ -26,13 +26,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk or a limit on file size, which fail the sweep, not a run."""
 
 Report = Callable[[int, Event], object]
-
-_warnings: list[str] = []  # of libraries, not yet reported
-
-
-def keep_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    """Keep a warning for the next event instead of printing it: a worker's would tear the command's table."""
-    _warnings.append(f"{category.__name__}: {message}")
 
 
 @dataclass(frozen=True)
@@ -90,58 +83,90 @@ def train_task(task: Task, dataset: Dataset, report: Report) -> None:
 
 
 def _train_alone(task: Task, dataset: Dataset, report: Report) -> None:
-    folders = [RunFolder(run.folder) for run in task.runs]
-    for folder in folders:
-        folder.journal.mend()
-    checkpoints = [_checkpoint(folder) for folder in folders]
-    done = [checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints]
-    order = sorted(range(len(done)), key=done.__getitem__)
-    for _, which in groupby(order, key=done.__getitem__):
-        together = list(which)
-        part = task.of(task.runs[k] for k in together)
-        _train_together(part, [checkpoints[k] for k in together], dataset, report)
+    by_epochs: dict[int, list[tuple[_Written, Checkpoint | None]]] = {}
+    for run in task.runs:
+        written = _Written(run, report, task)
+        with written.failing():
+            checkpoint = written.resume()
+            done = checkpoint.history.epochs if checkpoint else 0
+            by_epochs.setdefault(done, []).append((written, checkpoint))
+    for _, together in sorted(by_epochs.items()):
+        _train_together(task, together, dataset, report)
 
 
 def _train_together(
-    task: Task, checkpoints: Sequence[Checkpoint | None], dataset: Dataset, report: Report
+    task: Task, together: Sequence[tuple["_Written", Checkpoint | None]], dataset: Dataset, report: Report
 ) -> None:
-    runs = [_Written(run, report, task.pause_at) for run in task.runs]
+    runs, checkpoints = [written for written, _ in together], [checkpoint for _, checkpoint in together]
 
-    def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> None:
-        runs[k].add(run, epoch)
-        if run.has_ended:
-            runs[k].end(run, dataset, task.shared)
+    def after_epoch(k: int, run: TrainedRun, epoch: Epoch) -> bool:
+        with runs[k].failing():
+            runs[k].add(run, epoch)
+            if run.has_ended:
+                runs[k].end(run, dataset)
+        return runs[k].is_over
 
     try:
-        configs = [run.config for run in task.runs]
+        configs = [written.run.config for written in runs]
         train(configs, dataset, after_epoch, task.threads, task.exact, checkpoints, task.pause_at)
     except Exception as error:
         if _is_no_room(error):
             raise
-        left = [k for k, run in enumerate(runs) if not run.is_over]
+        left = [written for written in runs if not written.is_over]
         if _is_out_of_memory(error) and len(left) > 1:
             half = len(left) // 2
             for part in (left[:half], left[half:]):
-                _train_alone(task.of(task.runs[k] for k in part), dataset, report)
+                _train_alone(task.of(written.run for written in part), dataset, report)
             return
-        for k in left:
-            runs[k].report(Ended(reason_of(error), traceback.format_exc()))
+        for written in left:
+            written.fail(error)
 
 
 class _Written:
     """A run that writes its events, checkpoints and artifacts to its folder."""
 
-    def __init__(self, run: TaskRun, report: Report, pause_at: int | None) -> None:
-        self._run, self._folder, self._report, self._pause_at = run, RunFolder(run.folder), report, pause_at
-        self._journaled = len(self._folder.history()[0].marks)
+    def __init__(self, run: TaskRun, report: Report, task: Task) -> None:
+        self.run, self._folder, self._report, self._task = run, RunFolder(run.folder), report, task
+        self._journaled = 0  # epochs
         self._saved_at = time.monotonic()
         self.is_over = False  # ended, or paused
+
+    def resume(self) -> Checkpoint | None:
+        """Return the run's last checkpoint."""
+        self._folder.journal.mend()
+        self._journaled = len(self._folder.history()[0].marks)
+        return _checkpoint(self._folder)
 
     def report(self, event: Event) -> None:
         """Append an event to the journal, then report it."""
         self._folder.journal.append(event)
         self.is_over = isinstance(event, Ended)
-        self._report(self._run.number, event)
+        self._report(self.run.number, event)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Let the run alone fail of what its folder can't take.
+
+        Raises:
+            OSError: if the disk is full (see NO_ROOM).
+        """
+        try:
+            yield
+        except Exception as error:
+            if _is_no_room(error):
+                raise
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the run as failed, even if its journal can't be written."""
+        ended = Ended(reason_of(error), "".join(traceback.format_exception(error)))
+        self.is_over = True
+        try:
+            self._folder.journal.append(ended)
+        except OSError as unwritten:
+            if _is_no_room(unwritten):
+                raise
+        self._report(self.run.number, ended)
 
     def add(self, run: TrainedRun, epoch: Epoch) -> None:
         """Record an epoch unless the journal has it already; save a checkpoint when one is due."""
@@ -149,26 +174,21 @@ class _Written:
             self.report(epoch)
         if run.has_ended:
             return
-        self.is_over = run.history.epochs == self._pause_at
+        self.is_over = run.history.epochs == self._task.pause_at
         waited = time.monotonic() - self._saved_at
         if self.is_over or waited >= run.config.trainer.checkpoint_seconds:
             self._folder.save(run.history.epochs, checkpoint.to_bytes(run.state()))
             self._saved_at = time.monotonic()
 
-    def end(self, run: TrainedRun, dataset: Dataset, shared: Path) -> None:
+    def end(self, run: TrainedRun, dataset: Dataset) -> None:
         """Write the run's artifacts, then record its end."""
-        try:
-            shutil.rmtree(self._folder.artifacts, ignore_errors=True)
-            self._folder.artifacts.mkdir()
-            artifacts.write_run(run, self._folder.artifacts)
-            end = self._described(run, dataset, shared)
-        except Exception as error:
-            if _is_no_room(error):
-                raise
-            end = Ended(reason_of(error), traceback.format_exc())
+        shutil.rmtree(self._folder.artifacts, ignore_errors=True)
+        self._folder.artifacts.mkdir()
+        artifacts.write_run(run, self._folder.artifacts)
+        end = self._described(run, dataset)
         self.report(replace(end, artifacts=self._folder.artifact_seals()))
 
-    def _described(self, run: TrainedRun, dataset: Dataset, shared: Path) -> Ended:
+    def _described(self, run: TrainedRun, dataset: Dataset) -> Ended:
         """Measure the run's feature spaces and draw its pictures; return its end."""
         metrics: dict[str, float] = {}
         steps: dict[str, Callable[[], object]] = {}
@@ -179,11 +199,11 @@ class _Written:
         if run.config.tracking.pictures == "all":
             from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
-            steps |= run_pictures.drawings(run, dataset, self._run.name, self._folder.artifacts, shared)
+            steps |= run_pictures.drawings(
+                run, dataset, self.run.name, self._folder.artifacts, self._task.shared
+            )
         failures = attempted(steps)
-        of_libraries = list(dict.fromkeys(_warnings))
-        _warnings.clear()
-        return Ended(metrics=metrics, warnings=failures, library_warnings=of_libraries)
+        return Ended(metrics=metrics, warnings=failures, library_warnings=library_warnings.taken())
 
 
 def attempted(steps: Mapping[str, Callable[[], object]]) -> list[str]:

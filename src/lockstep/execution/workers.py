@@ -5,15 +5,15 @@ spend a third of their time handing Python's lock to each other. They map the da
 write events to the runs' journals, which this process reads.
 """
 
+import traceback
 from collections.abc import Sequence
-from concurrent import futures
-from concurrent.futures import Future
-
-from loky import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
 
 from lockstep.data.datasets import Dataset
 from lockstep.execution import mapped, pool
 from lockstep.execution.mapped import MappedDataset
+from lockstep.execution.pool import Worker, WorkerDied
 from lockstep.execution.task import NO_ROOM, Report, Task, reason_of, train_task
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
@@ -29,20 +29,21 @@ ATTEMPTS = 3
 class LocalWorkers:
     """Worker processes, each of which trains one task at a time.
 
-    When a worker dies, any running task may be the cause. They are resumed one at a time, and the task that
-    kills workers by halves, down to the run that can't be trained.
+    When a worker dies, its task is resumed once no other one runs, as memory may have run out. A task that
+    kills workers is trained by halves, down to the run that can't be trained.
     """
 
     def __init__(self, datasets: Sequence[Dataset], n: int) -> None:
         self._datasets = {dataset.description.digest: mapped.save(dataset) for dataset in datasets}
         self._n = n
-        self._tasks = dict[Future[str], Task]()  # that workers train
-        self._runs = dict[int, _Followed]()  # their runs that have not ended
+        self._tasks = dict[Worker, Task]()  # that workers train
+        self._lost = list[Task]()  # whose workers died
+        self._runs = dict[int, _Followed]()  # the runs of both that have not ended
 
     @property
     def is_free(self) -> bool:
         """Whether a worker is free."""
-        return len(self._tasks) < self._n
+        return len(self._tasks) < self._n and not self._lost
 
     def submit(self, task: Task) -> None:
         """Give a task to a free worker."""
@@ -55,42 +56,45 @@ class LocalWorkers:
 
     def wait(self, report: Report) -> list[Task]:
         """Report new events of the journals, and return the tasks that have ended."""
-        over, suspects = self._poll(report)
-        for task in suspects:
+        if not self._tasks and self._lost:
+            task = self._lost.pop()
             self._train_alone(self._rest_of(task), report)
-        return over + suspects
+            return [task]
+        return self._poll(report)
 
     def kill(self) -> None:
         """Kill the workers."""
-        pool.shut_down(kill=True)
+        pool.shut_down()
 
     def _hand(self, task: Task) -> None:
-        try:
-            future = pool.executor(self._n).submit(_train, task, self._datasets[task.digest])
-        except BrokenProcessPool as error:  # an idle worker has died
-            future = Future()
-            future.set_exception(error)
-        self._tasks[future] = task
+        worker = pool.worker()
+        self._tasks[worker] = task
+        worker.submit(_train, task, self._datasets[task.digest])
 
-    def _poll(self, report: Report) -> tuple[list[Task], list[Task]]:
-        """Report new events; return the tasks that have ended and, if a worker has died, all others."""
-        ended, _ = futures.wait(self._tasks, POLL_SECONDS, futures.FIRST_COMPLETED)
-        lost = {future for future in ended if isinstance(future.exception(), BrokenProcessPool)}
-        if lost:
-            pool.shut_down(kill=True)  # so that none of them writes any more
+    def _poll(self, report: Report) -> list[Task]:
+        """Report new events; return the tasks that have ended, and keep those whose worker has died."""
+        ended = dict[Worker, _Outcome | None]()
+        for worker in pool.wait(self._tasks, POLL_SECONDS):
+            try:
+                ended[worker] = worker.result()
+            except WorkerDied:
+                ended[worker] = None
         for number, followed in list(self._runs.items()):
-            for event in followed.journal.unread():
+            for event in followed.unread():
                 self._receive(number, event, report)
         over = []
-        for future in ended - lost:
-            reason = future.result()
-            over.append(self._tasks.pop(future))
-            for run in self._rest_of(over[-1]).runs:
-                self._receive(run.number, Ended(reason or "its worker did not finish"), report)
-        suspects = list(self._tasks.values()) if lost else []
-        if lost:
-            self._tasks.clear()
-        return over, suspects
+        for worker, outcome in ended.items():
+            task = self._tasks.pop(worker)
+            if outcome is None:
+                self._lost.append(task)
+                continue
+            over.append(task)
+            if outcome.no_room is not None:
+                raise outcome.no_room
+            for run in self._rest_of(task).runs:
+                unfinished = Ended(outcome.reason or "its worker did not finish")
+                self._receive(run.number, outcome.ends.get(run.number, unfinished), report)
+        return over
 
     def _train_alone(self, task: Task, report: Report) -> None:
         """Train a task that a worker may have died of, alone."""
@@ -101,6 +105,8 @@ class LocalWorkers:
             self._hand(task)
             while self._tasks:
                 self._poll(report)
+            if task in self._lost:
+                self._lost.remove(task)
             task = self._rest_of(task)
         if is_single and task.runs:
             died = Ended("its worker process died, as it does when memory runs out")
@@ -124,9 +130,17 @@ class _Followed:
     """A run that a worker trains, and the new events of its journal."""
 
     def __init__(self, folder: RunFolder, pause_at: int | None) -> None:
-        self.journal, self._left = folder.journal, pause_at
-        # A kill may have come between the last event and its report.
-        self.was_over = any([self.is_over(event) for event in self.journal.unread()])
+        self._journal, self._left, self.was_over = folder.journal, pause_at, False
+        with suppress(Exception):  # `unread` tells
+            # A kill may have come between the last event and its report.
+            self.was_over = any([self.is_over(event) for event in self._journal.unread()])
+
+    def unread(self) -> list[Event]:
+        """Return new events. A run whose journal can't be read has failed: nobody can follow it."""
+        try:
+            return list(self._journal.unread())
+        except Exception as error:
+            return [Ended(reason_of(error), traceback.format_exc())]
 
     def is_over(self, event: Event) -> bool:
         """Tell whether the run has ended or paused with this event."""
@@ -138,12 +152,32 @@ class _Followed:
         return isinstance(event, Ended) or self._left == 0
 
 
-def _train(task: Task, data: MappedDataset) -> str:
-    """Train a task, in a worker; return the error that ended it, or an empty text."""
+@dataclass(frozen=True)
+class _Outcome:
+    """What a worker returns of a task.
+
+    Attributes:
+        ends: of runs that have ended, by number: a journal that can't be written lacks its run's.
+        reason: the error that ended the task, or empty.
+        no_room: the same, if it ends the sweep.
+    """
+
+    ends: dict[int, Ended]
+    reason: str = ""
+    no_room: OSError | None = None
+
+
+def _train(task: Task, data: MappedDataset) -> _Outcome:
+    """Train a task, in a worker."""
+    ends = dict[int, Ended]()
+
+    def keep(number: int, event: Event) -> None:
+        if isinstance(event, Ended):
+            ends[number] = event
+
     try:
-        train_task(task, mapped.load(data), lambda number, event: None)
+        train_task(task, mapped.load(data), keep)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise
-        return reason_of(error)
-    return ""
+        no_room = error if isinstance(error, OSError) and error.errno in NO_ROOM else None
+        return _Outcome(ends, reason_of(error), no_room)
+    return _Outcome(ends)

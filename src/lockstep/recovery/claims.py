@@ -3,9 +3,11 @@
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import shlex
 import struct
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,11 @@ from lockstep.config.errors import Refused
 
 FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process id."""
+
+SAY_SECONDS = 2.0
+"""How long another process is waited for without a message. A killed command's workers end in 0.2 s."""
+
+log = logging.getLogger("lockstep")
 
 
 @cache  # closing a second descriptor of the file would release all claims
@@ -50,9 +57,19 @@ class Claims:
             return False
         return True
 
-    def wait_for(self, name: str) -> None:
-        """Claim a name as soon as no other process has it."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _offset(name))
+    def wait_for(self, name: str, what: str) -> None:
+        """Claim a name as soon as no other process has it.
+
+        Args:
+            what: what the other process has, for a message if it takes long.
+        """
+        say_at = time.monotonic() + SAY_SECONDS
+        while not self.take(name):
+            if time.monotonic() < say_at:
+                time.sleep(0.02)
+            elif (pid := self.holder(name)) is not None:
+                log.warning("waiting for %s, which %s", process(pid), what)
+                fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _offset(name))
 
     def holder(self, name: str) -> int | None:
         """Return the id of another process that has claimed a name, None if there is none."""
@@ -63,6 +80,14 @@ class Claims:
     def release(self, name: str) -> None:
         """Release a name."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _offset(name))
+
+
+def process(pid: int) -> str:
+    """Describe a process, for a message: its id, and how to end it if it is stopped."""
+    with suppress(OSError):
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt":
+            return f"process {pid}, which is stopped (continue it: kill -CONT {pid}; end it: kill -9 {pid})"
+    return f"process {pid}"
 
 
 def _offset(name: str) -> int:

@@ -1,30 +1,63 @@
-"""Interrupt signals, deferred during writes that must not be cut short.
+"""Interrupt signals: while runs are recorded, the first ends the command in order, and a second one at once.
 
-Where Ctrl-C interrupts a write to an SQLite store, the transaction stays open, and the command's last writes
-would wait for a lock that the command itself holds.
+At any other time the first one ends it at once: there is nothing to put in order, and an exception may come
+out of any library as another one. Nothing that a command does must not be cut short by a kill.
 """
 
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
+TOGETHER_SECONDS = 0.25
+"""Signals that come together are one: `timeout`, say, sends its signal to the process and to its group."""
+
+RESUME = "the same command goes on from here"
+
+_is_recording = False
+_came: int | None = None  # the signal that came while runs were recorded
 _depth = 0
 _waiting: int | None = None
 
 
 def listen() -> None:
-    """Make SIGTERM end a command like Ctrl-C: Python unwinds and unfinished runs are recorded as KILLED."""
+    """Let SIGINT (Ctrl-C) and SIGTERM end this process, as the module says.
+
+    A second signal is seen by a thread: the main thread may be in a call that no signal interrupts, such as a
+    wait for SQLite's lock.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     signal.signal(signal.SIGTERM, _on_signal)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as nohup does
         signal.signal(signal.SIGINT, _on_signal)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Have a signal end the block as an exception: KeyboardInterrupt or, for SIGTERM, SystemExit."""
+    global _is_recording
+    _is_recording = True
+    try:
+        yield
+    finally:
+        _is_recording = False
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer a signal to the end of the block; a second signal ends the process at once."""
+    """Defer the exception to the end of the block, which writes what must not be cut short.
+
+    Where Ctrl-C interrupts a write to an SQLite store, the transaction stays open, and the command's last
+    writes would wait for a lock that the command itself holds.
+    """
     global _depth, _waiting
     _depth += 1
     try:
@@ -36,14 +69,44 @@ def deferred() -> Iterator[None]:
             _end(number)
 
 
+def has_come() -> bool:
+    """Tell whether a signal ends the command in order."""
+    return _came is not None
+
+
+def leave(message: str, number: int | None = None) -> NoReturn:
+    """End the process at once, with a message: threads of libraries may still wait for a store.
+
+    Args:
+        number: the signal that ends it, None for the one that has come.
+    """
+    with suppress(OSError, ValueError, RuntimeError):  # a closed pipe; another thread is printing
+        sys.stdout.flush()
+        print(message, file=sys.stderr, flush=True)
+    os._exit(128 + (number or _came or 0))
+
+
 def _on_signal(number: int, _frame: FrameType | None) -> None:
-    global _waiting
+    global _came, _waiting
+    if _came is not None:
+        return  # `_watch` sees to it
+    if not _is_recording:
+        leave(f"interrupted; {RESUME}", number)
+    _came = number
     if _depth == 0:
         _end(number)
-    if _waiting is not None:  # a write to an unreachable tracking server can block for minutes
-        print("interrupted again; what was being recorded may be incomplete", file=sys.stderr, flush=True)
-        os._exit(128 + number)
     _waiting = number
+
+
+def _watch(reader: int) -> None:
+    first = 0.0
+    while True:
+        for number in os.read(reader, 64):
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            first = first or time.monotonic()
+            if time.monotonic() - first > TOGETHER_SECONDS:
+                leave(f"interrupted again; {RESUME}", number)
 
 
 def _end(number: int) -> None:

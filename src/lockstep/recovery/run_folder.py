@@ -72,7 +72,7 @@ class RunFolder:
     @contextmanager
     def in_training(self) -> Iterator[None]:
         """Train the run alone: wait for a worker that briefly outlives its killed command."""
-        self._claims.wait_for(self._trains)
+        self._claims.wait_for(self._trains, f"still trains the run in {self.path}")
         try:
             yield
         finally:

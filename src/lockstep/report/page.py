@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from lockstep.recovery.temporary import temporary_folder
 from lockstep.report import charts
 from lockstep.report.charts import Chart
 from lockstep.report.wording import figure, sentence, short, shown
@@ -76,11 +76,9 @@ def build(store: Store, sweep: Sweep) -> str:
     )
     best = sweep.winner.representative if sweep.winner else None
     worst = rows[-1].representative if len(rows) > 1 else None
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
+    with temporary_folder() as folder:
         best_pictures, worst_pictures = (
-            _optional(f"pictures of {run.name}", partial(_pictures, store, run, Path(folder))) or []
-            if run
-            else []
+            _optional(f"pictures of {run.name}", partial(_pictures, store, run, folder)) or [] if run else []
             for run in (best, worst)
         )
     return environment.get_template("page.html.j2").render(

@@ -30,7 +30,7 @@ def studies() -> Path:
 def claimed(name: str) -> Iterator[Path]:
     """Claim the study `name`, waiting for other processes, and yield its folder."""
     claims = Claims(studies() / "claims")
-    claims.wait_for(name)
+    claims.wait_for(name, "carries out the same search")
     try:
         yield studies() / name
     finally:

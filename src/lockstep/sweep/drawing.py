@@ -1,12 +1,13 @@
 """Pictures of a sweep's winner only (`tracking.pictures=best`)."""
 
 import logging
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution.task import attempted, reason_of
+from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
@@ -14,6 +15,9 @@ from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 from lockstep.training.loop import TrainedRun
+
+CURVES = "curves"
+"""The folder of pictures that is uploaded last: where the store has it, it has all of them."""
 
 log = logging.getLogger("lockstep")
 
@@ -32,10 +36,10 @@ def draw_winner(ledger: Ledger, winner: Entry, store: Store, run_id: str) -> Non
         return
     recorded = Recorded(store.client, run_id)
     try:
-        with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-            stored = recorded.download(Path(folder))
-            if not (stored / "curves").exists():
-                for failure in _draw(winner, stored, ledger.shared or Path(folder), recorded):
+        with temporary_folder() as folder:
+            stored = recorded.download(folder)
+            if not (stored / CURVES).exists():
+                for failure in _draw(winner, stored, ledger.shared or folder, recorded):
                     log.warning("%s: %s", winner.name, failure)
     except Exception as error:  # the run itself is in the store
         log.warning("%s: no pictures: %s", winner.name, reason_of(error))
@@ -48,7 +52,10 @@ def _draw(winner: Entry, stored: Path, shared: Path, recorded: Recorded) -> list
     dataset = datasets.load(winner.config.data)
     network = artifacts.read_network(winner.config, dataset.description, stored / artifacts.WEIGHTS)
     run = TrainedRun(winner.config, network, history_file.read(stored))
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as drawn:
-        failures = attempted(run_pictures.drawings(run, dataset, winner.name, Path(drawn), shared))
-        recorded.artifacts(Path(drawn))
+    with temporary_folder() as drawn, temporary_folder() as last:
+        failures = attempted(run_pictures.drawings(run, dataset, winner.name, drawn, shared))
+        with suppress(FileNotFoundError):  # they could not be drawn
+            (drawn / CURVES).rename(last / CURVES)
+        recorded.artifacts(drawn)
+        recorded.artifacts(last)
     return failures

@@ -11,6 +11,7 @@ from pathlib import Path
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
 from lockstep.execution.task import Task, TaskRun
+from lockstep.recovery.claims import process
 from lockstep.recovery.description import Description
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
@@ -122,7 +123,9 @@ class Ledger:
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""
         if not self._has_waited:
-            log.info("%d runs are being trained by another command; waiting for it", len(self.pending()))
+            pids = {pid for entry in self.pending() if (pid := entry.folder.holder) is not None}
+            by = f" ({', '.join(map(process, sorted(pids)))})" if pids else ""
+            log.info("%d runs are being trained by another command%s; waiting", len(self.pending()), by)
         self._has_waited = True
         time.sleep(WAIT_SECONDS)
 

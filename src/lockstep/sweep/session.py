@@ -16,7 +16,7 @@ from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution import executor
-from lockstep.recovery.interrupts import deferred
+from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import conclusion, drawing
@@ -147,7 +147,7 @@ def record(
         work: adds runs to the ledger, and trains them.
         ranking: decides which run is best; None for a grid's default.
     """
-    with Progress(epochs, sweep is not None) as progress, Uploader(store) as uploader:
+    with recording(), Progress(epochs, sweep is not None) as progress, Uploader(store) as uploader:
         parent = None if sweep is None else ParentRun(store, sweep, uploader)
         ledger = Ledger(store, parent, uploader, progress)
         try:

@@ -1,6 +1,5 @@
 """A run's network as an MLflow logged model, which can be loaded and served without Lockstep."""
 
-import tempfile
 import warnings
 from functools import partial
 from importlib import metadata
@@ -15,6 +14,7 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from lockstep.config.schema import RunConfig
+from lockstep.recovery.temporary import temporary_folder
 from lockstep.tracking import recorded_data
 from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
@@ -46,10 +46,9 @@ def log_model(store: Store, run_id: str) -> str:
     run = client.get_run(run_id)
     if run.outputs is not None and run.outputs.model_outputs:
         return f"models:/{run.outputs.model_outputs[0].model_id}"
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         config_file, weights = (
-            Path(client.download_artifacts(run_id, artifact, name))
+            Path(client.download_artifacts(run_id, artifact, str(folder)))
             for artifact in (artifacts.CONFIG, artifacts.WEIGHTS)
         )
         config = RunConfig.from_yaml(config_file, store.uri)

@@ -1,7 +1,6 @@
 """A sweep in the store: which runs belong to it and which is best, recorded and read back."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from mlflow.entities import Metric, Run
 
 from lockstep.config.identity import SEEDS, changes_numbers, is_identity
+from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
@@ -144,8 +144,8 @@ def record(
         "runs": list(names),
         "names": [SAME.join(dict.fromkeys(asked)) for asked in names.values()],
     }
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        path = Path(folder) / MEMBERS
+    with temporary_folder() as folder:
+        path = folder / MEMBERS
         path.write_text(json.dumps(listed, indent=2))
         Recorded(store.client, run_id).artifact(path)
     store.client.set_tag(run_id, RANKING, ranking.to_json())
@@ -272,8 +272,8 @@ def _any_of(run_ids: Sequence[str]) -> str:
 
 
 def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
-    with tempfile.TemporaryDirectory(prefix="lockstep-") as folder:
-        content = Path(store.client.download_artifacts(run_id, artifact, folder)).read_text()
+    with temporary_folder() as folder:
+        content = Path(store.client.download_artifacts(run_id, artifact, str(folder))).read_text()
     listed: dict[str, list[str]] = json.loads(content)
     return listed
 

@@ -44,7 +44,7 @@ class TrainedRun:
 def train(
     configs: Sequence[RunConfig],
     dataset: Dataset,
-    after_epoch: Callable[[int, TrainedRun, Epoch], None] = lambda k, run, epoch: None,
+    after_epoch: Callable[[int, TrainedRun, Epoch], object] = lambda k, run, epoch: None,
     threads: int = 1,
     exact: bool = False,
     checkpoints: Sequence[Checkpoint | None] | None = None,
@@ -55,7 +55,8 @@ def train(
     Args:
         configs: K runs with the same data, device and precision.
         dataset: the data set that their data config names.
-        after_epoch: called with k, run k and its new epoch after each epoch; it must not change the run.
+        after_epoch: called with k, run k and its new epoch after each epoch; it must not change the run. If
+            it returns True, the run leaves the array.
         threads, exact: see TrainingArray.
         checkpoints: each run's, all after the same number of epochs; None for runs that start.
         pause_at: the epoch to stop after, counted from a run's start; None trains all runs to their end.
@@ -87,6 +88,7 @@ def train(
             trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch())
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
             seconds = (time.perf_counter() - started) / len(training)
+            leaving = list[int]()
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in data.held_out.items()}
             for j, k in enumerate(training):
                 run = runs[k]
@@ -94,12 +96,12 @@ def train(
                 epoch = _epoch(len(run.history.loss_T), loss_KxT[j], accuracy_KxT[j], of_run, seconds)
                 run.history.add(epoch)
                 run.state = partial(array.state, j)
-                after_epoch(k, run, epoch)
+                if after_epoch(k, run, epoch) or run.has_ended:
+                    leaving.append(j)
             done += 1
-            for j in reversed(range(len(training))):
-                if runs[training[j]].has_ended:
-                    array.remove(j)
-                    del training[j]
+            for j in reversed(leaving):
+                array.remove(j)
+                del training[j]
     return runs
 
 
