@@ -143,11 +143,8 @@ def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -
         comparison = reproduce(_opened(parser, _store_uri()), run_id, data)
     except (Refused, MlflowException) as error:
         parser.error(str(error))
-    if comparison.differences:
-        print(f"{comparison.name}: not the same: {'; '.join(comparison.differences)}")
-        return 1
-    print(f"{comparison.name}: identical, all {comparison.n_values:,} losses and accuracies, and the weights")
-    return 0
+    print("\n".join(comparison.lines()))
+    return 0 if comparison.is_identical else 1
 
 
 if __name__ == "__main__":

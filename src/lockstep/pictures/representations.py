@@ -3,6 +3,7 @@
 Suffixes name the axes of an array: N instances, F features, H units of a hidden layer.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from lockstep.data.datasets import Dataset
 from lockstep.training.device import cpu_settings
@@ -44,10 +45,18 @@ def fixed_settings() -> Iterator[None]:
 
     BLAS rounds differently on each number of threads, and workers have one each.
     """
-    import sklearn.decomposition  # noqa: F401 - its BLAS can be limited only once it is loaded
-
-    with cpu_settings(torch.device("cpu"), flush_denormal=False), threadpool_limits(1):
+    with cpu_settings(torch.device("cpu"), flush_denormal=False), _libraries().limit(limits=1):
         yield
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Return the loaded libraries with threads; it takes 10 ms to find them."""
+    import sklearn.decomposition
+    import sklearn.metrics
+    import sklearn.neighbors  # noqa: F401 - only what is loaded can be limited
+
+    return ThreadpoolController()
 
 
 @fixed_settings()

@@ -235,7 +235,7 @@ class Layer:
         if self._is_batched:
             torch.baddbmm(out, a, b, beta=beta, alpha=self.alpha, out=out)
             return
-        for of_run in zip(out.split(1), a.split(1), b.split(1), strict=True):
+        for of_run in zip(*(torch.split(factor, 1) for factor in (out, a, b)), strict=True):
             torch.baddbmm(*of_run, beta=beta, alpha=self.alpha, out=of_run[0])
 
     def _of_gemms(self, of_runs: Tensor) -> Tensor:
