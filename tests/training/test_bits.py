@@ -113,19 +113,16 @@ def assert_bits_are_those_of_each_run_alone(array, folder):
     ("batch_size", "hidden_dims", "optim", "precision"),
     [
         pytest.param(57, (32, 16), "sgd-momentum", "float32", id="the loss's rest that fills no vector"),
-        pytest.param(58, (), "sgd-momentum", "float64", id="its last minibatch of 14"),
         pytest.param(91, (40, 30, 20), "adam", "float32", id="GEMMs' results that are not aligned"),
         pytest.param(1, (), "sgd", "float32", id="products with vectors"),
-        pytest.param(
-            129, (9, 7), "adamw", "bfloat16", id="batches that are large enough for oneDNN together"
-        ),
+        pytest.param(128, (9, 3), "sgd-nesterov", "bfloat16", id="GEMMs for oneDNN only if batched"),
     ],
 )
 def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dims, optim, precision):
     model = mlp(hidden_dims, 0.25, "relu", None, 0.0) if hidden_dims else LogRegConfig(name="logreg")
     stream = {"batch_size": batch_size, "drop_last": False, "precision": precision, "epochs": EPOCHS}
-    configs = [run_config(model, OPTIMS[optim], seed, **stream) for seed in range(6)]
-    assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(6), 1), tmp_path)
+    configs = [run_config(model, OPTIMS[optim], seed, **stream) for seed in range(5)]
+    assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
 
 
 @settings(max_examples=12, deadline=None)

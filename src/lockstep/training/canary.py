@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lockstep.config.schema import AdamConfig, LogRegConfig, MLPConfig, SGDConfig
@@ -39,10 +40,14 @@ def canary(device: torch.device, precision: str) -> str:
     x_NxF = _values(N_INSTANCES, N_FEATURES)
     digest = hashlib.sha256()
     with cpu_settings(torch.device("cpu")), threadpool_limits(1):
-        digest.update((x_NxF.numpy().T @ x_NxF.numpy()).tobytes())
+        digest.update(_product(x_NxF.numpy()).tobytes())
         for tensor in _trained(x_NxF, device, getattr(torch, precision)):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _product(x_NxF: NDArray[np.float64]) -> NDArray[np.float64]:
+    return x_NxF.T @ x_NxF
 
 
 def _trained(x_NxF: torch.Tensor, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
