@@ -275,6 +275,8 @@ def test_threads_and_denormals_of_the_process_change_no_bit(measure, monkeypatch
     description = DataDescription("wide", "wide", (300,), ("a", "b", "c"), 700, 200, "drawn")
     data = Dataset(description, x[:700], y[:700], x[700:], y[700:])
     network = MultilayerPerceptron(300, 3, (150, 100), generator=drawn)
+    import sklearn.decomposition  # noqa: F401 - loaded later, it would be a library more
+
     measured = []
     for threads, flush in ((1, True), (2, False)):
         monkeypatch.setattr(representations, "_of_inputs", {})

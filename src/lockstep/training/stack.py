@@ -8,7 +8,8 @@ These make a step fast, as measured on the workshop's networks (benchmarks/RESUL
 - a step allocates nothing, and views are made once.
 
 Each GEMM of a batch has the same shape, scalars and alignment as for a run alone, and so have all other
-kernels. So a run's numbers don't depend on the runs that it is stacked with.
+kernels. So a run's numbers don't depend on the runs that it is stacked with. Where a batch would round
+differently all the same, see `Layer._can_batch`, it is computed GEMM by GEMM.
 
 Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R runs of a stack, O and I a
 layer's outputs and inputs, P a run's parameters.
@@ -265,7 +266,7 @@ class Stack:
     def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
         y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
-        # Step by step and run by run: what log_softmax rounds otherwise, at a vector's end, is then the same.
+        # Of each step and run apart: log_softmax rounds differently where B instances fill no whole vector.
         loss_TRxB = nn.functional.cross_entropy(
             logits_TxRxCxB.flatten(0, 1), y_TxRxB.flatten(0, 1), reduction="none"
         )
