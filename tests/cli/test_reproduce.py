@@ -11,6 +11,7 @@ import torch
 from helpers.clone import Clone
 from pyarrow import parquet
 
+from lockstep.cli import reproduce as reproduce_module
 from lockstep.cli.reproduce import reproduce
 from lockstep.config.errors import Refused
 from lockstep.tracking.store import Store
@@ -106,6 +107,10 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
             f"  not compared: own/metric, {PICTURES.replace('curves/loss.png, ', '')}",
         ],
     )
+    for garbage in ("{", "[1]", '{"input": 1}', '{"input": ["x"]}', "[" * 10**5):
+        explained.write_text(garbage)
+        with pytest.raises(Refused, match=r"^pca/explained_variance\.json: can't be read \(\w+\)$"):
+            reproduce_module._shares_in(explained)
     for name in ("history.parquet", "model/state_dict.pt", "pca/explained_variance.json"):
         hide(stored.files / name)
     stored.sql("UPDATE metrics SET value = value - 0.5 WHERE key = 'test/loss' AND step = 20")

@@ -189,7 +189,7 @@ def _compare_pictures(
     """Compare the numbers of pictures, and tell which pictures there are."""
     file = stored / run_pictures.EXPLAINED_FILE
     if file.exists():
-        recorded = {name: dict(enumerate(ratios)) for name, ratios in json.loads(file.read_text()).items()}
+        recorded = _shares_in(file)
         # Pictures of the winner alone are drawn from its weights in the store, which lie without padding.
         network = again.network if again.config.tracking.pictures == "all" else copy.deepcopy(again.network)
         now = run_pictures.explained_variance(network, dataset).items()
@@ -200,6 +200,14 @@ def _compare_pictures(
     if again.config.tracking.pictures == "all" and not warned:  # of a picture that could not be drawn
         comparison.missing += sorted(wanted - found)
     comparison.left_out += sorted(wanted & found - {run_pictures.EXPLAINED_FILE})
+
+
+def _shares_in(file: Path) -> Series:
+    try:
+        shares = json.loads(file.read_bytes()).items()
+        return {name: dict(enumerate(map(float, of_plane))) for name, of_plane in shares}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Refused([f"{run_pictures.EXPLAINED_FILE}: can't be read ({type(error).__name__})"]) from error
 
 
 def _machine(canaries: Sequence[str], config: RunConfig, comparison: Comparison) -> str:
