@@ -153,11 +153,8 @@ def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -
     except (Refused, MlflowException) as error:
         print(error, file=sys.stderr)
         return 2
-    if comparison.differences:
-        print(f"{comparison.name}: not the same: {'; '.join(comparison.differences)}")
-        return 1
-    print(f"{comparison.name}: identical, all {comparison.n_values:,} losses and accuracies, and the weights")
-    return 0
+    print("\n".join(comparison.lines()))
+    return 0 if comparison.is_identical else 1
 
 
 if __name__ == "__main__":

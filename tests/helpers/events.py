@@ -10,7 +10,7 @@ from lockstep.results.history import Epoch, Evaluation
 
 def epoch(loss_T=(0.1, 1 / 3), evaluations=(), diverged=False, at=1_764_000_000_123):
     loss_T = np.array(loss_T)
-    return Epoch(loss_T, loss_T / 7, tuple(evaluations), 0.3, diverged, at)
+    return Epoch(loss_T, loss_T / 7, tuple(evaluations), 0.3, diverged, at, canary="2488b57eabcb5c5f")
 
 
 EVENTS = [

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
+from lockstep.pictures import representations
 from lockstep.pictures.representations import hidden_planes, input_plane, separation
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 
@@ -252,3 +254,40 @@ def test_a_space_without_variance_has_no_measures():
     description = DataDescription("constant", "constant", (1500,), ("a", "b", "c"), 2500, 500, "made")
     data = Dataset(description, x[:2500], y[:2500], x[2500:], y[2500:])
     assert separation(LogisticRegression(1500, 3), data) == {}
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        pytest.param(lambda data, network: input_plane(data.x_train).points_Nx2.tobytes(), id="input plane"),
+        pytest.param(
+            lambda data, network: [
+                plane.points_Nx2.tobytes() for plane in hidden_planes(network.representations(data.x_train))
+            ],
+            id="hidden planes",
+        ),
+        pytest.param(lambda data, network: separation(network, data), id="separation"),
+    ],
+)
+def test_threads_and_denormals_of_the_process_change_no_bit(measure, monkeypatch):
+    drawn = torch.Generator().manual_seed(0)
+    x, y = torch.randn(900, 300, generator=drawn), torch.randint(3, (900,), generator=drawn)
+    description = DataDescription("wide", "wide", (300,), ("a", "b", "c"), 700, 200, "drawn")
+    data = Dataset(description, x[:700], y[:700], x[700:], y[700:])
+    network = MultilayerPerceptron(300, 3, (150, 100), generator=drawn)
+    import sklearn.decomposition  # noqa: F401 - loaded later, it would be a library more
+
+    measured = []
+    for threads, flush in ((1, True), (2, False)):
+        monkeypatch.setattr(representations, "_of_inputs", {})
+        with threadpool_limits(threads):
+            torch.set_num_threads(threads)
+            torch.set_flush_denormal(flush)
+            before = [library["num_threads"] for library in threadpool_info()]
+            measured.append(measure(data, network))
+            assert [library["num_threads"] for library in threadpool_info()] == before
+            assert torch.get_num_threads() == threads
+            assert (torch.full((), 2.0**-126).mul(0.5).item() == 0) == flush
+            torch.set_flush_denormal(False)
+            torch.set_num_threads(1)
+    assert measured[0] == measured[1]

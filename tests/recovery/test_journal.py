@@ -20,8 +20,8 @@ def same(a, b):
     return (
         np.array_equal(a.loss_T, b.loss_T, equal_nan=True)
         and np.array_equal(a.accuracy_T, b.accuracy_T, equal_nan=True)
-        and repr((a.evaluations, a.seconds, a.diverged, a.at))
-        == repr((b.evaluations, b.seconds, b.diverged, b.at))
+        and repr((a.evaluations, a.seconds, a.diverged, a.at, a.canary))
+        == repr((b.evaluations, b.seconds, b.diverged, b.at, b.canary))
     )
 
 

@@ -1,51 +1,104 @@
 """`python -m lockstep reproduce <run id>`: train a stored run again, and compare."""
 
-from dataclasses import dataclass
+import copy
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+from mlflow.entities import Metric, Run
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
+from lockstep.pictures import run_pictures
+from lockstep.pictures.representations import separation
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file
 from lockstep.results.history import History
 from lockstep.sweep.checks import check_memory
 from lockstep.tracking import recorded_data
-from lockstep.tracking.run import Recorded
+from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import KIND, OVERRIDES, PRUNED_AT, RUN_KEY
+from lockstep.tracking.tags import CANARY, KIND, OVERRIDES, PRUNED_AT, RUN_KEY, WARNING
 from lockstep.training import artifacts
-from lockstep.training.loop import train
+from lockstep.training.canary import canary
+from lockstep.training.device import device_of
+from lockstep.training.loop import TrainedRun, train
+
+Series = Mapping[str, Mapping[int, float]]
+"""Values by name and iteration."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
     """The result of training a run again.
 
     Attributes:
         name: the run's name.
-        n_values: the number of compared losses and accuracies, from every iteration and every evaluation.
-        differences: in words; empty if every bit is the same.
+        compared: how many values of what were compared, in words.
+        differences: what differs in any bit, in words.
+        missing: what the store should have of the run.
+        left_out: what the store has and was not compared.
+        machine: in words, whether the run was trained on a machine that computes differently.
     """
 
     name: str
-    n_values: int
-    differences: tuple[str, ...]
+    compared: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    machine: str = ""
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether all that the store should have is there, and equal."""
+        return not (self.differences or self.missing)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the comparison as text."""
+        if self.differences:
+            yield f"{self.name}: not the same"
+            yield from (f"  differs: {difference}" for difference in self.differences)
+        elif self.missing:
+            yield f"{self.name}: incomplete; what the store has is identical, all {', '.join(self.compared)}"
+        else:
+            yield f"{self.name}: identical, all {', '.join(self.compared)}"
+        yield from (f"  not in the store: {what}" for what in self.missing)
+        if self.left_out:
+            yield f"  not compared: {', '.join(self.left_out)}"
+        if self.machine:
+            yield f"  {self.machine}"
+
+    def add(self, what: str, recorded: Series, again: Series) -> None:
+        """Compare values of the store with those of the run trained again."""
+        n_compared = 0
+        for key in sorted({*recorded, *again}):
+            before, now = recorded.get(key, {}), again.get(key, {})
+            shared = sorted(before.keys() & now.keys())
+            n_compared += len(shared)
+            if lacking := len(now) - len(shared):
+                self.missing.append(f"{key}, {lacking} of {len(now)} {what}")
+            if extra := len(before) - len(shared):
+                self.differences.append(f"{key}, {extra} {what} more than it has now")
+            if at := [step for step in shared if before[step] != now[step]]:
+                largest = max(abs(before[step] - now[step]) for step in at)
+                self.differences.append(f"{key}, {what}, from {at[0]} on, by up to {largest:.2g}")
+        self.compared.append(f"{n_compared:,} {what}")
 
 
 def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
-    """Train a run again, alone, from its config in the store, and compare every number with the stored one.
+    """Train a run again, alone, from its config in the store, and compare all numbers with the stored ones.
 
     Args:
         data: where the run's data is now, None for where it was.
 
     Raises:
         MlflowException: if the store has no such run.
-        Refused: if it isn't a FINISHED training run, its data isn't available, or what the store has of
-            it can't be used.
+        Refused: if it isn't a FINISHED training run, its config or data isn't available, or what the store
+            has of it can't be used.
     """
     run = store.client.get_run(run_id)
     tags = run.data.tags
@@ -55,25 +108,26 @@ def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
         raise Refused([f"{run_id}: {run.info.status}; only a run that is FINISHED can be compared"])
     with temporary_folder() as folder:
         stored = Recorded(store.client, run_id).download(folder)
-        if not (stored / history_file.FILE).exists():
-            raise Refused([f"{run_id}: the store has no {history_file.FILE} of it"])
-        recorded = history_file.read(stored)
+        if not (stored / artifacts.CONFIG).exists():
+            raise Refused([f"{run_id}: the store has no {artifacts.CONFIG} of it"])
         config = RunConfig.from_yaml(stored / artifacts.CONFIG, store.uri)
         try:
             dataset = recorded_data.load(run, config, data)
         except Refused as refused:
             hint = [] if data else [f"if it was moved: python -m lockstep reproduce {run_id} --data PATH"]
             raise Refused([*refused.problems, *hint]) from refused
-        pause_at = _checked(config, dataset.description, stored, tags.get(PRUNED_AT))
-        differences = []
+        pruned_at = _checked(config, dataset.description, stored, tags.get(PRUNED_AT))
+        [again] = train([config], dataset, pause_at=pruned_at)
+        comparison = Comparison(run.info.run_name or tags.get(OVERRIDES, run_id))
         if config.run_key(dataset.description.digest) != tags.get(RUN_KEY):
-            differences.append("how Lockstep computes is not the same as when it was recorded")
-        [again] = train([config], dataset, pause_at=pause_at)
-        differences += _differences(recorded, again.history)
-        if (weights := stored / artifacts.WEIGHTS).exists():
-            differences += [f"weights {name}" for name in artifacts.differing_weights(weights, again.network)]
-    n_values = 2 * (len(recorded.loss_T) + len(recorded.evaluations))
-    return Comparison(run.info.run_name or tags.get(OVERRIDES, run_id), n_values, tuple(differences))
+            comparison.differences.append("how Lockstep computes, since it was recorded")
+        _compare_history(comparison, stored, again.history)
+        _compare_metrics(comparison, store, run, again, dataset)
+        if pruned_at is None:
+            _compare_weights(comparison, stored, again)
+            _compare_pictures(comparison, stored, again, dataset, tags.get(WARNING, ""))
+    comparison.machine = _machine(tags.get(CANARY, "").split(), config, comparison)
+    return comparison
 
 
 def _checked(config: RunConfig, data: DataDescription, stored: Path, pruned_at: str | None) -> int | None:
@@ -98,14 +152,97 @@ def _checked(config: RunConfig, data: DataDescription, stored: Path, pruned_at: 
     return None if pruned_at is None else int(pruned_at)
 
 
-def _differences(recorded: History, again: History) -> list[str]:
-    found = []
-    for name in ("loss_T", "accuracy_T"):
-        before, now = getattr(recorded, name), getattr(again, name)
-        if len(before) != len(now):
-            found.append(f"train {name[:-2]}: {len(now)} iterations instead of {len(before)}")
-        elif len(at := np.flatnonzero(before != now)):
-            found.append(f"train {name[:-2]}, from iteration {at[0] + 1} on")
-    if recorded.evaluations != again.evaluations:
-        found.append("evaluations")
-    return found
+def _compare_history(comparison: Comparison, stored: Path, again: History) -> None:
+    if (stored / history_file.FILE).exists():
+        recorded = _series_of(history_file.read(stored))
+        comparison.add("losses and accuracies", recorded, _series_of(again))
+    else:
+        comparison.missing.append(history_file.FILE)
+
+
+def _series_of(history: History) -> Series:
+    series: dict[str, dict[int, float]] = {
+        "train/loss": dict(enumerate(history.loss_T.tolist(), 1)),
+        "train/accuracy": dict(enumerate(history.accuracy_T.tolist(), 1)),
+    }
+    for evaluation in history.evaluations:
+        for measure in ("loss", "accuracy"):
+            of_split = series.setdefault(f"{evaluation.split}/{measure}", {})
+            of_split[evaluation.iteration] = getattr(evaluation, measure)
+    return series
+
+
+def _compare_metrics(
+    comparison: Comparison, store: Store, run: Run, again: TrainedRun, dataset: Dataset
+) -> None:
+    """Compare the metrics that the store has with those that it would be sent now."""
+    pruned, warned = PRUNED_AT in run.data.tags, run.data.tags.get(WARNING, "")
+    spaces = {} if pruned else separation(again.network, dataset)
+    now = RecordedRun(store.client, run.info.run_id, again.config.trainer.log_every)
+    sent = _by_name(now.unsent(again.history, last=True, at_end=spaces)[0])
+    recorded = {
+        key: _by_name(store.client.get_metric_history(run.info.run_id, key))[key]
+        for key in run.data.metrics
+        if key in sent
+    }
+    if "metrics of feature spaces" in warned:
+        sent = {key: points for key, points in sent.items() if key not in spaces}
+    others = (key for key in run.data.metrics if key not in recorded and not key.startswith("time/"))
+    comparison.left_out += sorted(others)
+    comparison.add("metric points", recorded, sent)
+
+
+def _by_name(metrics: Iterable[Metric]) -> Series:
+    series: dict[str, dict[int, float]] = {}
+    for metric in metrics:
+        if not metric.key.startswith("time/"):
+            series.setdefault(metric.key, {})[metric.step] = metric.value
+    return series
+
+
+def _compare_weights(comparison: Comparison, stored: Path, again: TrainedRun) -> None:
+    if (stored / artifacts.WEIGHTS).exists():
+        differing = artifacts.differing_weights(stored / artifacts.WEIGHTS, again.network)
+        comparison.differences += [f"weights {name}" for name in differing]
+        comparison.compared.append("the weights")
+    else:
+        comparison.missing.append(artifacts.WEIGHTS)
+
+
+def _compare_pictures(
+    comparison: Comparison, stored: Path, again: TrainedRun, dataset: Dataset, warned: str
+) -> None:
+    """Compare the numbers of pictures, and tell which pictures there are."""
+    file = stored / run_pictures.EXPLAINED_FILE
+    if file.exists():
+        recorded = _shares_in(file)
+        # Pictures of the winner alone are drawn from its weights in the store, which lie without padding.
+        network = again.network if again.config.tracking.pictures == "all" else copy.deepcopy(again.network)
+        now = run_pictures.explained_variance(network, dataset).items()
+        series = {name: dict(enumerate(ratios)) for name, ratios in now if name in recorded or not warned}
+        comparison.add("shares of variance", recorded, series)
+    found = {path.relative_to(stored).as_posix() for path in stored.rglob("*")}
+    wanted = run_pictures.files(again.config)
+    if again.config.tracking.pictures == "all" and not warned:  # of a picture that could not be drawn
+        comparison.missing += sorted(wanted - found)
+    comparison.left_out += sorted(wanted & found - {run_pictures.EXPLAINED_FILE})
+
+
+def _shares_in(file: Path) -> Series:
+    try:
+        shares = json.loads(file.read_bytes()).items()
+        return {name: dict(enumerate(map(float, of_plane))) for name, of_plane in shares}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Refused([f"{run_pictures.EXPLAINED_FILE}: can't be read ({type(error).__name__})"]) from error
+
+
+def _machine(canaries: Sequence[str], config: RunConfig, comparison: Comparison) -> str:
+    here = canary(device_of(config.trainer), config.trainer.precision)
+    if others := [recorded for recorded in canaries if recorded != here]:
+        return (
+            f"trained on a machine that computes differently: canary {', '.join(others)}, here {here};"
+            " the same bits can't be expected"
+        )
+    if comparison.differences and not canaries:
+        return "recorded without a canary: whether that machine computes as this one is not known"
+    return ""

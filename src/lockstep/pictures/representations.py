@@ -3,16 +3,20 @@
 Suffixes name the axes of an array: N instances, F features, H units of a hidden layer.
 """
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from lockstep.data.datasets import Dataset
+from lockstep.training.device import cpu_settings
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 
 FloatArray = NDArray[np.floating[Any]]
@@ -35,6 +39,27 @@ class Plane:
     explained_variance_ratio: tuple[float, float]
 
 
+@contextmanager
+def fixed_settings() -> Iterator[None]:
+    """Compute on one thread, and with denormals, whatever the process and its settings.
+
+    BLAS rounds differently on each number of threads, and workers have one each.
+    """
+    with cpu_settings(torch.device("cpu"), flush_denormal=False), _libraries().limit(limits=1):
+        yield
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Return the loaded libraries with threads; it takes 10 ms to find them."""
+    import sklearn.decomposition
+    import sklearn.metrics
+    import sklearn.neighbors  # noqa: F401 - only what is loaded can be limited
+
+    return ThreadpoolController()
+
+
+@fixed_settings()
 def input_plane(x_NxF: torch.Tensor) -> Plane:
     """Return the plane of the input space.
 
@@ -43,6 +68,7 @@ def input_plane(x_NxF: torch.Tensor) -> Plane:
     return Plane("input", "Input space", *_project(x_NxF))
 
 
+@fixed_settings()
 def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
     """Return the planes of the activations (N x H) of each hidden layer, as `input_plane` does.
 
@@ -55,6 +81,7 @@ def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
     ]
 
 
+@fixed_settings()
 @torch.no_grad()
 def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Dataset) -> dict[str, float]:
     """Return metrics of how well the input space and each representation separate the classes.

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from lockstep.config.schema import LogRegConfig, RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.pictures import plots
 from lockstep.pictures.representations import Plane, hidden_planes, input_plane
 from lockstep.results.history import History
 from lockstep.training.loop import TrainedRun
-from lockstep.training.networks import MultilayerPerceptron
+from lockstep.training.networks import MultilayerPerceptron, Network
 
 EXPLAINED = "explained_variance.json"
+EXPLAINED_FILE = f"pca/{EXPLAINED}"
 
 
 def drawings(
@@ -32,15 +34,21 @@ def drawings(
 
     def draw_hidden() -> None:
         if not diverged and isinstance(run.network, MultilayerPerceptron):
-            weight = next(run.network.parameters())
-            x_NxF = dataset.x_train.to(weight.device, weight.dtype)
-            _draw_planes(hidden_planes(run.network.representations(x_NxF)), dataset, name, folder / "pca")
+            _draw_planes(_of_hidden_layers(run.network, dataset), dataset, name, folder / "pca")
 
     return {
         "curves": lambda: _draw_curves(run.history, name, folder / "curves"),
         "pictures of hidden layers": draw_hidden,
         "pictures of the data": lambda: _add_data_pictures(draw_data(dataset, shared), folder, diverged),
     }
+
+
+def files(config: RunConfig) -> set[str]:
+    """Return the files that `drawings` makes of a run that did not diverge, by their paths in its folder."""
+    hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
+    planes = ["input", *(f"hidden{layer}" for layer in range(1, len(hidden) + 1))]
+    curves = {"curves/loss.png", "curves/accuracy.png"}
+    return {"samples.png", EXPLAINED_FILE, *curves, *(f"pca/{plane}.png" for plane in planes)}
 
 
 def draw_data(dataset: Dataset, shared: Path) -> Path:
@@ -50,6 +58,19 @@ def draw_data(dataset: Dataset, shared: Path) -> Path:
         if not drawn.exists():
             _draw_data(dataset, drawn.with_suffix(".part")).rename(drawn)
     return drawn
+
+
+def explained_variance(network: Network, dataset: Dataset) -> dict[str, list[float]]:
+    """Return what `drawings` writes to EXPLAINED_FILE: each plane's shares of its space's variance."""
+    planes = [input_plane(dataset.x_train)]
+    if isinstance(network, MultilayerPerceptron):
+        planes += _of_hidden_layers(network, dataset)
+    return {plane.name: list(plane.explained_variance_ratio) for plane in planes}
+
+
+def _of_hidden_layers(network: MultilayerPerceptron, dataset: Dataset) -> list[Plane]:
+    weight = next(network.parameters())
+    return hidden_planes(network.representations(dataset.x_train.to(weight.device, weight.dtype)))
 
 
 def _draw_data(dataset: Dataset, folder: Path) -> Path:

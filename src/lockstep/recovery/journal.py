@@ -109,7 +109,7 @@ def _text(event: Event) -> bytes:
     if isinstance(event, Ended):
         entry = {"ended": asdict(event)}
     else:
-        values = {key: getattr(event, key) for key in ("seconds", "diverged", "at")}
+        values = {key: getattr(event, key) for key in ("seconds", "diverged", "at", "canary")}
         evaluations = [asdict(evaluation) for evaluation in event.evaluations]
         vectors = {"loss_T": event.loss_T.tolist(), "accuracy_T": event.accuracy_T.tolist()}
         entry = {"epoch": {**values, "evaluations": evaluations, **vectors}}

@@ -34,6 +34,7 @@ class Epoch:
         seconds: wall time of the array's training steps divided by its size, without evaluation.
         diverged: whether a loss was not finite.
         at: when it ended, in milliseconds of Unix time.
+        canary: of the machine that trained it, see `lockstep.training.canary`; empty in journals of 0.1.0.
     """
 
     loss_T: FloatArray
@@ -42,6 +43,7 @@ class Epoch:
     seconds: float
     diverged: bool
     at: int
+    canary: str = ""
 
 
 @dataclass
@@ -53,6 +55,7 @@ class History:
         seconds: of training, see Epoch.
         diverged_at: the iteration whose loss was not finite, or None.
         marks: for each epoch added, the iterations done by its end, and when that was, see Epoch.
+        canaries: of the machines that trained it, see Epoch, each once.
     """
 
     loss_T: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -62,6 +65,7 @@ class History:
     seconds: float = 0.0
     diverged_at: int | None = None
     marks: list[tuple[int, int]] = field(default_factory=list)
+    canaries: list[str] = field(default_factory=list)
 
     def add(self, epoch: Epoch) -> None:
         """Add the next epoch."""
@@ -74,6 +78,8 @@ class History:
         else:
             self.epochs += 1
         self.marks.append((len(self.loss_T), epoch.at))
+        if epoch.canary and epoch.canary not in self.canaries:
+            self.canaries.append(epoch.canary)
 
     def summary(self) -> dict[str, float]:
         """The run's last and best figures, by their names as metrics."""

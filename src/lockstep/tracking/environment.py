@@ -33,7 +33,9 @@ def environment() -> str:
     return json.dumps(
         {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("torch", "numpy", "mlflow")},
+            **{
+                name: metadata.version(name) for name in ("torch", "numpy", "scipy", "scikit-learn", "mlflow")
+            },
             "machine": platform.machine(),
             "system": platform.system(),
             "cores": cpu_count(),

@@ -140,10 +140,20 @@ class RecordedRun(Recorded):
     def record(
         self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
     ) -> None:
-        """Send the part of the history that wasn't sent yet, in whole windows of `log_every` iterations.
+        """Send the part of the history that wasn't sent yet, see `unsent`."""
+        metrics, iterations = self.unsent(history, last, at_end)
+        # The client splits it into batches that a store accepts.
+        self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
+        self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)
 
-        With `last`, also send an incomplete last window, the run's summary, and the metrics `at_end`. A
-        point has the time of its epoch: so a point that is sent again is equal, and the store keeps one.
+    def unsent(
+        self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
+    ) -> tuple[list[Metric], int]:
+        """Return the points that weren't sent yet, and the iterations up to which they go.
+
+        They are means over whole windows of `log_every` iterations, and evaluations. With `last`, also an
+        incomplete last window, the run's summary, and the metrics `at_end`. A point has the time of its
+        epoch: so a point that is sent again is equal, and the store keeps one.
         """
         metrics: list[Metric] = []
 
@@ -168,6 +178,4 @@ class RecordedRun(Recorded):
                     add(key, summary[key], done)
             for key, value in at_end.items():
                 add(key, value, done)
-        # The client splits it into batches that a store accepts.
-        self.client.log_batch(self.run_id, metrics=metrics, params=self._params)
-        self._params, self._iterations, self._evaluations = [], iterations, len(history.evaluations)
+        return metrics, iterations

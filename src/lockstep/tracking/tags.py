@@ -7,9 +7,9 @@ TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned
 WARNING = "lockstep.warning"
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
-DATA_SCALE = "lockstep.data_scale"
+DATA_SCALE, CANARY = "lockstep.data_scale", "lockstep.canary"
 """Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment; DATA_SCALE
-is how features were scaled, see DataDescription."""
+is how features were scaled, see DataDescription; CANARY tells which machines trained the run, see Epoch."""
 
 NOTE = "mlflow.note.content"
 
@@ -19,10 +19,12 @@ DIVERGED = "diverged: "
 
 def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
     """Return a run's last status, and tags that say why, and what failed beside it."""
-    warned = {WARNING: "; ".join(ended.warnings)} if ended.warnings else {}
+    tags = {WARNING: "; ".join(ended.warnings)} if ended.warnings else {}
+    if history.canaries:
+        tags[CANARY] = " ".join(history.canaries)
     if ended.reason:
-        return "FAILED", {REASON: ended.reason, **warned}
+        return "FAILED", {REASON: ended.reason, **tags}
     if history.diverged_at is not None:
         reason = f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"
-        return "FAILED", {REASON: reason, **warned}
-    return "FINISHED", warned if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at)}
+        return "FAILED", {REASON: reason, **tags}
+    return "FINISHED", tags if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at), **tags}

@@ -15,7 +15,9 @@ from lockstep.training.array import TrainingArray
 from lockstep.training.device import cpu_settings
 from lockstep.training.random_streams import generator
 
-N_STEPS, N_ROWS, N_FEATURES, N_CLASSES = 60, 64, 784, 10
+N_STEPS, N_FEATURES, N_CLASSES = 60, 784, 10
+ROWS = (64, 57)
+"""Sizes of the minibatches: one that fills vectors and one that doesn't, N_STEPS / 2 each."""
 ALIKE = 5
 """Runs of each network: they may fill a stack only in part, and a run's position in it varies."""
 
@@ -45,7 +47,9 @@ def _trained(
     drawn = torch.Generator().manual_seed(0)
     x_NxF = torch.rand(1000, N_FEATURES, generator=drawn)
     y_N = torch.randint(N_CLASSES, (1000,), generator=drawn)
-    minibatches = [torch.randint(1000, (N_ROWS,), generator=drawn) for _ in range(N_STEPS)]
+    minibatches = [
+        torch.randint(1000, (n_rows,), generator=drawn) for n_rows in ROWS for _ in range(N_STEPS // 2)
+    ]
     stored = torch.promote_types(dtype, torch.float32)
     runs = [
         networks.build(network, N_FEATURES, N_CLASSES, generator(seed, "init")).to(stored) for seed in seeds

@@ -36,23 +36,24 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 
 @contextmanager
-def cpu_settings(device: torch.device) -> Iterator[None]:
-    """Compute on the CPU with one intra-op thread and denormals flushed to zero.
+def cpu_settings(device: torch.device, flush_denormal: bool = True) -> Iterator[None]:
+    """Compute on the CPU with one intra-op thread, in training with denormals flushed to zero.
 
     The momentum of weights of a pixel that is always blank decays into denormals, which would make an epoch
-    take a third longer.
+    take a third longer. The earlier settings return at the end, so this may be nested.
     """
     if device.type != "cpu":
         yield
         return
     before = torch.get_num_threads()
+    flushed = torch.full((), 2.0**-126).mul(0.5).item() == 0  # torch can't be asked
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(flush_denormal)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushed)
 
 
 def gemm_flops() -> float:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from lockstep.data.minibatches import Minibatches, split
 from lockstep.results.history import Epoch, Evaluation, FloatArray, HeldOut, History
 from lockstep.training import networks, schedule
 from lockstep.training.array import TrainingArray
+from lockstep.training.canary import canary
 from lockstep.training.checkpoint import Checkpoint, State
 from lockstep.training.device import cpu_settings, device_of
 from lockstep.training.networks import Network
@@ -94,6 +95,7 @@ def train(
                 run = runs[k]
                 of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
                 epoch = _epoch(len(run.history.loss_T), loss_KxT[j], accuracy_KxT[j], of_run, seconds)
+                epoch = replace(epoch, canary=canary(data.device, run.config.trainer.precision))
                 run.history.add(epoch)
                 run.state = partial(array.state, j)
                 if after_epoch(k, run, epoch) or run.has_ended:

@@ -8,7 +8,8 @@ These make a step fast, as measured on the workshop's networks (benchmarks/RESUL
 - a step allocates nothing, and views are made once.
 
 Each GEMM of a batch has the same shape, scalars and alignment as for a run alone, and so have all other
-kernels. So a run's numbers don't depend on the runs that it is stacked with.
+kernels. So a run's numbers don't depend on the runs that it is stacked with. Where a batch would round
+differently all the same, see `Layer._can_batch`, it is computed GEMM by GEMM.
 
 Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R runs of a stack, O and I a
 layer's outputs and inputs, P a run's parameters.
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training import optim
 from lockstep.training.device import widest
-from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks
+from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, is_aligned, n_blocks, of_runs
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron, Network
 from lockstep.training.schedule import Schedule
 from lockstep.training.stretch import Stretch, aligned
@@ -112,6 +113,13 @@ class Run:
             bias.data = w_OxJ[:, n_in]
 
 
+def of_steps(like: Tensor, n_runs: int, n_steps: int, *shape: int) -> Tensor:
+    """Return T x R x `shape`, in which each run's part of a step is aligned as it is for the run alone."""
+    if is_aligned(like, *shape):
+        return like.new_empty(n_steps, n_runs, *shape)
+    return of_runs(like, n_runs, n_steps, *shape).transpose(0, 1)
+
+
 class Stack:
     """R runs of equal `Run.kernels`, at most `Run.per_stack`.
 
@@ -173,10 +181,12 @@ class Stack:
         first, last = self._layers[0], self._layers[-1]
         # Losses are computed in the parameters' dtype, GEMMs may use another.
         params_P = self.runs[0].params_P
-        self._logits_TxRxCxB = params_P.new_empty(n_steps, n_runs, last.n_out, n_rows)
-        self._softmax_RxCxB = params_P.new_empty(n_runs, last.n_out, n_rows)
-        logits_TxRxCxB = self._logits_TxRxCxB.to(last.w_RxOxI.dtype)  # the same tensor if dtypes are equal
-        self._copies_logits = logits_TxRxCxB is not self._logits_TxRxCxB
+        logits = (n_runs, n_steps, last.n_out, n_rows)
+        self._logits_TxRxCxB = logits_TxRxCxB = of_steps(params_P, *logits)
+        self._softmax_RxCxB = of_runs(params_P, n_runs, last.n_out, n_rows)
+        self._copies_logits = last.w_RxOxI.dtype != params_P.dtype
+        if self._copies_logits:
+            logits_TxRxCxB = of_steps(last.w_RxOxI, *logits)
         # Views that the step on minibatch t reads and writes.
         self._x_TxGxJxB = [x_JxB.expand(first.n_gemms, -1, -1) for x_JxB in stretch.x_TxJxB]
         self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
@@ -256,7 +266,11 @@ class Stack:
     def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
         y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
-        loss_TxRxB = nn.functional.cross_entropy(logits_TxRxCxB.transpose(1, 2), y_TxRxB, reduction="none")
+        # Of each step and run apart: log_softmax rounds differently where B instances fill no whole vector.
+        loss_TRxB = nn.functional.cross_entropy(
+            logits_TxRxCxB.flatten(0, 1), y_TxRxB.flatten(0, 1), reduction="none"
+        )
+        loss_TxRxB = loss_TRxB.view(y_TxRxB.shape)
         correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes 10 times as long
         dtype = widest(loss_TxRxB.device)
         loss_TxR, accuracy_TxR = (of_TxRxB.to(dtype).mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))

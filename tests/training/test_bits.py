@@ -1,0 +1,138 @@
+"""A run's bits: the same alone as in any company, on any threads, and resumed: all that is recorded."""
+
+import pytest
+import torch
+from helpers.configs import run_config
+from helpers.reference import OPTIMS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lockstep.config.schema import LogRegConfig, MLPConfig
+from lockstep.data.datasets import Dataset
+from lockstep.data.description import DataDescription
+from lockstep.pictures.representations import hidden_planes, separation
+from lockstep.training import artifacts
+from lockstep.training.checkpoint import Checkpoint, to_bytes
+from lockstep.training.loop import train
+from lockstep.training.networks import MultilayerPerceptron
+
+N_TRAIN, N_TEST = 130, 40
+EPOCHS = 2
+WIDTHS = st.sampled_from([1, 2, 5, 8, 9, 16, 17, 24, 33, 64, 100])
+
+
+def drawn_data(n_features, n_classes):
+    generator = torch.Generator().manual_seed(n_features)
+    y = torch.randint(n_classes, (N_TRAIN + N_TEST,), generator=generator)
+    x = torch.randn(N_TRAIN + N_TEST, n_features, generator=generator) + y[:, None] / n_classes
+    names = tuple(map(str, range(n_classes)))
+    digest = f"{n_features} {n_classes}"
+    description = DataDescription("drawn", digest, (n_features,), names, N_TRAIN, N_TEST, "drawn")
+    return Dataset(description, x[:N_TRAIN], y[:N_TRAIN], x[N_TRAIN:], y[N_TRAIN:])
+
+
+def mlp(hidden_dims, dropout, activation, max_norm, input_dropout):
+    drops = {"dropout": dropout, "input_dropout": input_dropout}
+    return MLPConfig(name="mlp", hidden_dims=hidden_dims, activation=activation, max_norm=max_norm, **drops)
+
+
+MODELS = st.just(LogRegConfig(name="logreg")) | st.builds(
+    mlp,
+    st.lists(WIDTHS, min_size=1, max_size=3),
+    st.sampled_from([0.0, 0.25, 0.3]),
+    st.sampled_from(["relu", "gelu", "tanh", "sigmoid"]),
+    st.sampled_from([None, 0.6]),
+    st.sampled_from([0.0, 0.2]),
+)
+
+
+@st.composite
+def arrays(draw):
+    """A data set; runs that share minibatches, most of equal shapes; an order; threads."""
+    dataset = drawn_data(
+        draw(st.sampled_from([1, 3, 16, 17, 64, 100])), draw(st.sampled_from([2, 3, 10, 16, 26]))
+    )
+    shared = {
+        "precision": draw(st.sampled_from(["float32", "bfloat16", "float64"])),
+        "batch_size": draw(st.sampled_from([1, 2, 5, 8, 16, 33, 57, 64, 91, 128])),
+        "drop_last": draw(st.booleans()),
+        "epochs": EPOCHS,
+    }
+    kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
+    kinds = draw(st.lists(kinds, min_size=1, max_size=2))
+    runs = draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=6))
+    configs = [run_config(model, optim, seed, **shared) for seed, (model, optim) in enumerate(runs)]
+    return dataset, configs, draw(st.permutations(range(len(runs)))), draw(st.sampled_from([1, 2]))
+
+
+class Recording:
+    """What is recorded of runs, by seed, as soon as each has ended."""
+
+    def __init__(self, dataset, folder):
+        self._dataset, self._folder = dataset, folder
+        self.of_seed = {}
+
+    def __call__(self, k, run, epoch):
+        if not run.has_ended:
+            return
+        folder = self._folder / str(len(list(self._folder.iterdir())))
+        folder.mkdir()
+        artifacts.write_run(run, folder)
+        found = {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".parquet"}
+        history = run.history
+        found |= {"loss": history.loss_T.tobytes(), "accuracy": history.accuracy_T.tobytes()}
+        found |= {"evaluations": history.evaluations, "state": to_bytes(run.state())}
+        if history.diverged_at is None:
+            found["spaces"] = separation(run.network, self._dataset)
+            if isinstance(run.network, MultilayerPerceptron):
+                x_NxF = self._dataset.x_train.to(next(run.network.parameters()).dtype)
+                planes = hidden_planes(run.network.representations(x_NxF))
+                found["planes"] = [(p.points_Nx2.tobytes(), p.explained_variance_ratio) for p in planes]
+        self.of_seed[run.config.seed] = found
+
+
+def assert_bits_are_those_of_each_run_alone(array, folder):
+    dataset, configs, order, threads = array
+    alone, together = Recording(dataset, folder), Recording(dataset, folder)
+    for config in configs:
+        train([config], dataset, alone)
+    paused = train(configs, dataset, together, threads, pause_at=1)
+    checkpoints = [Checkpoint(run.history, run.state()) for run in paused if not run.has_ended]
+    going_on = [run.config for run in paused if not run.has_ended]
+    order = [k for k in order if k < len(going_on)]
+    for part in (order[::3], order[1::3] + order[2::3]):
+        if part:
+            train([going_on[k] for k in part], dataset, together, checkpoints=[checkpoints[k] for k in part])
+    for config in configs:
+        of_alone, of_together = alone.of_seed[config.seed], together.of_seed[config.seed]
+        assert [what for what, value in of_alone.items() if of_together[what] != value] == []
+        assert of_alone.keys() == of_together.keys()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "hidden_dims", "optim", "precision"),
+    [
+        pytest.param(57, (32, 16), "sgd-momentum", "float32", id="the loss's rest that fills no vector"),
+        pytest.param(91, (40, 30, 20), "adam", "float32", id="GEMMs' results that are not aligned"),
+        pytest.param(1, (), "sgd", "float32", id="products with vectors"),
+        pytest.param(128, (9, 3), "sgd-nesterov", "bfloat16", id="GEMMs for oneDNN only if batched"),
+    ],
+)
+def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dims, optim, precision):
+    model = mlp(hidden_dims, 0.25, "relu", None, 0.0) if hidden_dims else LogRegConfig(name="logreg")
+    stream = {"batch_size": batch_size, "drop_last": False, "precision": precision, "epochs": EPOCHS}
+    configs = [run_config(model, OPTIMS[optim], seed, **stream) for seed in range(5)]
+    assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
+
+
+@settings(max_examples=12, deadline=None)
+@given(arrays())
+def test_every_series_of_a_run_and_its_artifacts_are_those_it_has_alone(tmp_path_factory, array):
+    assert_bits_are_those_of_each_run_alone(array, tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.mark.faults
+@settings(max_examples=600, deadline=None)
+@given(arrays())
+def test_the_same_for_hundreds_of_arrays(tmp_path_factory, array):
+    assert_bits_are_those_of_each_run_alone(array, tmp_path_factory.mktemp("recorded"))
