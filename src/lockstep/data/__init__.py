@@ -3,7 +3,7 @@
 - `datasets`: loading a data set; start reading here.
 - `description`: a data set without its tensors.
 - `minibatches`: the validation split, and the order of training instances.
-- `downloads`: MNIST and Fashion-MNIST, downloaded once.
+- `downloads`: MNIST and Fashion-MNIST, downloaded once; `idx`: their file format.
 - `arrays`: the user's own arrays, checked.
 - `labels`: labels of any kind, as class indices.
 - `memory`: this machine's.

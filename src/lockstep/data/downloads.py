@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import io
 import logging
-import math
 import os
 import shutil
 import socket
@@ -27,6 +26,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from lockstep.config.errors import Refused
+from lockstep.data import idx
 
 TEMPORARY = ".fetch-"
 """The start of the name of a folder that files are fetched into."""
@@ -166,7 +166,7 @@ def load(
             log.warning("%s: %s; the other copy is used", folder, "; ".join(faults))
     except OSError as error:
         raise Refused([f"data.root={root}: {_reason(error)}; allowed: a folder to read and write"]) from error
-    return tuple(parse_idx(contents[file]) for file in FILES), known.class_names
+    return tuple(idx.parse(contents[file]) for file in FILES), known.class_names
 
 
 def is_complete(name: str, root: Path) -> bool:
@@ -287,20 +287,3 @@ def _put(content: bytes, temporary: Path, target: Path) -> None:
 def _reason(error: Exception) -> str:
     """Return the last line of an exception's message: torchvision's exceptions name the cause there."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """Return the read-only uint8 array of an IDX file, such as images N x 28 x 28 or labels N.
-
-    IDX: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
-    big-endian uint32, then the values in C order. Raise ValueError for any other content.
-    """
-    if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
-        raise ValueError(f"not an IDX file: it begins with {content[:4]!r}")
-    if content[2] != 8:
-        raise ValueError(f"IDX values of type {content[2]:#04x}; allowed: 0x08, unsigned bytes")
-    start = 4 + 4 * content[3]
-    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
-    if len(content) != (needed := start + math.prod(shape)):
-        raise ValueError(f"IDX file of {len(content)} bytes; its shape {shape} needs {needed}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

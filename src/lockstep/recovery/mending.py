@@ -1,5 +1,6 @@
 """Damaged state: set aside, so that a run trains again from what is whole."""
 
+import logging
 import os
 import shutil
 from itertools import count
@@ -9,12 +10,14 @@ from lockstep.recovery.journal import Ended, Journal
 from lockstep.recovery.run_folder import RunFolder
 from lockstep.recovery.seal import Damaged, Unreadable
 
+log = logging.getLogger("lockstep")
+
 DAMAGED = "damaged"
 """The folder, beside the run folders, for what is damaged."""
 
 
-def mend(folder: RunFolder) -> list[str]:
-    """Move what is damaged to `damaged/`: the description, the journal, artifacts, checkpoints.
+def mend(folder: RunFolder) -> None:
+    """Move what is damaged to `damaged/`, with a line each: description, journal, artifacts, checkpoints.
 
     The journal keeps the events before the first damaged one; checkpoints that it has too few events for go
     as well. A run whose artifacts are damaged has not ended: they are written again. What another version
@@ -22,33 +25,28 @@ def mend(folder: RunFolder) -> list[str]:
 
     Args:
         folder: claimed by this process; no worker trains its run.
-
-    Returns:
-        A line for each file or folder that was damaged.
     """
-    lines: list[str] = []
     try:
         if folder.exists():
             folder.read()
     except Damaged as error:
-        lines.append(_set_aside(folder, folder.path / "run.json", error))
+        _set_aside(folder, folder.path / "run.json", error)
     except Unreadable:
-        return []
+        return
     try:
-        epochs = _mend_journal(folder, lines)
+        epochs = _mend_journal(folder)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
-        return lines  # an event of another version
+        return  # an event of another version
     for done, path in folder.checkpoints().items():
         try:
             folder.state(path)
             if done > epochs:
                 raise Damaged(f"the journal has {epochs} epochs")
         except Damaged as error:
-            lines.append(_set_aside(folder, path, error))
-    return lines
+            _set_aside(folder, path, error)
 
 
-def _mend_journal(folder: RunFolder, lines: list[str]) -> int:
+def _mend_journal(folder: RunFolder) -> int:
     """Mend a run's journal and artifacts; return how many epochs the journal has."""
     journal, epochs, whole = Journal(folder.journal.path), 0, 0
     try:
@@ -58,19 +56,19 @@ def _mend_journal(folder: RunFolder, lines: list[str]) -> int:
                     os.truncate(journal.path, whole)  # first: a kill may come in between
                     folder.artifacts.mkdir(exist_ok=True)
                     damaged = Damaged("it is not what the journal says")
-                    lines.append(_set_aside(folder, folder.artifacts, damaged))
+                    _set_aside(folder, folder.artifacts, damaged)
                 break
             epochs, whole = epochs + (not event.diverged), journal.read_bytes
     except Damaged as error:
         kept = free_place(folder.path.parent, journal.path)
         shutil.copyfile(journal.path, kept)
         os.truncate(journal.path, whole)
-        lines.append(_line(folder, journal.path, error, kept))
+        _log(folder, journal.path, error, kept)
     return epochs
 
 
-def _set_aside(folder: RunFolder, path: Path, why: Damaged) -> str:
-    return _line(folder, path, why, path.rename(free_place(folder.path.parent, path)))
+def _set_aside(folder: RunFolder, path: Path, why: Damaged) -> None:
+    _log(folder, path, why, path.rename(free_place(folder.path.parent, path)))
 
 
 def free_place(root: Path, path: Path) -> Path:
@@ -81,5 +79,5 @@ def free_place(root: Path, path: Path) -> Path:
     return next(place for place in places if not place.exists())
 
 
-def _line(folder: RunFolder, path: Path, why: Damaged, kept: Path) -> str:
-    return f"{path.relative_to(folder.path.parent)} is damaged: {why}; it is now {kept}"
+def _log(folder: RunFolder, path: Path, why: Damaged, kept: Path) -> None:
+    log.warning("%s is damaged: %s; it is now %s", path.relative_to(folder.path.parent), why, kept)

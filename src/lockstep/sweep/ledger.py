@@ -117,8 +117,7 @@ class Ledger:
     def _mend(self, folder: RunFolder) -> None:
         if folder.path.exists():
             with folder.in_training():  # so that no other process's worker adds to it
-                for line in mend(folder):
-                    log.warning("%s", line)
+                mend(folder)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""

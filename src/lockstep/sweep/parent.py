@@ -56,8 +56,7 @@ class ParentRun:
         folder = self._own_folder()
         if self._upload is not None or not folder.claim():
             return
-        for line in mend(folder):
-            log.warning("%s", line)
+        mend(folder)
         is_begun = folder.path.exists()  # its description may be lost
         if not self._sweep.rerun or (is_begun and not folder.exists()):
             self._known = self._sweep.run_id or self._store.find_sweep(

@@ -112,8 +112,7 @@ class Uploader:
             folder.release()
             return
         with folder.in_training():  # its worker may outlive it by a moment
-            for line in mend(folder):
-                log.warning("%s", line)
+            mend(folder)
         if not folder.exists():  # its description was damaged
             folder.release()
             return
