@@ -78,7 +78,7 @@ class Recording:
         folder = self._folder / str(len(list(self._folder.iterdir())))
         folder.mkdir()
         artifacts.write_run(run, folder)
-        found = {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".parquet"}
+        found = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
         history = run.history
         found |= {"loss": history.loss_T.tobytes(), "accuracy": history.accuracy_T.tobytes()}
         found |= {"evaluations": history.evaluations, "state": to_bytes(run.state())}
