@@ -85,7 +85,8 @@ class Started:
 def run(words, folder, environment, timeout=240):
     """`python <words>` in a folder; as subprocess.run has it."""
     started = Started(words, folder, environment)
-    out, err = started.communicate(timeout)
+    with started.stdout, started.stderr:
+        out, err = started.communicate(timeout)
     return subprocess.CompletedProcess(words, started.returncode, out, err)
 
 

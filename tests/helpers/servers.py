@@ -39,7 +39,7 @@ class Server:
         self._wait()
 
     def _wait(self):
-        for _ in range(600):
+        for _ in range(1200):
             with socket.socket() as tried:
                 if tried.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
