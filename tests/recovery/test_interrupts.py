@@ -70,10 +70,8 @@ for case in json.loads(sys.argv[1]):
 print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
 """
 
-AT_ONCE, AGAIN = (
-    "interrupted; the same command goes on from here",
-    "interrupted again; the same command goes on",
-)
+AT_ONCE = "interrupted; the same command goes on from here"
+AGAIN = "interrupted again; the same command goes on from here"
 WAYS = [
     ("before", "before", AT_ONCE),
     ("end", "outer after end", AT_ONCE),

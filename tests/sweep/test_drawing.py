@@ -6,6 +6,7 @@ from helpers.configs import LOGREG, job, with_pictures
 from helpers.records import carried_out, recorded
 
 from lockstep.pictures import run_pictures
+from lockstep.recovery.temporary import PREFIX
 from lockstep.tracking.run import Recorded
 
 
@@ -20,19 +21,20 @@ def test_a_winners_pictures_that_cannot_be_drawn_cost_no_run(uri, monkeypatch, c
     assert "seed=0: no pictures: OSError: no font" in caplog.text
 
 
-def test_a_kill_while_a_winners_pictures_are_uploaded_costs_none_of_them(uri, monkeypatch):
+def test_a_kill_while_a_winners_pictures_are_uploaded_costs_none_of_them(uri, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
     jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s), "best") for s in range(2)]
-    upload, uploads = Recorded.artifacts, []
+    upload = Recorded.artifacts
 
     def killed(recorded, folder, *arguments):
-        if "temporary" in folder.name:
-            uploads.append(folder)
-            if len(uploads) == 2:
-                raise Killed
+        if PREFIX not in folder.name:  # of a run, not its pictures
+            return upload(recorded, folder, *arguments)
+        for path in sorted(folder.iterdir())[1:]:
+            path.rename(tmp_path / path.name)
         upload(recorded, folder, *arguments)
+        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(Recorded, "artifacts", killed)
