@@ -115,9 +115,8 @@ class Ledger:
         return taken
 
     def _mend(self, folder: RunFolder) -> None:
-        if folder.path.exists():
-            with folder.in_training():  # so that no other process's worker adds to it
-                mend(folder)
+        with folder.in_training():  # so that no other process's worker adds to it
+            mend(folder)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""
