@@ -211,7 +211,6 @@ FAULTS = {
     "a journal that is a folder": lambda folder: (folder / "journal").mkdir(),
     "a damaged journal": lambda folder: (folder / "journal").write_bytes(b"damaged\n"),
     "a checkpoint that can't be written": lambda folder: (folder / "checkpoint-1.part").mkdir(),
-    "a damaged checkpoint": lambda folder: (folder / "checkpoint-1.pt").write_bytes(b"damaged"),
     "an immutable journal": immutable_journal,
     "an immutable folder": immutable,
 }

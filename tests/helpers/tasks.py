@@ -20,7 +20,7 @@ class Received:
             self.histories[number].add(event)
         else:
             assert bool(event.metrics) == (not event.reason and self.histories[number].diverged_at is None)
-            self.ends[number] = replace(event, metrics={})
+            self.ends[number] = replace(event, metrics={}, artifacts={})
 
 
 def tasks_of(configs, arrays, folder, exact=False):

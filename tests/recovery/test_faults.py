@@ -109,7 +109,7 @@ def interrupted(clone, arguments, signals, pauses, start):
         pauses: before each signal, in seconds.
         start: what is waited for first: that it listens, or so many epochs.
     """
-    process = clone.start(*arguments, stderr=subprocess.STDOUT, start_new_session=True)
+    process = clone.start_anew(*arguments, stderr=subprocess.STDOUT, start_new_session=True)
     until(lambda: is_listening(process.pid) or process.poll() is not None)
     for _ in range(start):
         read_until(process, EPOCH)
