@@ -49,7 +49,7 @@ SERVERS = {
         LEAN,
         Rule(misbehaving.says(429, "", **{"Retry-After": "1"}), every=2, first=OPENED),
     ),
-    "takes no artifacts": (REPORTED, Rule(misbehaving.says(500), ARTIFACTS, first=4)),
+    "takes no artifacts": (LEAN, Rule(misbehaving.says(500), ARTIFACTS, first=4)),
     "takes artifacts and loses them": (REPORTED, Rule(misbehaving.says(200), ARTIFACTS, every=4)),
     "fails on the members": (LEAN, Rule(misbehaving.says(500), "members.json", last=2)),
     "fails on the members for good": (LEAN, Rule(misbehaving.says(500), "members.json")),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import requests
 from helpers.records import config, points, start, trained
 
 from lockstep.results.history import Evaluation
@@ -105,13 +106,15 @@ def test_an_artifact_counts_once_the_store_has_it(store, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(recorded.client, "log_artifact", every_other)
     for lost in ("b.txt", "d.txt"):
-        with pytest.raises(ConnectionError, match=rf"{lost} was sent, but the store does not have it"):
+        with pytest.raises(
+            requests.ConnectionError, match=rf"{lost} was sent, but the store does not have it"
+        ):
             recorded.artifacts(tmp_path)
     recorded.artifacts(tmp_path)
     assert sent == ["a.txt", "b.txt", "c.txt", "d.txt", "b.txt", "d.txt", "d.txt"]
     stored = recorded.download(tmp_path)
     assert [(stored / name).read_text() for name in names] == names
     monkeypatch.setattr(recorded.client, "log_artifact", lambda *_: None)
-    with pytest.raises(ConnectionError, match=r"e.txt was sent"):
+    with pytest.raises(requests.ConnectionError, match=r"e.txt was sent"):
         (tmp_path / "e.txt").touch()
         recorded.artifact(tmp_path / "e.txt")

@@ -11,6 +11,8 @@ from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
+from lockstep.tracking.errors import is_stores
+from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
@@ -31,17 +33,23 @@ def draw_ahead(ledger: Ledger, config: RunConfig) -> None:
 
 
 def draw_winner(ledger: Ledger, winner: Entry, store: Store, run_id: str) -> None:
-    """Draw the winner's pictures from its artifacts in the store, unless the store has them."""
+    """Draw the winner's pictures from its artifacts in the store, unless the store has them.
+
+    Raises:
+        MlflowException, RequestException: if the store is away for longer than it is waited for.
+    """
     if winner.config.tracking.pictures != "best":
         return
     recorded = Recorded(store.client, run_id)
     try:
         with temporary_folder() as folder:
-            stored = recorded.download(folder)
+            stored = patient(recorded.download)(folder)
             if not (stored / CURVES).exists():
                 for failure in _draw(winner, stored, ledger.shared or folder, recorded):
                     log.warning("%s: %s", winner.name, failure)
-    except Exception as error:  # the run itself is in the store
+    except Exception as error:
+        if is_stores(error):  # the same command draws them
+            raise
         log.warning("%s: no pictures: %s", winner.name, reason_of(error))
 
 
@@ -56,6 +64,6 @@ def _draw(winner: Entry, stored: Path, shared: Path, recorded: Recorded) -> list
         failures = attempted(run_pictures.drawings(run, dataset, winner.name, drawn, shared))
         with suppress(FileNotFoundError):  # they could not be drawn
             (drawn / CURVES).rename(last / CURVES)
-        recorded.artifacts(drawn)
-        recorded.artifacts(last)
+        for folder in (drawn, last):
+            patient(recorded.artifacts)(folder)
     return failures

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import mlflow
 import numpy as np
+import requests
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, FileInfo, InputTag, Metric, Param
 
@@ -84,10 +85,10 @@ def confirm(lost: Sequence[Path]) -> None:
     """Check that no file is missing.
 
     Raises:
-        ConnectionError: if one is.
+        requests.ConnectionError: if one is.
     """
     if lost:
-        raise ConnectionError(f"{lost[0].name} was sent, but the store does not have it")
+        raise requests.ConnectionError(f"{lost[0].name} was sent, but the store does not have it")
 
 
 class RecordedRun(Recorded):
