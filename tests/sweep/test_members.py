@@ -13,6 +13,7 @@ from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
 from lockstep.sweep.session import NotUploaded, carry_out
 from lockstep.tracking import sweeps
+from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 
@@ -197,7 +198,7 @@ def test_a_sweep_whose_winner_cannot_be_recorded_says_so_and_the_same_command_re
 ):
     asked = requests(uri, 0.1, 0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow.MlflowClient, "log_dict", lambda *_: 1 / 0)
+        patch.setattr(Recorded, "artifact", lambda *_: 1 / 0)
         with pytest.raises(NotUploaded, match=r"which won: division by zero\nGive the same command"):
             carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
     [parent] = parents(uri)

@@ -41,13 +41,7 @@ class Claims:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            problem = (
-                f"{error.filename}: {error.strerror}; this file shows other commands what this one works on"
-            )
-            with suppress(OSError, KeyError):  # it isn't there, or nobody of this machine's users owns it
-                if isinstance(error, PermissionError):
-                    problem += f"; user {path.owner()} can share it: chmod a+rw {shlex.quote(str(path))}"
-            raise Refused([problem]) from error
+            raise _refused(path, error) from error
 
     def take(self, name: str) -> bool:
         """Claim a name; tell whether this process has it, now or from before."""
@@ -88,6 +82,34 @@ def process(pid: int) -> str:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt":
             return f"process {pid}, which is stopped (continue it: kill -CONT {pid}; end it: kill -9 {pid})"
     return f"process {pid}"
+
+
+def check(path: Path) -> None:
+    """Check that `Claims` can open or make its file; make nothing.
+
+    Raises:
+        Refused: if it can't.
+    """
+    there = next(place for place in (path, *path.parents) if os.path.exists(place))
+    wanted, number, where = os.R_OK | os.W_OK, 0, path
+    if there != path:
+        wanted = os.W_OK | os.X_OK
+        if not there.is_dir():
+            number, where = errno.EEXIST, there
+    elif path.is_dir():
+        number = errno.EISDIR
+    if not number and not os.access(there, wanted, effective_ids=True):
+        number = errno.EACCES
+    if number:
+        raise _refused(path, OSError(number, os.strerror(number), str(where)))
+
+
+def _refused(path: Path, error: OSError) -> Refused:
+    problem = f"{error.filename}: {error.strerror}; this file shows other commands what this one works on"
+    with suppress(OSError, KeyError):  # it isn't there, or nobody of this machine's users owns it
+        if isinstance(error, PermissionError):
+            problem += f"; user {path.owner()} can share it: chmod a+rw {shlex.quote(str(path))}"
+    return Refused([problem])
 
 
 def _offset(name: str) -> int:

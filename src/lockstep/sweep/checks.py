@@ -11,7 +11,7 @@ from lockstep.data import datasets
 from lockstep.data.description import DataDescription
 from lockstep.data.memory import physical_bytes
 from lockstep.execution.plan import state_bytes
-from lockstep.recovery.claims import Claims
+from lockstep.recovery import claims
 from lockstep.recovery.run_folder import unfinished
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
@@ -58,12 +58,12 @@ def check_memory(config: RunConfig, data: DataDescription) -> list[str]:
 
 
 def check_store(configs: Sequence[RunConfig]) -> None:
-    """Open the runs' store and the folder of run folders, creating them if needed; so this is the last check.
+    """Open the runs' store, creating it if needed; so this is the last check.
 
     Raises:
         Refused: if it can't be used.
     """
-    Claims(unfinished() / "claims")
+    claims.check(unfinished() / "claims")
     store = store_at(configs[0].tracking.uri)
     for name in {config.tracking.experiment for config in configs}:
         try:

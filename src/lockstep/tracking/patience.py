@@ -1,11 +1,14 @@
 """How long a store that does not answer is waited for."""
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from lockstep.tracking.errors import is_outage
+from lockstep.tracking.errors import is_outage, message_of
+
+log = logging.getLogger("lockstep")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,13 +29,16 @@ def patient(step: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(step)
     def taken(*args: P.args, **kwargs: P.kwargs) -> T:
-        until = time.monotonic() + PATIENCE_SECONDS
+        until, is_said = time.monotonic() + PATIENCE_SECONDS, False
         while True:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
                 if not is_outage(error) or time.monotonic() >= until:
                     raise
+                if not is_said:
+                    log.warning("the store does not answer, waiting for it: %s", message_of(error))
+                is_said = True
             time.sleep(RETRY_SECONDS)
 
     return taken
