@@ -60,7 +60,7 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         if not interrupts.has_come():
             raise
         interrupts.leave(
-            "interrupted; finished runs are recorded, and the same command resumes the others from their"
+            "interrupted; finished runs are kept, and the same command resumes the others from their"
             " last checkpoints"
         )
 
