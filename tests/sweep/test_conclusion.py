@@ -2,17 +2,19 @@
 
 import mlflow
 import pytest
-from helpers.configs import LOGREG, job
+from helpers.configs import LOGREG, job, with_pictures
 from helpers.faults import contents
 from helpers.records import carried_out
 
 from lockstep.cli import leftovers
 from lockstep.recovery.run_folder import folders, unfinished
+from lockstep.sweep import drawing
 from lockstep.sweep.session import NotUploaded
 from lockstep.tracking import logged_model, patience, sweeps
 
 STEPS = {
     "the members": (sweeps, "record"),
+    "the pictures": (drawing, "draw_winner"),
     "the description": (sweeps, "describe"),
     "the report": ("lockstep.report.page", "write"),
     "the model": (logged_model, "log_model"),
@@ -21,6 +23,7 @@ STEPS = {
 
 def sweep(uri, folder):
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed, val_size=100) for seed in (0, 1)]
+    jobs = [with_pictures(request, "best") for request in jobs]
     return carried_out(jobs, ["seed=0,1"], n_jobs=1, folder=folder)
 
 
@@ -58,7 +61,7 @@ def killed(call, is_done):
 def test_after_a_kill_the_same_command_or_deliver_does_the_rest(
     uri, tmp_path, monkeypatch, undisturbed, step
 ):
-    is_done, delivers = step in ("the members", "the report"), step in ("the description", "the report")
+    is_done, delivers = step in ("the members", "the report"), step in ("the pictures", "the report")
     with monkeypatch.context() as patch:
         patched(patch, STEPS[step], lambda call: killed(call, is_done))
         with pytest.raises(KeyboardInterrupt):

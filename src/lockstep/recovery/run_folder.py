@@ -29,6 +29,9 @@ def unfinished() -> Path:
     return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "unfinished"
 
 
+SHARED = "shared"
+"""The folder, in a sweep's parent's, of files that its runs share while they train."""
+
 OWED = "owed"
 """The file of a sweep's parent with what is to be done once its runs are in the store."""
 

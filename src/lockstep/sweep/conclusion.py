@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from lockstep.recovery.run_folder import RunFolder
+from lockstep.recovery.run_folder import SHARED, RunFolder
 from lockstep.recovery.seal import Unreadable
 from lockstep.results.winner import Ranking, Standings
+from lockstep.sweep import drawing
 from lockstep.sweep.entry import Entry
 from lockstep.terminal.console import console
 from lockstep.tracking import logged_model, sweeps
@@ -59,6 +60,7 @@ class Conclusion:
         command: that trained it, quoted for a shell; empty where no shell was used.
         folder: the sweep's, for its report.
         with_page: whether it has a report.
+        draws: whether only its winner has pictures.
     """
 
     members: tuple[Member, ...]
@@ -68,16 +70,15 @@ class Conclusion:
     command: str
     folder: str
     with_page: bool
+    draws: bool
 
     @classmethod
-    def of(
-        cls, ended: Sequence[Entry], standings: Standings, command: str, folder: Path, with_page: bool
-    ) -> "Conclusion":
+    def of(cls, ended: Sequence[Entry], standings: Standings, command: str, folder: Path) -> "Conclusion":
         """Return what the sweep of these entries owes; their runs have ended, in these standings."""
         position: dict[str, int] = {}
         for place, entry in enumerate(ended):
             position.setdefault(entry.run_key, place)
-        best = standings.winner
+        best, pictures = standings.winner, ended[0].config.tracking.pictures
         return cls(
             tuple(map(Member.of, ended)),
             standings.ranking.to_json(),
@@ -85,7 +86,8 @@ class Conclusion:
             tuple(position[run.run_key] for run in best.runs) if best else (),
             command,
             str(folder),
-            with_page,
+            with_page=pictures != "none",
+            draws=pictures == "best",
         )
 
     def to_bytes(self) -> bytes:
@@ -107,13 +109,14 @@ class Conclusion:
             raise Unreadable(f"what its sweep owes can't be read: {error!r}") from error
 
 
-def carry_out(store: Store, run_id: str, owed: Conclusion) -> list[str]:
-    """Record a sweep's members and winner, describe it, make its report, and log the winner's model.
+def carry_out(store: Store, run_id: str, owed: Conclusion, shared: Path | None = None) -> list[str]:
+    """Record a sweep's members and winner, draw and describe it, make its report, and log the winner's model.
 
     Every step may be repeated. A store that does not answer is asked again, for PATIENCE_SECONDS.
 
     Args:
         run_id: the parent's MLflow run.
+        shared: see `draw_ahead`.
 
     Returns:
         A line for each step that failed.
@@ -130,11 +133,14 @@ def carry_out(store: Store, run_id: str, owed: Conclusion) -> list[str]:
     ids = attempt("not recorded which runs belong to it and which won", lambda: _record(store, run_id, owed))
     if ids is None:
         return failures
+    best = None if owed.winner is None else ids[owed.winner]
+    if best is not None and owed.winner is not None and owed.draws:
+        name = owed.members[owed.winner].name
+        attempt("no pictures of the best run", lambda: drawing.draw_winner(store, best, name, shared))
     page = attempt("no report", lambda: _report(store, run_id, owed))
     if page:
         console.print(f"Report: {page}", soft_wrap=True)
-    if owed.winner is not None:
-        best = ids[owed.winner]
+    if best is not None:
         model = attempt("no model of the best run", lambda: logged_model.log_model(store, best))
         if model:
             console.print(f"The best run's model: {model}", soft_wrap=True)
@@ -180,7 +186,9 @@ def complete(store: Store, folder: RunFolder) -> list[str]:
     Raises:
         Unreadable: if another version wrote what it owes, or that is damaged.
     """
-    failures = carry_out(store, str(folder.read().run_id), Conclusion.from_bytes(folder.owed()))
+    shared = folder.path / SHARED
+    has_shared = shared if shared.exists() else None
+    failures = carry_out(store, str(folder.read().run_id), Conclusion.from_bytes(folder.owed()), has_shared)
     if not failures:
         folder.remove()
     folder.release()

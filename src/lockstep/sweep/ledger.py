@@ -16,7 +16,7 @@ from lockstep.recovery.description import Description
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.mending import mend
-from lockstep.recovery.run_folder import REMOVED, RunFolder, folder_name, folders, unfinished
+from lockstep.recovery.run_folder import REMOVED, SHARED, RunFolder, folder_name, folders, unfinished
 from lockstep.recovery.seal import Unreadable
 from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
@@ -190,13 +190,9 @@ class Ledger:
         folder = self._parent.folder if self._parent else self._entries[0].folder
         if folder is None or not folder.exists():
             return None
-        path = folder.path / "shared"
+        path = folder.path / SHARED
         path.mkdir(exist_ok=True)
         return path
-
-    def entry(self, run_key: str) -> Entry:
-        """Return the first entry of a run."""
-        return next(entry for entry in self._entries if entry.run_key == run_key)
 
     def task(self, entries: Sequence[Entry], threads: int, exact: bool, pause_at: int | None = None) -> Task:
         """Return the task of runs that `claim` returned."""

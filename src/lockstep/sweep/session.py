@@ -154,9 +154,6 @@ def record(
             work(ledger)
             pending = uploader.wait()
             standings = _standings(ledger, ranking)
-            if not pending and standings.winner is not None:
-                best = standings.winner.representative
-                drawing.draw_winner(ledger, ledger.entry(best.run_key), store, str(best.run_id))
         except BaseException:
             ledger.close("KILLED")
             with deferred():
@@ -179,8 +176,7 @@ def record(
 def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:
     if sweep is None or sweep.folder is None:
         return None
-    with_page = ledger.ended[0].config.tracking.pictures != "none"
-    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder, with_page)
+    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder)
 
 
 def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
@@ -211,6 +207,9 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
     elif recording.run_id is not None and recording.owed is not None:
         failures = conclusion.carry_out(store, recording.run_id, recording.owed)
     winner = recording.standings.winner
+    if recording.owed is None and winner is not None and config.tracking.pictures == "best":
+        best = winner.representative
+        drawing.draw_winner(store, str(best.run_id), best.name)
     if typed is not None and winner is not None and len(recording.standings.runs) > 1:
         alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
         console.print(f"To train the best run alone: {alone}", soft_wrap=True)
@@ -232,7 +231,7 @@ def prepare(ledger: Ledger, config: RunConfig) -> None:
         # A failure here is harmless: the command's end retries, and reports if it fails again. One thread:
         # with no free core, several would busily wait for each other.
         with suppress(Exception), threadpool_limits(1):
-            drawing.draw_ahead(ledger, config)
+            drawing.draw_ahead(ledger.shared, config)
         with suppress(Exception):
             load_exporter()
 
