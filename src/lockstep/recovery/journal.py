@@ -48,6 +48,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.read_bytes = 0  # by `unread`, in whole events
+        self.n_unsealed = 0  # events read that version 0.1.0 wrote
 
     def append(self, event: Event) -> None:
         """Write an event.
@@ -90,6 +91,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return
                 event = self._event(line[:-1])
+                self.n_unsealed += line.startswith(b"{")
                 self.read_bytes += len(line)
                 yield event
 

@@ -34,20 +34,20 @@ def mend(folder: RunFolder) -> None:
     except Unreadable:
         return
     try:
-        epochs = _mend_journal(folder)
+        epochs, n_unsealed = _mend_journal(folder)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return  # an event of another version
     for done, path in folder.checkpoints().items():
         try:
-            folder.state(path)
+            folder.state(path, done <= n_unsealed)
             if done > epochs:
                 raise Damaged(f"the journal has {epochs} epochs")
         except Damaged as error:
             _set_aside(folder, path, error)
 
 
-def _mend_journal(folder: RunFolder) -> int:
-    """Mend a run's journal and artifacts; return how many epochs the journal has."""
+def _mend_journal(folder: RunFolder) -> tuple[int, int]:
+    """Mend a run's journal and artifacts; return how many epochs it has, and events of version 0.1.0."""
     journal, epochs, whole = Journal(folder.journal.path), 0, 0
     try:
         for event in journal.unread():
@@ -64,7 +64,7 @@ def _mend_journal(folder: RunFolder) -> int:
         shutil.copyfile(journal.path, kept)
         os.truncate(journal.path, whole)
         _log(folder, journal.path, error, kept)
-    return epochs
+    return epochs, journal.n_unsealed
 
 
 def _set_aside(folder: RunFolder, path: Path, why: Damaged) -> None:

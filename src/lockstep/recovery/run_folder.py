@@ -38,7 +38,6 @@ OWED = "owed"
 REMOVED = ".removed"
 """The end of a run folder's name while it is deleted."""
 
-
 ZIP = b"PK"
 """The start of a checkpoint of version 0.1.0, which has no seal."""
 
@@ -182,8 +181,7 @@ class RunFolder:
     def save(self, epochs: int, state: bytes) -> None:
         """Write a checkpoint after epochs that the journal has; delete earlier checkpoints."""
         self.journal.sync()
-        saved = self.checkpoints()
-        path = self.path / f"checkpoint-{epochs}.pt"
+        saved, path = self.checkpoints(), self.path / f"checkpoint-{epochs}.pt"
         _replace(path, sealed(state, self._place(path.name)))
         for earlier in saved.values():
             if earlier != path:
@@ -192,12 +190,12 @@ class RunFolder:
     def checkpoint(self) -> tuple[History, bytes] | None:
         """Return the history up to the last checkpoint that is whole, and its state; None without one."""
         for epochs, path in sorted(self.checkpoints().items(), reverse=True):
-            history = History()
+            history, journal = History(), Journal(self.journal.path)
             try:
-                state = self.state(path)
-                for event in Journal(self.journal.path).unread():
+                for event in journal.unread():
                     if isinstance(event, Epoch) and history.epochs < epochs:
                         history.add(event)
+                state = self.state(path, epochs <= journal.n_unsealed)
             except Damaged:  # until the folder is mended
                 continue
             if history.epochs == epochs:
@@ -208,14 +206,16 @@ class RunFolder:
         """Return the files of checkpoints by epochs done."""
         return {int(path.stem.partition("-")[2]): path for path in self.path.glob("checkpoint-*.pt")}
 
-    def state(self, path: Path) -> bytes:
+    def state(self, path: Path, is_of_first_version: bool) -> bytes:
         """Return the state in a checkpoint's file.
+
+        Args:
+            is_of_first_version: whether version 0.1.0 wrote the epochs before it.
 
         Raises:
             Damaged: if it is not what was written.
         """
-        content = path.read_bytes()
-        if not content.startswith(ZIP):
+        if not ((content := path.read_bytes()).startswith(ZIP) and is_of_first_version):
             return unsealed(content, self._place(path.name))
         try:
             if (file := ZipFile(io.BytesIO(content)).testzip()) is not None:

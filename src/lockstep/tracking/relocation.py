@@ -108,10 +108,10 @@ def _take_along(old: Collection[str], address: str) -> None:
 def _rewrite(folder: RunFolder, now: RunFolder, description: Description) -> None:
     """Write all of a run folder to a new one, since seals are those of one folder; remove the old one."""
     now.create(description)
-    for event in Journal(folder.journal.path).unread():
+    for event in (journal := Journal(folder.journal.path)).unread():
         now.journal.append(event)
     for epochs, path in folder.checkpoints().items():
-        now.save(epochs, folder.state(path))
+        now.save(epochs, folder.state(path, epochs <= journal.n_unsealed))
     if folder.artifacts.exists():
         shutil.copytree(folder.artifacts, now.artifacts)
     if folder.owes:

@@ -28,6 +28,9 @@ log = logging.getLogger("lockstep")
 SAY_SECONDS = 5.0
 """The time between two lines that say what is waited for."""
 
+IN_HASTE = 5
+"""How many times as long an interrupted command waits for the answer to a request."""
+
 NAMED = 3
 """The uploads that such a line names."""
 
@@ -142,7 +145,7 @@ class Uploader:
 
         Args:
             patience: None for PATIENCE_SECONDS.
-            in_haste: don't wait longer for a request that the store has not answered, and say nothing.
+            in_haste: say nothing, and wait for a request that is not answered IN_HASTE times as long only.
 
         Returns:
             The command's own uploads that are still pending.
@@ -152,7 +155,8 @@ class Uploader:
             self._progress_at = said_at = time.monotonic()
             while awaited := [upload for upload in self._uploads.values() if upload.is_awaited]:
                 now = time.monotonic()
-                if now - self._progress_at >= longest and (in_haste or not self._is_trying):
+                idle = now - self._progress_at
+                if idle >= longest and (not self._is_trying or (in_haste and idle >= IN_HASTE * longest)):
                     break
                 if now - said_at >= SAY_SECONDS and not in_haste:
                     said_at = now
