@@ -51,7 +51,8 @@ def act(number, moments):
 def main(number, moments, is_ignored):
     for descriptor, name in (1, "out"), (2, "err"):
         os.dup2(os.open(f"{moments} {number} {name}", os.O_WRONLY | os.O_CREAT), descriptor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if is_ignored else signal.default_int_handler)
+    if is_ignored:
+        signal.signal(number, signal.SIG_IGN)
     try:
         act(number, moments.split())
     except BaseException:
@@ -83,7 +84,11 @@ WAYS = [
 ]
 """The moments of signals, what is printed then, and the last words."""
 
-RAISED = {signal.SIGTERM: "SystemExit(143)", signal.SIGINT: "KeyboardInterrupt()"}
+RAISED = {
+    signal.SIGTERM: "SystemExit(143)",
+    signal.SIGHUP: "SystemExit(129)",
+    signal.SIGINT: "KeyboardInterrupt()",
+}
 ALL = "before inner plain end"
 
 
@@ -92,7 +97,7 @@ def ended(tmp_path_factory):
     """Programs that got signals, all at once: what each printed, its last words, its exit code."""
     folder = tmp_path_factory.mktemp("programs")
     cases = [(number, moments, False) for number in RAISED for moments, _, _ in WAYS]
-    cases.append((signal.SIGINT, ALL, True))
+    cases += [(number, ALL, True) for number in RAISED]
     command = [sys.executable, "-c", PROGRAM, json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder, check=True)
 
@@ -113,7 +118,8 @@ def test_a_signal_ends_the_process_in_order_or_at_once(ended, number, moments, p
     assert (err, code) == (f"{said}\n", 128 + number)
 
 
-def test_an_ignored_interrupt_stays_ignored(ended):
-    out, err, code = ended[signal.SIGINT, ALL]
+@pytest.mark.parametrize("number", RAISED)
+def test_an_ignored_signal_stays_ignored(ended, number):
+    out, err, code = ended[number, ALL]
     assert out.split() == ["before", "inner", "outer", "plain", "after", "end"]
     assert (err, code) == ("", 0)

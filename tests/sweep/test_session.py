@@ -1,6 +1,7 @@
 """The runs of a command in one process, on a store of their own."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -34,6 +35,24 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
         "seed=0": ("FAILED", "OSError: no room left"),
         "seed=1": ("FINISHED", None),
     }
+
+
+def test_where_somebody_removes_the_run_folders_no_run_stays_running(uri, monkeypatch):
+    receive = Ledger.receive
+
+    def removed_first(ledger, number, event):
+        if unfinished().exists():
+            shutil.rmtree(unfinished())
+        receive(ledger, number, event)
+
+    monkeypatch.setattr(Ledger, "receive", removed_first)
+    jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed, epochs=3) for seed in (0, 1)]
+    results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    assert [result.status for result in results] == ["FAILED", "FAILED"]
+    assert {status for status, _ in recorded(uri).values()} == {"FAILED"}
+    monkeypatch.undo()
+    again = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    assert [result.status for result in again] == ["FINISHED", "FINISHED"]
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning_and_a_tag(uri, monkeypatch, caplog):

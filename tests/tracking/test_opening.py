@@ -2,9 +2,11 @@ import os
 import shutil
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from filelock import FileLock
 
 from lockstep.config.errors import Refused
 from lockstep.tracking import opening
@@ -32,6 +34,16 @@ def test_a_locked_store_is_refused(tmp_path, monkeypatch):
             Store(f"sqlite:///{tmp_path}/mlflow.db")
     finally:
         holder.close()
+
+
+def test_another_process_that_opens_the_store_is_waited_for_and_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(opening, "SAY_SECONDS", 0.1)
+    with FileLock(tmp_path / "mlflow.db.lock", is_singleton=False):
+        opened = ThreadPoolExecutor().submit(Store, f"sqlite:///{tmp_path}/mlflow.db")
+        while "waiting for another process" not in caplog.text:
+            time.sleep(0.01)
+        assert not opened.done()
+    assert opened.result().uri == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_rows_are_ranked_and_repeats_are_one_row(store):
     )
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"runs": 1, "experiments": []}'])
+def test_a_list_of_members_that_is_damaged_is_named(store, content, tmp_path):
+    run_id, _ = recorded_sweep(store, [(params(0.1, 32), {"test/accuracy": 0.9}, {}, "FINISHED")])
+    (tmp_path / sweeps.MEMBERS).write_text(content)
+    store.client.log_artifact(run_id, str(tmp_path / sweeps.MEMBERS))
+    with pytest.raises(ValueError, match=f"members.json of run {run_id} in the store is damaged"):
+        sweeps.read(store, run_id)
+
+
 def test_with_a_validation_split_the_test_set_decides_nothing(store):
     runs = [
         (params(0.1, 32), {"val/accuracy": 0.9, "test/accuracy": 0.8}, {}, "FINISHED"),

@@ -194,6 +194,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     _start_workers(command, configs, is_dry)
     with uncollected():
         from lockstep.execution import task
+        from lockstep.recovery.run_folder import is_of_folders, unfinished
         from lockstep.results.run_result import RunFailed
         from lockstep.sweep import checks, planning, session
         from lockstep.tracking.errors import is_stores, message_of
@@ -215,14 +216,15 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in task.NO_ROOM:
             print(
-                f"{error}: make room, then give the same command again; it resumes from here", file=sys.stderr
+                f"{error}: make room ({_room()}), then give the same command again; it resumes from here",
+                file=sys.stderr,
             )
             return FAILED
-        if is_stores(error) or _is_of_run_folders(error):
+        if is_stores(error) or is_of_folders(error):
             what = "the store can't be used: " if is_stores(error) else ""
             print(
                 f"{what}{message_of(error)}\n"
-                "What was trained is kept: give the same command again; it resumes from here",
+                f"Give the same command again: it resumes from what {unfinished()} has",
                 file=sys.stderr,
             )
             return FAILED
@@ -236,11 +238,16 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     return OK
 
 
-def _is_of_run_folders(error: Exception) -> bool:
-    """Tell whether a run folder could not be read or written: somebody has moved it, or taken the rights."""
+def _room() -> str:
+    """Return how much is free where a command writes: the error of a full disk may name no file."""
+    import shutil
+    import tempfile
+
     from lockstep.recovery.run_folder import unfinished
 
-    return isinstance(error, OSError) and str(error.filename).startswith(str(unfinished()))
+    there = next(path for path in unfinished().parents if path.exists())
+    places = dict.fromkeys([str(there), tempfile.gettempdir()])
+    return ", ".join(f"{place} has {shutil.disk_usage(place).free / 2**20:,.0f} MiB free" for place in places)
 
 
 def _is_hydras(error: Exception) -> bool:

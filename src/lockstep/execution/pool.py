@@ -21,6 +21,8 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any
 
+from lockstep.execution.server import FROM_TERMINAL
+
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a process that forks has one thread
@@ -99,7 +101,7 @@ class _Server:
         tunables = os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         path = os.pathsep.join(filter(None, sys.path))
         # It ignores Ctrl-C from its first moment on.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)
         try:
             self.process = subprocess.Popen(
                 [*command, *_modules],

@@ -20,6 +20,9 @@ from typing import Any
 
 from lockstep.execution import library_warnings
 
+FROM_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+"""Signals that a terminal sends to all processes of a command: the command's own process decides."""
+
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl(2)."""
 
@@ -83,8 +86,9 @@ def end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     descriptor, command, *modules = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the command decides
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in FROM_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FROM_TERMINAL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end leave nothing to wait for
     end_with(int(command))
     gc.disable()  # it finds nothing here, and would write to memory that the workers share

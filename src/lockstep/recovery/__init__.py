@@ -5,5 +5,6 @@
 - `seal`: checksums of all of these; `mending`: what happens to a file that is damaged.
 - `claims`: locks, so that one process works on a run folder.
 - `interrupts`: signals, deferred during writes that must not be cut short.
+- `durable`: files replaced so that no part is left.
 - `temporary`: temporary folders, removed even after a kill.
 """

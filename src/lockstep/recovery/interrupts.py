@@ -17,6 +17,8 @@ from typing import NoReturn
 TOGETHER_SECONDS = 0.25
 """Signals that come together are one: `timeout`, say, sends its signal to the process and to its group."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 RESUME = "the same command goes on from here"
 
 _is_recording = False
@@ -26,23 +28,23 @@ _waiting: int | None = None
 
 
 def listen() -> None:
-    """Let SIGINT (Ctrl-C) and SIGTERM end this process, as the module says.
+    """Let SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed) end this process, as the module says.
 
     A second signal is seen by a thread: the main thread may be in a call that no signal interrupts, such as a
     wait for SQLite's lock.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    signal.signal(signal.SIGTERM, _on_signal)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as nohup does
-        signal.signal(signal.SIGINT, _on_signal)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup does
+            signal.signal(number, _on_signal)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
 
 
 @contextmanager
 def recording() -> Iterator[None]:
-    """Have a signal end the block as an exception: KeyboardInterrupt or, for SIGTERM, SystemExit."""
+    """Have a signal end the block as an exception: KeyboardInterrupt, or SystemExit for others."""
     global _is_recording
     _is_recording = True
     try:
@@ -102,7 +104,7 @@ def _watch(reader: int) -> None:
     first = 0.0
     while True:
         for number in os.read(reader, 64):
-            if number not in (signal.SIGINT, signal.SIGTERM):
+            if number not in SIGNALS:
                 continue
             first = first or time.monotonic()
             if time.monotonic() - first > TOGETHER_SECONDS:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 from lockstep.config.errors import Refused
+from lockstep.recovery import durable
 from lockstep.recovery.claims import Claims
 from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended, Journal
@@ -56,7 +57,6 @@ class RunFolder:
 
     def create(self, description: Description) -> None:
         """Create the folder, or its description where that was damaged."""
-        self.path.mkdir(parents=True, exist_ok=True)
         self.write(description)
 
     def claim(self) -> bool:
@@ -153,7 +153,7 @@ class RunFolder:
     def write(self, description: Description) -> None:
         values = asdict(description)
         written = json.dumps({**values, "seal": self._seal(values)}, indent=1)
-        _replace(self.path / "run.json", written.encode())
+        durable.replace(self.path / "run.json", written.encode())
 
     def _seal(self, values: dict[str, Any]) -> str:
         return seal_of(json.dumps(values).encode(), self._place("run.json"))
@@ -182,7 +182,7 @@ class RunFolder:
         """Write a checkpoint after epochs that the journal has; delete earlier checkpoints."""
         self.journal.sync()
         saved, path = self.checkpoints(), self.path / f"checkpoint-{epochs}.pt"
-        _replace(path, sealed(state, self._place(path.name)))
+        durable.replace(path, sealed(state, self._place(path.name)))
         for earlier in saved.values():
             if earlier != path:
                 earlier.unlink()
@@ -231,7 +231,7 @@ class RunFolder:
 
     def owe(self, what: bytes) -> None:
         """Write what a sweep has to do once its runs are in the store."""
-        _replace(self.path / OWED, sealed(what, self._place(OWED)))
+        durable.replace(self.path / OWED, sealed(what, self._place(OWED)))
 
     def begin_again(self) -> None:
         """Take back a sweep's end: its command goes on."""
@@ -260,8 +260,14 @@ class RunFolder:
         gone = self.path.with_name(self.path.name + REMOVED)  # in one step: a part of a folder is no run's
         if gone.exists():
             shutil.rmtree(gone)
-        self.path.rename(gone)
-        shutil.rmtree(gone)
+        with suppress(FileNotFoundError):  # somebody has removed it
+            self.path.rename(gone)
+            shutil.rmtree(gone)
+
+
+def is_of_folders(error: BaseException) -> bool:
+    """Tell whether a run folder could not be read or written: somebody has moved it, or taken the rights."""
+    return isinstance(error, OSError) and str(error.filename).startswith(str(unfinished()))
 
 
 def folders(root: Path) -> Iterator[RunFolder]:
@@ -279,22 +285,3 @@ def folder_name(kind: Literal["run", "sweep"], *identity: str) -> str:
             and the trial's number; for a sweep, the store's address and the sweep key.
     """
     return hashlib.sha256(json.dumps([kind, *identity]).encode()).hexdigest()[:32]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a file atomically, even if a power cut interrupts it."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

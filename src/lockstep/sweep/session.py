@@ -198,7 +198,7 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
     if recording.trouble:
         raise NotUploaded(
             f"Some results could not be uploaded; the store says: {recording.trouble}\n"
-            f"They are kept in {unfinished()}; once the store is back, upload them with\n"
+            f"They are kept in {unfinished()}; once the store takes them, upload them with\n"
             f"  {deliver}"
         )
     failures: list[str] = []

@@ -5,11 +5,13 @@ import os
 import re
 import socket
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine, make_url, text
@@ -18,6 +20,8 @@ from sqlalchemy.pool import NullPool
 from lockstep.tracking._mlflow_compat import missing_tables
 from lockstep.tracking.address import check_server, check_user_info, sqlite_path, sqlite_uri, with_options
 from lockstep.tracking.errors import http_status
+
+log = logging.getLogger("lockstep")
 
 CONNECT_SECONDS = 10
 """The longest wait for a tracking server to say its version. MLflow itself retries for minutes."""
@@ -29,6 +33,9 @@ NEEDS = f"Lockstep needs a server with MLflow {OLDEST_SERVER} or later"
 
 LOCK_SECONDS = 120
 """The longest wait for another process, which locks a store for some seconds while it makes the schema."""
+
+SAY_SECONDS = 2.0
+"""How long it is waited for without a message."""
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """The databases' default ports."""
@@ -82,10 +89,25 @@ def _sqlite(uri: str) -> mlflow.MlflowClient:
     finally:
         connection.close()
     # MLflow's migrations fail if two processes open an empty store at once.
-    with FileLock(f"{path}.lock", timeout=LOCK_SECONDS):
+    with _locked(Path(f"{path}.lock")):
         if not path.stat().st_size:
             _make(path)
         return _answering(with_options(uri))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, and say so if another process holds it for long."""
+    lock = FileLock(path, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire(timeout=SAY_SECONDS)
+    except Timeout:
+        log.warning("waiting for another process, which is making or opening this store: it holds %s", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _database(uri: str) -> mlflow.MlflowClient:

@@ -241,13 +241,13 @@ def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str]]:
     run_id, experiment_id = parent.info.run_id, parent.info.experiment_id
     artifacts = {entry.path for entry in store.client.list_artifacts(run_id)}
     if MEMBERS in artifacts:
-        listed = _json(store, run_id, MEMBERS)
+        listed = _json(store, run_id, MEMBERS, "experiments", "runs")
         names = dict(zip(listed["runs"], listed.get("names", ()), strict=False))
         return _runs(store, listed["experiments"], listed["runs"]), names
     started = f"tags.`mlflow.parentRunId` = '{run_id}'"
     runs = store.search([experiment_id], started, order_by=["attributes.start_time ASC"])
     if STORED_RUNS in artifacts:
-        stored = _json(store, run_id, STORED_RUNS)["runs"]
+        stored = _json(store, run_id, STORED_RUNS, "runs")["runs"]
         runs += [store.client.get_run(run) for run in stored if store.is_active(run)]
     return runs, {}
 
@@ -271,11 +271,14 @@ def _any_of(run_ids: Sequence[str]) -> str:
     return f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in run_ids)})"
 
 
-def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
+def _json(store: Store, run_id: str, artifact: str, *needed: str) -> dict[str, list[str]]:
     with temporary_folder() as folder:
         content = Path(store.client.download_artifacts(run_id, artifact, str(folder))).read_text()
-    listed: dict[str, list[str]] = json.loads(content)
-    return listed
+    try:
+        listed: dict[str, list[str]] = json.loads(content)
+        return {name: [*map(str, listed[name])] for name in (*needed, *listed)}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{artifact} of run {run_id} in the store is damaged: {error!r}") from error
 
 
 def _swept(runs: Sequence[RunResult]) -> tuple[str, ...]:

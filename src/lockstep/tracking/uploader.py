@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from lockstep.recovery.mending import mend
-from lockstep.recovery.run_folder import RunFolder
+from lockstep.recovery.run_folder import RunFolder, is_of_folders
 from lockstep.recovery.seal import Unreadable
 from lockstep.results.history import History, Status
 from lockstep.tracking.errors import is_outage
@@ -226,7 +226,8 @@ class Uploader:
             is_first = not upload.trouble
             upload.fail(error, is_its_own, RETRY_SECONDS)
             if upload.is_refused and upload.is_own and is_first:
-                log.error("%s: the store rejects it: %s", upload.description.name, upload.trouble)
+                what = "its folder can't be used" if is_of_folders(error) else "the store rejects it"
+                log.error("%s: %s: %s", upload.description.name, what, upload.trouble)
             elif not is_its_own and not self._is_away:
                 log.warning("the store can't be written, training continues meanwhile: %s", upload.trouble)
                 self._is_away = True

@@ -73,14 +73,7 @@ def train(
     checkpoints = checkpoints or [None] * len(configs)
     done = _epochs_done(configs, checkpoints)
     data = _Data(configs[0], dataset, done)
-    runs = [
-        TrainedRun(
-            config,
-            networks.initial(config, dataset.description).to(data.device, data.dtype),
-            History() if checkpoint is None else copy.deepcopy(checkpoint.history),
-        )
-        for config, checkpoint in zip(configs, checkpoints, strict=True)
-    ]
+    runs = [_begun(*of_run, dataset, data) for of_run in zip(configs, checkpoints, strict=True)]
     array = _array(runs, checkpoints, data, threads, exact)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
     with cpu_settings(data.device):
@@ -136,6 +129,11 @@ class _Data:
     def next_epoch(self) -> list[Tensor]:
         """Return the next epoch's minibatches, as indices on the device."""
         return [indices_B.to(self.device) for indices_B in self.minibatches.epoch()]
+
+
+def _begun(config: RunConfig, checkpoint: Checkpoint | None, dataset: Dataset, data: _Data) -> TrainedRun:
+    network = networks.initial(config, dataset.description).to(data.device, data.dtype)
+    return TrainedRun(config, network, copy.deepcopy(checkpoint.history) if checkpoint else History())
 
 
 def _epochs_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
