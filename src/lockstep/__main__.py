@@ -12,6 +12,7 @@ from lockstep.recovery import interrupts
 if __name__ == "__main__":
     interrupts.listen()  # before the imports that take a moment
 
+from lockstep.config.places import outputs
 from lockstep.terminal.console import open_streams
 
 if TYPE_CHECKING:
@@ -82,13 +83,9 @@ def _deliver(parser: argparse.ArgumentParser, folder: Path) -> int:
     return 1 if left else 0
 
 
-def _outputs() -> Path:
-    return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs"
-
-
 def _store_uri() -> str:
     """Return the URI of run.py's default store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_outputs() / 'mlflow.db'}"  # see sqlite_path
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs() / 'mlflow.db'}"  # see sqlite_path
 
 
 def _is_missing(uri: str) -> bool:
@@ -125,7 +122,7 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
     from lockstep.tracking import sweeps
     from lockstep.tracking.address import without_secrets
 
-    uri, run_id, folder = _store_uri(), sweep, _outputs() / "reports" / sweep
+    uri, run_id, folder = _store_uri(), sweep, outputs() / "reports" / sweep
     if Path(sweep).is_dir():
         folder = Path(sweep).absolute()
         if not (folder / page.KEPT).exists():

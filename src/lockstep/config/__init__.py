@@ -6,6 +6,7 @@
 - `parsing`, `overrides`: Hydra's grammar: overrides that set, sweep or search a value.
 - `schema`, `search_config`: the settings of a run and of a search, and their limits; `frozen`: their base.
 - `plain_yaml`: YAML that is not trusted.
+- `places`: where outputs and settings are.
 - `identity`: the settings that identify a run.
 - `run_request`: a run that was asked for.
 - `errors`: bad input as messages.

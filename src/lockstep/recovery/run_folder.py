@@ -17,6 +17,7 @@ from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 from lockstep.config.errors import Refused
+from lockstep.config.places import outputs
 from lockstep.recovery import durable
 from lockstep.recovery.claims import Claims
 from lockstep.recovery.description import Description
@@ -27,7 +28,7 @@ from lockstep.results.history import Epoch, History
 
 def unfinished() -> Path:
     """Return the folder of all run folders."""
-    return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "unfinished"
+    return outputs() / "unfinished"
 
 
 SHARED = "shared"

@@ -1,6 +1,5 @@
 """A search's Optuna study, stored in `outputs/studies/`, which the same command continues."""
 
-import os
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from lockstep.config.places import outputs
 from lockstep.config.search_config import SearchConfig
 from lockstep.recovery.claims import Claims
 from lockstep.search import halving
@@ -23,7 +23,7 @@ FILE = "optuna.log"
 
 def studies() -> Path:
     """Return the folder that holds each study's folder."""
-    return Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute() / "outputs" / "studies"
+    return outputs() / "studies"
 
 
 @contextmanager

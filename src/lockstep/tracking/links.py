@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from lockstep.config import places
 from lockstep.tracking.address import sqlite_path, with_options, without_secrets
 
 
@@ -29,9 +30,9 @@ def how_to_open(uri: str, experiment_id: str) -> str:
     runs = f"#/experiments/{experiment_id}/runs"
     if uri.startswith("http"):
         return f"open {_address(uri)}/{runs}"
-    root = Path(os.environ.get("LOCKSTEP_ROOT", ".")).absolute()
     is_sqlite = uri.startswith("sqlite")
-    if is_sqlite and sqlite_path(uri) == root / "outputs" / "mlflow.db":
+    if is_sqlite and sqlite_path(uri) == places.outputs() / "mlflow.db":
+        root = places.root()
         command = "make ui" if root == Path.cwd() else f"make -C {shlex.quote(str(root))} ui"
     else:
         address = with_options(uri) if is_sqlite else without_secrets(uri)
