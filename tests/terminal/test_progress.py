@@ -2,10 +2,12 @@ import io
 import re
 
 import numpy as np
+import pytest
 from helpers.configs import LOGREG, run_config
 
 from lockstep.results.history import Evaluation, History
 from lockstep.terminal import console as terminal
+from lockstep.terminal import progress as progress_module
 from lockstep.terminal.console import PlainConsole
 from lockstep.terminal.progress import Progress
 
@@ -27,10 +29,12 @@ def history(epochs=2, test=0.9, val=None, loss=1.5, diverged_at=None):
     )
 
 
-def printed(monkeypatch, is_terminal, use, height=24):
+def printed(monkeypatch, is_terminal, use, height=24, width=110):
     """What `use` prints on a console; of what a terminal shows and takes away again, all that it showed."""
     out = io.StringIO()
-    console = PlainConsole(file=out, force_terminal=is_terminal, width=110, height=height, color_system=None)
+    console = PlainConsole(
+        file=out, force_terminal=is_terminal, width=width, height=height, color_system=None
+    )
     monkeypatch.setattr(terminal, "console", console)
     use()
     return out.getvalue()
@@ -125,7 +129,7 @@ def sweep_of(n, height):
     def use():
         with Progress(2 * n, is_sweep=True) as progress:
             for number in range(n):
-                progress.add(number, f"lr={number}", run_config(LOGREG, epochs=2))
+                progress.add(number, f"lr={number}", run_config(LOGREG, epochs=2, val_size=300))
             for number in range(4, 6):  # what was trained before
                 progress.end(number, "stored", {"test/accuracy": 0.5})
             progress.array(range(4))
@@ -137,9 +141,9 @@ def sweep_of(n, height):
     return use
 
 
-def last_screen(out):
+def last_screen(out, word="train loss"):
     lines = [re.sub(r"\x1b\[[?0-9]*[A-Za-z]", "", line).rstrip() for line in out.split("\n")]
-    start = max(i for i, line in enumerate(lines) if "train loss" in line)
+    start = max(i for i, line in enumerate(lines) if word in line)
     return lines[start:]
 
 
@@ -151,8 +155,8 @@ def test_a_terminal_shows_a_sweep_as_a_table_best_first(monkeypatch):
         "lr=2 1/2 1.5000 0.8000 training",
         "lr=3 1/2 1.5000 0.7500 training",
         "lr=0 2/2 1.5000 0.7100 finished",
-        "lr=4 0/2 0.5000 stored",
-        "lr=5 0/2 0.5000 stored",
+        "lr=4 0.5000 stored",
+        "lr=5 0.5000 stored",
         "lr=6 0/2 waiting",
     ]
     assert shown[0].split() == ["run", "epoch", "train", "loss", "val", "accuracy", "state"]
@@ -164,3 +168,70 @@ def test_a_sweep_of_a_thousand_runs_is_at_most_a_screen_high(monkeypatch):
     assert len([line for line in shown if line]) <= 24
     assert shown[1].split()[:4] == ["lr=1", "1/2", "1.5000", "0.9500"]
     assert any(line.strip() == "and 981 more: 981 waiting" for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("width", "has_epoch", "has_loss"), [(80, True, True), (60, True, False), (52, False, False)]
+)
+def test_no_figure_is_ever_cut_but_names_and_columns_are(monkeypatch, width, has_epoch, has_loss):
+    name = "lr=0.012345678 hidden_dim1=256 dropout=0.123456789 momentum=0.95"
+
+    def use():
+        with Progress(20, is_sweep=True) as progress:
+            for number in range(2):
+                progress.add(number, name, run_config(LOGREG, epochs=10, val_size=300))
+            progress.array([0, 1])
+            progress.epoch(0, history(1, val=0.9))
+            progress.end(1, "pruned")
+
+    shown = last_screen(printed(monkeypatch, True, use, width=width), "0.9000")
+    row = shown[0].split()
+    assert row[0] == "lr=0.012345678" and "…" in shown[0]
+    assert ("1/10" in row, "1.5000" in row, "0.9000" in row) == (has_epoch, has_loss, True)
+    assert all(len(line) <= width for line in shown)
+
+
+def test_a_resumed_run_shows_its_figures_and_a_line_for_new_epochs_only(monkeypatch):
+    def use():
+        with Progress(8, is_sweep=True) as progress:
+            for number in range(2):
+                progress.add(number, f"run {number}", run_config(LOGREG, epochs=4))
+            progress.resume(0, history(2, 0.75))
+            progress.array([0, 1])
+            if not terminal.console.is_terminal:
+                progress.epoch(0, history(3, 0.9))
+
+    assert last_screen(printed(monkeypatch, True, use))[1].split() == (
+        ["run", "0", "2/4", "1.5000", "0.7500", "training", "(best)"]
+    )
+    assert printed(monkeypatch, False, use) == ""  # run 1 has not reported yet
+
+
+def test_an_interrupted_command_leaves_its_table_on_the_screen(monkeypatch):
+    def use():
+        with pytest.raises(KeyboardInterrupt), Progress(4, is_sweep=True) as progress:
+            progress.add(0, "run 0", run_config(LOGREG, epochs=4))
+            progress.array([0])
+            progress.epoch(0, history(1))
+            raise KeyboardInterrupt
+
+    after = printed(monkeypatch, True, use).rpartition("\x1b[?25h")[2]  # the live display has ended
+    assert "run 0    1/4      1.5000         0.9000" in after
+
+
+def test_the_time_left_runs_down_between_epochs(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    left = progress_module._TimeLeft()
+    left.begin()
+    assert str(left) == "-:--:--"
+    seen = []
+    for seconds, n_left in ((10, 6), (10, 5)):  # ten seconds an epoch
+        now[0] += seconds
+        left.epoch(n_left)
+        seen.append(str(left))
+        now[0] += 4
+        seen.append(str(left))
+        now[0] -= 4
+    now[0] += 3600
+    assert [*seen, str(left)] == ["0:01:00", "0:00:56", "0:00:50", "0:00:46", "0:00:00"]

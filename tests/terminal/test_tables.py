@@ -1,3 +1,4 @@
+import pytest
 from helpers.configs import run_config
 
 from lockstep.results.run_result import RunResult
@@ -22,7 +23,7 @@ def shown(results, ranking=None):
     ranking = ranking or Ranking.of(results)
     console = PlainConsole(width=120, color_system=None)
     with console.capture() as captured:
-        console.print(leaderboard(results, ranked(results, ranking), ranking.metric))
+        console.print(leaderboard(results, ranked(results, ranking), ranking.metric, console.width))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -78,3 +79,30 @@ def test_what_ranks_the_runs_is_a_column():
     lines = shown(runs, Ranking("val/loss", maximize=False))
     assert lines[0].split()[:5] == ["run", "val", "loss", "val", "accuracy"]
     assert [line.split()[:2] for line in lines[1:]] == [["b", "0.2000"], ["a", "0.3000"]]
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (120, "run n val accuracy test accuracy test loss training status"),
+        (90, "run n val accuracy test accuracy training status"),
+        (75, "run n val accuracy test accuracy status"),
+    ],
+)
+def test_where_there_is_no_room_columns_are_left_out_and_figures_never_cut(width, headings):
+    runs = [
+        result(
+            f"lr=0.1 hidden_dim1=256 momentum=0.9 seed={seed}",
+            test=(0.5 + seed / 10,),
+            val=(0.25 + seed / 10,),
+            seed=seed,
+        )
+        for seed in range(3)
+    ]
+    table = leaderboard(runs, ranked(runs, Ranking.of(runs)), "val/accuracy", width)
+    assert " ".join(str(column.header).replace("\n", " ") for column in table.columns) == headings
+    console = PlainConsole(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    assert all(len(line) <= width for line in captured.get().splitlines())
+    assert "0.3500 ± 0.1000  0.6000 ± 0.1000" in captured.get()

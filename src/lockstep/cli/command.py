@@ -24,9 +24,10 @@ from lockstep.config.compose import check_shown, compose
 from lockstep.config.errors import without_password
 from lockstep.config.hydra_settings import in_job
 from lockstep.config.run_request import Typed
+from lockstep.config.schema import RunConfig
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
-from lockstep.terminal.console import open_streams
+from lockstep.terminal.console import console, open_streams, stage
 
 OK, FAILED, REFUSED = 0, 1, 2
 
@@ -192,14 +193,17 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     configs = [request.config for request in requests]
     is_dry = any(config.dry_run for config in configs)
     _start_workers(command, configs, is_dry)
-    with uncollected():
+    if not is_dry:
+        console.print(_asked(command, configs), soft_wrap=True)
+    with stage("loading torch and MLflow"), uncollected():
         from lockstep.execution import task
         from lockstep.recovery.run_folder import is_of_folders, unfinished
         from lockstep.results.run_result import RunFailed
         from lockstep.sweep import checks, planning, session
         from lockstep.tracking.errors import is_stores, message_of
     try:
-        checks.check_runs(configs)
+        with stage("reading the data"):
+            checks.check_runs(configs)
         if is_dry and command.search is not None:
             from lockstep.search.session import show
 
@@ -207,7 +211,8 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         elif is_dry:
             planning.show_plan(requests, command.n_jobs)
         else:
-            checks.check_store(configs)
+            with stage("opening the store"):
+                checks.check_store(configs)
             with in_job(command.master):  # Hydra 1.3 resolves ${hydra:...} in a sweep's folder too early
                 hydra_main()
     except (RunFailed, session.NotUploaded) as failed:
@@ -248,6 +253,14 @@ def _room() -> str:
     there = next(path for path in unfinished().parents if path.exists())
     places = dict.fromkeys([str(there), tempfile.gettempdir()])
     return ", ".join(f"{place} has {shutil.disk_usage(place).free / 2**20:,.0f} MiB free" for place in places)
+
+
+def _asked(command: Command, configs: Sequence[RunConfig]) -> str:
+    """Return a line that says what was asked for, as soon as the settings are checked."""
+    experiments = " and ".join(dict.fromkeys(config.tracking.experiment for config in configs))
+    if command.search is not None:
+        return f"A search of {command.search.config.n_trials} trials; experiment {experiments}"
+    return f"{len(configs)} run{'s' * (len(configs) != 1)}, settings checked; experiment {experiments}"
 
 
 def _is_hydras(error: Exception) -> bool:

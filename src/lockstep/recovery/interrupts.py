@@ -5,8 +5,10 @@ out of any library as another one. Nothing that a command does must not be cut s
 """
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -84,6 +86,8 @@ def leave(message: str, number: int | None = None) -> NoReturn:
     """
     with suppress(OSError, ValueError, RuntimeError):  # a closed pipe; another thread is printing
         sys.stdout.flush()
+        if sys.stderr.isatty():
+            message = textwrap.fill(message, shutil.get_terminal_size().columns)
         print(message, file=sys.stderr, flush=True)
     os._exit(128 + (number or _came or 0))
 

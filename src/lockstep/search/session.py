@@ -166,7 +166,7 @@ class _Search:
     def _print(self, standings: Standings) -> None:
         metric, winner = self.settings.metric, standings.winner
         console.print()
-        console.print(tables.leaderboard(standings.runs, standings.rows[:SHOWN], metric))
+        console.print(tables.leaderboard(standings.runs, standings.rows[:SHOWN], metric, console.width))
         console.print()
         console.print(_summary(standings.runs), soft_wrap=True)
         if winner is not None:

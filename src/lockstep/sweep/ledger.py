@@ -101,7 +101,8 @@ class Ledger:
         """Claim runs; return the runs to train, which neither another process nor the store has."""
         claimed = [entry for entry in entries if entry.folder.claim()]
         for entry in claimed:
-            self._mend(entry.folder)
+            with entry.folder.in_training():  # so that no other process's worker adds to it
+                mend(entry.folder)
         # Look in the store after claiming: until then another process might still upload a result.
         have_runs: dict[str, bool] = {}
         taken = []
@@ -113,10 +114,6 @@ class Ledger:
             elif not self._resume(entry):
                 taken.append(entry)
         return taken
-
-    def _mend(self, folder: RunFolder) -> None:
-        with folder.in_training():  # so that no other process's worker adds to it
-            mend(folder)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""
@@ -159,7 +156,7 @@ class Ledger:
             folder.write(replace(description, data=asdict(entry.data), run_key=entry.run_key))
         entry.history, ended = folder.history()
         entry.upload = self._uploader.add(folder, is_new, n_journaled=len(entry.history.loss_T))
-        self._progress.resume(entry.number, entry.history.epochs)
+        self._progress.resume(entry.number, entry.history)
         if entry.history.marks:
             self._uploader.update(entry.upload, entry.history)
         if ended is not None:
@@ -262,10 +259,16 @@ class Ledger:
             warn_once(warning)
         metrics = {**entry.history.summary(), **ended.metrics}
         entry.result = entry.result_as(status, metrics, tags.get(REASON, ""), ended.pruned_at)
-        state = status.lower() if ended.pruned_at is None else f"pruned after epoch {ended.pruned_at}"
-        self._progress.end(entry.number, state)
+        self._progress.end(entry.number, status.lower() if ended.pruned_at is None else "pruned")
         assert entry.upload is not None
         self._uploader.update(entry.upload, entry.history, status, tags, ended.metrics)
+
+    def saved(self) -> str:
+        """Say what an interrupted command leaves to the next one."""
+        left, n = self.pending(), len(self._by_folder)
+        n_resumed = sum(bool(entry.folder.checkpoints()) for entry in left)
+        resume = f"{n_resumed} resume from a checkpoint, {len(left) - n_resumed} from the start"
+        return f"{n - len(left)} of {n} runs have ended" + (f"; {resume}" if left else "")
 
     @property
     def ended(self) -> list[Entry]:

@@ -109,9 +109,10 @@ def carry_out(
     recording = record(store, parent, sum(epochs.values()), work)
     standings = recording.standings
     console.print()
-    console.print(tables.leaderboard(standings.runs, standings.rows, standings.ranking.metric))
+    metric = standings.ranking.metric
+    console.print(tables.leaderboard(standings.runs, standings.rows, metric, console.width))
     console.print()
-    if len(standings.runs) > 1 and standings.ranking.metric == "test/accuracy":
+    if len(standings.runs) > 1 and metric == "test/accuracy":
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
     conclude(store, requests[0].config, recording, typed)
     return standings
@@ -159,6 +160,7 @@ def record(
             with deferred():
                 if uploader.wait(CLOSING_SECONDS, in_haste=True):
                     log.warning("the store lacks some results; %s keeps them", unfinished())
+            progress.say_last(ledger.saved())
             raise
         owed = _owed(ledger, standings, sweep)
         has_ended = all(run.status == "FINISHED" for run in standings.runs)

@@ -1,6 +1,7 @@
 """Output on the terminal.
 
 - `console`: the console that everything is printed on, and the log.
-- `progress`: runs while they train.
+- `progress`: runs while they train; `run_table`: their table.
+- `columns`: tables that fit their width.
 - `tables`: runs that have ended, and the plan of a dry run.
 """

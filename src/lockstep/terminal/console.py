@@ -6,10 +6,15 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 from rich.console import Console
+
+FILE_WIDTH = 1000
+"""The longest line of a table in a file or a pipe, in characters."""
 
 
 class PlainConsole(Console):
@@ -36,6 +41,13 @@ class PlainConsole(Console):
 console = PlainConsole()
 
 
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Show on a terminal what takes a moment, until the block ends."""
+    with console.status(what, refresh_per_second=4) if console.is_terminal else nullcontext():
+        yield
+
+
 class _ToConsole(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         console.print(self.format(record), soft_wrap=True)
@@ -57,6 +69,8 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
             os.set_inheritable(number, True)  # worker processes need it, too
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = FILE_WIDTH  # else tables leave out what has no room on 80 columns
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

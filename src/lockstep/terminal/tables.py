@@ -7,22 +7,29 @@ from rich.table import Table
 from lockstep.execution.plan import Plan
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Repeats
+from lockstep.terminal.columns import Column, fitted
+
+SECONDS = "time/train_seconds"
 
 COLUMNS = {
     "val accuracy": ("val/accuracy", ".4f"),
     "test accuracy": ("test/accuracy", ".4f"),
     "best": ("test/accuracy_best", ".4f"),
     "test loss": ("test/loss", ".4f"),
-    "training": ("time/train_seconds", ".1f"),
+    "training": (SECONDS, ".1f"),
 }
 
+IMPORTANCE = ("test/accuracy_best", "test/loss", SECONDS)
+"""Metrics whose columns are left out where there is no room, in this order; the others are always shown."""
 
-def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: str) -> Table:
+
+def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: str, width: int) -> Table:
     """Return the table of runs: failures first, then complete runs, repeats as mean ± std.
 
     Args:
         rows: complete runs, as `ranked` returns them.
         metric: the metric that they are ranked by.
+        width: see `fitted`.
     """
     failed = [Repeats((result,)) for result in results if result.status != "FINISHED"]
     repeated = any(len(row.runs) > 1 for row in rows)
@@ -36,18 +43,29 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
     }
     if metric not in [column for column, _ in columns.values()]:
         columns = {metric.replace("/", " "): (metric, ".4f"), **columns}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold", min_width=20)
-    for heading in ["n", *columns] if repeated else columns:
-        table.add_column(heading, justify="right")
-    table.add_column("status")
-    for row in (*failed, *rows):
-        cells = [_cell(row, *column) for column in columns.values()]
-        cells[-1] = "stored" if all(run.is_stored for run in row.runs) else f"{cells[-1]} s"
-        first = row.runs[0]
-        status = first.status + (f": {first.reason}" if first.reason else "")
-        table.add_row(row.name, *([str(len(row.runs))] if repeated else []), *cells, status)
-    return table
+    shown = [*failed, *rows]
+    figures = [
+        Column(
+            heading,
+            [_figure(row, metric, form) for row in shown],
+            IMPORTANCE.index(metric) if metric in IMPORTANCE else None,
+        )
+        for heading, (metric, form) in columns.items()
+    ]
+    if repeated:
+        figures.insert(0, Column("n", [str(len(row.runs)) for row in shown]))
+    status = Column("status", [_status(row.runs[0]) for row in shown], kind="words")
+    return fitted(Column("run", [row.name for row in shown]), [*figures, status], width)
+
+
+def _status(run: RunResult) -> str:
+    return run.status + (f": {run.reason}" if run.reason else "")
+
+
+def _figure(row: Repeats, metric: str, form: str) -> str:
+    if metric != SECONDS:
+        return _cell(row, metric, form)
+    return "stored" if all(run.is_stored for run in row.runs) else f"{_cell(row, metric, form)} s"
 
 
 def _cell(row: Repeats, metric: str, form: str) -> str:

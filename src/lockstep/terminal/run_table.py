@@ -1,0 +1,124 @@
+"""The table of a command's runs while they train."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from lockstep.config.schema import RunConfig
+from lockstep.results.history import History
+from lockstep.terminal.columns import Column, fitted
+
+ORDER = {"training": 1, "waiting": 3}
+"""The order of states in the table, behind the best run; others have 2."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run after one more epoch.
+
+    Attributes:
+        epochs: trained so far.
+        loss, accuracy: means over the last epoch's minibatches.
+        held_out: loss and accuracy after it by split; runs are compared by the first split's accuracy.
+        seconds: training time so far.
+    """
+
+    epochs: int
+    loss: float
+    accuracy: float
+    held_out: dict[str, tuple[float, float]]
+    seconds: float
+
+    @classmethod
+    def of(cls, history: History) -> "Measured":
+        """Return the measurements after the last epoch of a history, which has one."""
+        iterations = len(history.loss_T) // history.epochs
+        return cls(
+            history.epochs,
+            history.loss_T[-iterations:].mean(),
+            history.accuracy_T[-iterations:].mean(),
+            {
+                split: (of_split[-1].loss, of_split[-1].accuracy)
+                for split in ("val", "test")
+                if (of_split := history.of(split))
+            },
+            history.seconds,
+        )
+
+    @property
+    def objective(self) -> float:
+        return next((accuracy for _, accuracy in self.held_out.values()), self.accuracy)
+
+
+@dataclass
+class Row:
+    """A run of the command.
+
+    Attributes:
+        state: a word; `training` while it is in an array.
+        measured: its measurements after each epoch that this command has trained, and before the first one
+            that it resumes from.
+        stored: its last accuracy, if an earlier command trained it.
+    """
+
+    name: str
+    config: RunConfig
+    state: str = "waiting"
+    measured: list[Measured] = field(default_factory=list)
+    stored: float | None = None
+
+    @property
+    def epochs(self) -> int:
+        return self.measured[-1].epochs if self.measured else 0
+
+    @property
+    def progress(self) -> str:
+        """Epochs done, of how many; empty if an earlier command trained them."""
+        return "" if self.stored is not None else f"{self.epochs}/{self.config.trainer.epochs}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in ("waiting", "training")
+
+    @property
+    def objective(self) -> float | None:
+        return self.measured[-1].objective if self.measured else self.stored
+
+
+def run_table(rows: Sequence[Row], height: int, width: int) -> Table:
+    """Return the table of runs: the best one, then training runs, ended runs and waiting runs.
+
+    Args:
+        height: the number of rows that there is room for; a caption counts the others.
+        width: see `fitted`.
+    """
+
+    def accuracy(row: Row) -> float:
+        return -math.inf if row.objective is None else row.objective
+
+    best = max((row for row in rows if row.objective is not None), key=accuracy, default=None)
+    by_interest = sorted(rows, key=lambda row: (row is not best, ORDER.get(row.state, 2), -accuracy(row)))
+    shown = by_interest[: max(1, height)]
+    left = Counter(row.state for row in by_interest[len(shown) :])
+    split = "val" if any(row.config.data.val_size for row in rows) else "test"
+    losses = [f"{row.measured[-1].loss:.4f}" if row.measured else "" for row in shown]
+    accuracies = ["" if row.objective is None else f"{row.objective:.4f}" for row in shown]
+    columns = [
+        Column("epoch", [row.progress for row in shown], importance=1),
+        Column("train loss", losses, importance=0),
+        Column(f"{split} accuracy", accuracies),
+        Column("state", [row.state + (" (best)" if row is best else "") for row in shown], kind="word"),
+    ]
+    return fitted(
+        Column("run", [row.name for row in shown]),
+        columns,
+        width,
+        "ellipsis",
+        ["bold green" if row is best else None for row in shown],
+        f"and {sum(left.values())} more: {', '.join(f'{n} {state}' for state, n in left.items())}"
+        if left
+        else None,
+    )
