@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -71,6 +73,20 @@ def show_log() -> None:
         logging.getLogger().addHandler(logging.NullHandler())
     warnings.showwarning = _log_warning  # type: ignore[assignment]
     threading.excepthook = _log_thread_error
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Do as `show_log` in the block, in a process whose log and warnings belong to somebody else."""
+    log, root = logging.getLogger("lockstep"), logging.getLogger()
+    before = log.level, log.handlers[:], root.handlers[:], threading.excepthook
+    try:
+        with warnings.catch_warnings():
+            show_log()
+            yield
+    finally:
+        log.setLevel(before[0])
+        log.handlers[:], root.handlers[:], threading.excepthook = before[1:]
 
 
 @cache
