@@ -192,7 +192,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         requests = corners(command.search)
     configs = [request.config for request in requests]
     is_dry = any(config.dry_run for config in configs)
-    _start_workers(command, configs, is_dry)
+    start_workers(command, configs, is_dry)
     if not is_dry:
         console.print(_asked(command, configs), soft_wrap=True)
     with stage("loading torch and MLflow"), uncollected():
@@ -275,7 +275,7 @@ def _is_hydras(error: Exception) -> bool:
     )
 
 
-def _start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:
+def start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:
     """Start the server that forks workers, while this process loads its imports."""
     from lockstep.execution import pool
     from lockstep.execution.cores import count_workers

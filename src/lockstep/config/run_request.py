@@ -15,11 +15,11 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class Typed:
-    """A command, quoted for a shell.
+    """A command, quoted for a shell, or a call of the Python API.
 
     Attributes:
         whole: as it was typed.
-        alone: what stands before the overrides of one of its runs, to train it alone.
+        alone: what stands before the overrides of one of its runs, to train it alone; empty of a call.
     """
 
     whole: str

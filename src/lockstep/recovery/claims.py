@@ -9,7 +9,6 @@ import shlex
 import struct
 import time
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 from lockstep.config.errors import Refused
@@ -17,13 +16,15 @@ from lockstep.config.errors import Refused
 FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process id."""
 
+_files: dict[Path, int] = {}
+"""The descriptor of each file of claims: closing a second one would release all claims in it."""
+
 SAY_SECONDS = 2.0
 """How long another process is waited for without a message. A killed command's workers end in 0.2 s."""
 
 log = logging.getLogger("lockstep")
 
 
-@cache  # closing a second descriptor of the file would release all claims
 class Claims:
     """This process's claims on names, among all processes that use the same file.
 
@@ -36,12 +37,14 @@ class Claims:
 
     def __init__(self, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if path not in _files:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _files[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise _refused(path, error) from error
+        self._file = _files[path]
 
     def take(self, name: str) -> bool:
         """Claim a name; tell whether this process has it, now or from before."""
@@ -74,6 +77,12 @@ class Claims:
     def release(self, name: str) -> None:
         """Release a name."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _offset(name))
+
+
+def release_all() -> None:
+    """Release all claims of this process, which goes on: other processes may resume what it has left."""
+    while _files:
+        os.close(_files.popitem()[1])
 
 
 def process(pid: int) -> str:

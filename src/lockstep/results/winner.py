@@ -107,10 +107,15 @@ def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:
 
 @dataclass(frozen=True)
 class Standings:
-    """The runs of a sweep, in the order of the command, and their ranking."""
+    """The runs of a sweep, in the order of the command, and their ranking.
+
+    Attributes:
+        run_id: the MLflow run of their parent, where there is one and it is known.
+    """
 
     runs: tuple[RunResult, ...]
     ranking: Ranking
+    run_id: str | None = None
 
     @cached_property
     def rows(self) -> list[Repeats]:

@@ -45,17 +45,18 @@ class Found:
     Attributes:
         overrides: the winner's values of the searched keys; empty if no trial was trained to its end.
         value: its metric, the mean over its repeats.
-        failures: runs that failed.
+        standings: its runs, ranked.
     """
 
     overrides: tuple[str, ...]
     value: float | None
-    failures: tuple[RunResult, ...]
+    standings: Standings
 
     def raise_failures(self) -> None:
         """Raise RunFailed if a run failed."""
-        for run in self.failures:
-            raise RunFailed(f"{run.name}: {run.reason}")
+        for run in self.standings.runs:
+            if run.status != "FINISHED":
+                raise RunFailed(f"{run.name}: {run.reason}")
 
 
 @datasets.kept()
@@ -73,11 +74,11 @@ def carry_out(command: Command, folder: Path) -> Found:
     """
     session = _Search(command)
     standings = session.carry_out(folder)
-    failures = tuple(run for run in standings.runs if run.status != "FINISHED")
     if standings.winner is None:
-        return Found((), None, failures)
+        return Found((), None, standings)
     overrides = tuple(session.space.searched(standings.winner.runs[0].overrides))
-    return Found(overrides, standings.winner.mean(standings.ranking.metric), failures)
+    value = standings.winner.mean(standings.ranking.metric)
+    return Found(overrides, value, standings)
 
 
 class _Search:

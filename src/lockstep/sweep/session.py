@@ -53,14 +53,12 @@ class Recording:
 
     Attributes:
         trouble: the store's error if some results are not in the store, else empty.
-        run_id: the parent's MLflow run, if it has one.
         folder: the parent's, if it has one.
         owed: what is left to do for the sweep, None for a run without a sweep.
     """
 
     standings: Standings
     trouble: str
-    run_id: str | None
     folder: RunFolder | None
     owed: Conclusion | None
 
@@ -172,7 +170,7 @@ def record(
             if upload.is_refused or not pending:
                 log.warning("%s", leftover(upload.folder, upload.trouble, upload.description.name))
         folder = parent.folder if parent is not None else None
-        return Recording(standings, trouble, ledger.parent_run_id, folder, owed)
+        return Recording(standings, trouble, folder, owed)
 
 
 def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:
@@ -183,7 +181,7 @@ def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> C
 
 def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
     runs = tuple(ledger.results)
-    return Standings(runs, ranking or Ranking.of(runs))
+    return Standings(runs, ranking or Ranking.of(runs), ledger.parent_run_id)
 
 
 def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed | None = None) -> None:
@@ -206,13 +204,13 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
     failures: list[str] = []
     if recording.folder is not None and recording.folder.owes:
         failures = conclusion.complete(store, recording.folder)
-    elif recording.run_id is not None and recording.owed is not None:
-        failures = conclusion.carry_out(store, recording.run_id, recording.owed)
+    elif (run_id := recording.standings.run_id) is not None and recording.owed is not None:
+        failures = conclusion.carry_out(store, run_id, recording.owed)
     winner = recording.standings.winner
     if recording.owed is None and winner is not None and config.tracking.pictures == "best":
         best = winner.representative
         drawing.draw_winner(store, str(best.run_id), best.name)
-    if typed is not None and winner is not None and len(recording.standings.runs) > 1:
+    if typed is not None and typed.alone and winner is not None and len(recording.standings.runs) > 1:
         alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
         console.print(f"To train the best run alone: {alone}", soft_wrap=True)
     experiment_id = patient(store.experiment_id)(config.tracking.experiment)

@@ -87,6 +87,20 @@ def show_log() -> None:
     threading.excepthook = _log_thread_error
 
 
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Do as `show_log` in the block, in a process whose log and warnings belong to somebody else."""
+    log, root = logging.getLogger("lockstep"), logging.getLogger()
+    before = log.level, log.handlers[:], root.handlers[:], threading.excepthook
+    try:
+        with warnings.catch_warnings():
+            show_log()
+            yield
+    finally:
+        log.setLevel(before[0])
+        log.handlers[:], root.handlers[:], threading.excepthook = before[1:]
+
+
 @cache
 def warn_once(text: str) -> None:
     """Log a warning of a library, unless it was logged before."""
