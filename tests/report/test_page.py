@@ -68,9 +68,10 @@ def test_its_leaderboard_is_in_order_and_has_links_to_the_runs(swept):
     [body] = re.findall(r'<table id="runs">.*?<tbody>(.*?)</tbody>', text, re.S)
     rows = body.split("<tr")[1:]
     assert len(rows) == 4  # eight runs, two seeds each
-    # After the run and the two swept values: test accuracy, test loss, seconds.
-    means = [float(re.findall(r'<td data-value="([^"]*)"', row)[2]) for row in rows]
-    linked = [re.findall(r"/runs/([0-9a-f]{32})", row) for row in rows]
+    # After the place: test accuracy, the two swept values, test loss, seconds.
+    means = [float(re.findall(r'<td data-value="([^"]*)"', row)[1]) for row in rows]
+    first, *_ = linked = [list(dict.fromkeys(re.findall(r"/runs/([0-9a-f]{32})", row))) for row in rows]
+    assert [run_id[:8] for run_id in first] == re.findall(r"seed \d: <a [^>]*>(\w{8})</a>", rows[0])
     assert sorted(run_id for of_row in linked for run_id in of_row) == sorted(run.info.run_id for run in runs)
     accuracy = {run.info.run_id: run.data.metrics["test/accuracy"] for run in runs}
     expected = [np.mean([accuracy[run_id] for run_id in of_row]) for of_row in linked]

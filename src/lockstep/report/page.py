@@ -84,8 +84,8 @@ def build(store: Store, sweep: Sweep) -> str:
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         sentence=sentence(sweep),
-        headings=[short(key) for key in sweep.swept],
-        metrics=_columns(sweep),
+        columns=_columns(sweep),
+        local=links.LOCAL,
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
         all_runs=sweep.link(store),
@@ -123,19 +123,33 @@ def _optional(what: str, make: Callable[[], T]) -> T | None:
         return None
 
 
-def _columns(sweep: Sweep) -> list[str]:
+def _metrics(sweep: Sweep) -> list[str]:
     wanted = dict.fromkeys((sweep.metric, "val/accuracy", "test/accuracy", "test/loss", TRAIN_SECONDS))
     return [metric for metric in wanted if any(metric in run.metrics for run in sweep.runs)]
 
 
+def _columns(sweep: Sweep) -> list[tuple[str, str]]:
+    """Return the leaderboard's headings, and how a column is sorted first: the best on top."""
+    score, *others = [
+        (
+            metric.replace(TRAIN_SECONDS, "training, s"),
+            "descending" if metric.endswith("accuracy") else "ascending",
+        )
+        for metric in _metrics(sweep)
+    ]
+    swept = [(short(key), "descending") for key in sweep.swept]
+    return [("#", "ascending"), score, *swept, *others, ("run", "ascending")]
+
+
 def _cells(sweep: Sweep, row: Repeats) -> dict[str, object]:
-    first = row.runs[0]
-    values = [first.params.get(key, "") for key in sweep.swept]
+    """Return a row of the leaderboard: the score, values of the swept keys, other metrics."""
+    values = [row.representative.params.get(key, "") for key in sweep.swept]
+    score, *others = [(row.mean(metric), figure(row, metric)) for metric in _metrics(sweep)]
     return {
         "is_best": row == sweep.winner,
+        "run": row.representative,
         "runs": row.runs,
-        "swept": [(value, shown(value)) for value in values],
-        "metrics": [(row.mean(metric), figure(row, metric)) for metric in _columns(sweep)],
+        "cells": [score, *((value, shown(value)) for value in values), *others],
     }
 
 
