@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.report import charts
 from lockstep.report.charts import Chart
+from lockstep.report.curves import learning_curves
 from lockstep.report.wording import figure, sentence, short, shown
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Repeats
@@ -149,6 +150,7 @@ def _cells(sweep: Sweep, row: Repeats) -> dict[str, object]:
         "is_best": row == sweep.winner,
         "run": row.representative,
         "runs": row.runs,
+        "colors": {run.run_id: sweep.colors[str(run.run_id)] for run in row.runs},
         "cells": [score, *((value, shown(value)) for value in values), *others],
     }
 
@@ -173,7 +175,7 @@ def _curves(store: Store, sweep: Sweep) -> Chart | None:
         metric: {str(run.run_id): sweeps.curve(store, run, metric) for run in best}
         for metric in ("train/loss", sweep.metric)
     }
-    return charts.learning_curves(sweep, curves, {str(run.run_id): run.name for run in best})
+    return learning_curves(best, curves, sweep.colors)
 
 
 def _pictures(store: Store, run: RunResult, folder: Path) -> list[Picture]:
