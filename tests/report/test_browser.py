@@ -199,35 +199,43 @@ def test_the_report_is_drawn_without_an_error_and_asks_for_nothing(browser, card
 
 def test_its_leaderboard_is_sorted_by_mouse_and_by_keyboard(browser, card):
     browser.open(card[1].as_uri())
-    assert column(browser, 4) == sorted(column(browser, 4), reverse=True)  # test accuracy, best first
-    assert set(column(browser, 1)) == NAMES
+    assert column(browser, 2) == sorted(column(browser, 2), reverse=True)  # test accuracy, best first
+    assert column(browser, 1) == ["1", "2", "3", "4"]
+    links = browser.find_elements(By.CSS_SELECTOR, "#runs td:first-child a")
+    assert {link.get_attribute("title") for link in links} == NAMES
     heading = browser.find("//th[normalize-space()='lr']")
     heading.find_element(By.TAG_NAME, "button").click()
-    assert column(browser, 3) == ["0.01", "0.01", "0.001", "0.001"]
+    assert column(browser, 4) == ["0.01", "0.01", "0.001", "0.001"]
     assert heading.get_attribute("aria-sort") == "descending"
     heading.find_element(By.TAG_NAME, "button").click()
-    assert column(browser, 3) == ["0.001", "0.001", "0.01", "0.01"]
+    assert column(browser, 4) == ["0.001", "0.001", "0.01", "0.01"]
     assert heading.get_attribute("aria-sort") == "ascending"
+    browser.find("//th[normalize-space()='test/loss']/button").click()
+    assert column(browser, 5) == sorted(column(browser, 5))  # the least loss is the best
     browser.open(card[1].as_uri())
     for _ in range(12):  # to hidden_dim1's heading, from the page's beginning
         browser.switch_to.active_element.send_keys(Keys.TAB)
         if browser.switch_to.active_element.text == "hidden_dim1":
             break
     browser.switch_to.active_element.send_keys(Keys.ENTER)
-    assert column(browser, 2) == ["256", "256", "128", "128"]
+    assert column(browser, 3) == ["256", "256", "128", "128"]
     outlined = browser.switch_to.active_element.value_of_css_property("outline-style")
     assert outlined == "solid"  # where the keyboard is can be seen
 
 
-def test_long_names_of_runs_do_not_push_the_metrics_out_of_sight(browser, card):
-    _, report = card
-    browser.open(report.as_uri())
-    browser.resize(1000, 800)
-    name = "34: lr=0.3148 momentum=0.8595 hidden_dims=[200,100] dropout=0.0322"  # as a search names its runs
-    link = browser.find_element(By.CSS_SELECTOR, "#runs td a")
-    browser.execute_script("arguments[0].textContent = arguments[1]", link, name)
-    overflow = "const box = document.querySelector('.scroll'); return box.scrollWidth - box.clientWidth"
-    assert browser.execute_script(overflow) == 0
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_score_is_always_in_sight(browser, card, width):
+    browser.open(card[1].as_uri())
+    browser.resize(width, 800)
+    in_sight = """
+        const box = document.querySelector(".scroll"), far = document.createElement("td");
+        far.innerHTML = "<div style='width: 90rem'>many swept keys</div>";
+        box.querySelector("tbody tr").append(far);
+        box.scrollLeft = 1e4;
+        const {left, right} = box.querySelector("tbody td:nth-child(2)").getBoundingClientRect();
+        const seen = document.elementFromPoint((left + right) / 2, box.getBoundingClientRect().top + 60);
+        return [box.scrollLeft > 100, 0 <= left && right <= innerWidth, seen.cellIndex];"""
+    assert browser.execute_script(in_sight) == [True, True, 1]
 
 
 def test_its_curves_tell_their_values_under_the_mouse(browser, card):
@@ -251,7 +259,7 @@ def test_its_curves_tell_their_values_under_the_mouse(browser, card):
 
     assert not browser.find_elements(By.CSS_SELECTOR, "#curves .hovertext")
     texts = [label.text for label in browser.until(hovered)]
-    best = column(browser, 1)[0]
+    best = browser.find("//*[@id='runs']//tbody//a").get_attribute("title")
     assert any("iterations" in text and best in text for text in texts)
 
 
@@ -307,6 +315,24 @@ def test_mlflows_table_shows_the_runs_with_their_swept_values(browser, ui):
     sent = browser.requests()
     assert any(url.startswith(address) for url in sent)
     assert [url for url in sent if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def test_inside_mlflow_a_link_of_the_report_shows_its_address(browser, ui):
+    """MLflow's frame is sandboxed: a link that it follows leaves an error page."""
+    address, parent, runs = ui
+    place = f"/#/experiments/{parent.info.experiment_id}/runs/"
+    browser.open(f"{address}{place}{parent.info.run_id}/artifacts/report.html")
+    browser.switch_to.frame(browser.find("//iframe"))
+    try:
+        browser.find("//*[@id='runs']//tbody//a").click()
+        copied = browser.find_element(By.ID, "copied")
+        assert copied.get_attribute("value") == f"{address}{place}{runs[ranked(runs)[0]].info.run_id}"
+        assert browser.execute_script("return document.activeElement.id") == "copied"
+        browser.find("//button[text()='Close']").click()
+        assert not copied.is_displayed()
+        assert browser.find_elements(By.ID, "runs")  # the report is still there
+    finally:
+        browser.switch_to.default_content()
 
 
 def test_mlflows_compare_page_shows_their_curves(browser, card, ui):

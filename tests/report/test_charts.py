@@ -84,21 +84,6 @@ def test_parallel_coordinates_hold_every_run_by_its_place():
     assert charts.parallel_coordinates(sweep_of(GRID[:1])) is None
 
 
-def test_curves_lie_over_each_other_the_best_on_top():
-    sweep = sweep_of(GRID)
-    curves = {
-        "train/loss": {"1": [(10, 0.5), (20, 0.25)], "0": [(10, 1.0)]},
-        "test/accuracy": {"1": [], "0": []},
-    }
-    figure = charts.learning_curves(sweep, curves, {"0": "zero", "1": "one"}).figure
-    assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [
-        ("zero", [10], [1.0]),
-        ("one", [10, 20], [0.5, 0.25]),
-    ]
-    assert figure.data[1].line.width > figure.data[0].line.width
-    assert charts.learning_curves(sweep, {"train/loss": {"0": []}}, {}) is None
-
-
 def test_pruned_runs_are_shown_with_their_last_score():
     points = [("0.25", "32", 0.9), ("0.1", "64", 0.8), ("0.5", "16", 0.5), ("0.01", "8", 0.7)]
     whole, sweep = sweep_of(points), sweep_of(points, pruned=(2, 3))
@@ -110,13 +95,6 @@ def test_pruned_runs_are_shown_with_their_last_score():
     importance, shares = charts.importances(sweep)
     assert sum(shares.values()) == pytest.approx(1)
     assert "of 4 runs" in importance.text
-
-
-def test_a_curve_of_one_point_can_be_seen():
-    sweep = sweep_of(GRID[:2])
-    curves = {"test/accuracy": {"0": [(10, 0.5), (20, 0.8)], "1": [(10, 0.9)]}}
-    chart = charts.learning_curves(sweep, curves, {"0": "run 0", "1": "run 1"})
-    assert {trace.name: trace.mode for trace in chart.figure.data} == {"run 0": "lines", "run 1": "markers"}
 
 
 def test_where_a_loss_is_minimised_the_least_is_the_best():

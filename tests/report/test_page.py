@@ -68,9 +68,10 @@ def test_its_leaderboard_is_in_order_and_has_links_to_the_runs(swept):
     [body] = re.findall(r'<table id="runs">.*?<tbody>(.*?)</tbody>', text, re.S)
     rows = body.split("<tr")[1:]
     assert len(rows) == 4  # eight runs, two seeds each
-    # After the run and the two swept values: test accuracy, test loss, seconds.
-    means = [float(re.findall(r'<td data-value="([^"]*)"', row)[2]) for row in rows]
-    linked = [re.findall(r"/runs/([0-9a-f]{32})", row) for row in rows]
+    # After the place: test accuracy, the two swept values, test loss, seconds.
+    means = [float(re.findall(r'<td data-value="([^"]*)"', row)[1]) for row in rows]
+    first, *_ = linked = [list(dict.fromkeys(re.findall(r"/runs/([0-9a-f]{32})", row))) for row in rows]
+    assert [run_id[:8] for run_id in first] == re.findall(r"seed \d: <span[^>]*><a[^>]*>(\w{8})</a>", rows[0])
     assert sorted(run_id for of_row in linked for run_id in of_row) == sorted(run.info.run_id for run in runs)
     accuracy = {run.info.run_id: run.data.metrics["test/accuracy"] for run in runs}
     expected = [np.mean([accuracy[run_id] for run_id in of_row]) for of_row in linked]
@@ -114,6 +115,9 @@ def test_the_parent_run_says_what_was_found(swept):
     of_run = runs[0].data
     assert f"lr {float(of_run.params['optim.lr']):g}" in of_run.tags["mlflow.note.content"]
     assert 0.5 < of_run.metrics["space/input/knn_accuracy"] <= 1
+    colors = {run.data.tags["mlflow.runColor"] for run in runs}  # of the report, and of MLflow's charts
+    assert len(colors) == 8
+    assert all(f"border-color: {color}" in report_of(swept[0]).read_text() for color in colors)
 
 
 def test_to_repeat_it_paste_the_command_that_it_shows(swept):

@@ -5,7 +5,7 @@ texts, so names and values are escaped.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -86,45 +86,6 @@ def _dimension(key: str, values: Sequence[str]) -> dict[str, object]:
         "ticktext": [escape(shown(value)) or "–" for value in distinct],
         "range": [-0.1, len(distinct) - 0.9],
     }
-
-
-def learning_curves(
-    sweep: Sweep, curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], labels: Mapping[str, str]
-) -> Chart | None:
-    """Return a chart of several runs' curves, the best one's on top; None without points.
-
-    Args:
-        curves: by metric and by run id, the best run first: (iterations done, value).
-        labels: runs' names by run id.
-    """
-    drawn = {metric: of for metric, of in curves.items() if any(of.values())}
-    if not drawn:
-        return None
-    figure = make_subplots(rows=1, cols=len(drawn), subplot_titles=list(drawn), horizontal_spacing=0.08)
-    for column, of_runs in enumerate(drawn.values(), start=1):
-        for place, (run_id, points) in reversed(list(enumerate(of_runs.items()))):
-            best = place == 0
-            figure.add_scatter(
-                x=[step for step, _ in points],
-                y=[value for _, value in points],
-                name=escape(labels[run_id]),
-                mode="lines" if len(points) > 1 else "markers",
-                line={"width": 3 if best else 1.2, "color": "#d55e00" if best else None},
-                opacity=1.0 if best else 0.6,
-                hovertemplate="%{y:.4f} after %{x} iterations<extra>" + escape(labels[run_id]) + "</extra>",
-                showlegend=False,
-                row=1,
-                col=column,
-            )
-        figure.update_xaxes(title_text="training iterations", row=1, col=column)
-    figure.update_layout(
-        height=420, margin={"l": 50, "r": 20, "t": 50, "b": 50}, hovermode="closest", hoverdistance=60
-    )
-    n_runs = max(map(len, drawn.values()))
-    text = (
-        f"{' and '.join(drawn)} over the iterations of {n_runs} runs; the best one's line is the thick one."
-    )
-    return Chart("curves", "Learning curves", text, figure)
 
 
 def importances(sweep: Sweep) -> tuple[Chart | None, dict[str, float]]:

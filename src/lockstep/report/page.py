@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.report import charts
 from lockstep.report.charts import Chart
+from lockstep.report.curves import learning_curves
 from lockstep.report.wording import figure, sentence, short, shown
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Repeats
@@ -84,8 +85,8 @@ def build(store: Store, sweep: Sweep) -> str:
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         sentence=sentence(sweep),
-        headings=[short(key) for key in sweep.swept],
-        metrics=_columns(sweep),
+        columns=_columns(sweep),
+        local=links.LOCAL,
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
         all_runs=sweep.link(store),
@@ -123,19 +124,34 @@ def _optional(what: str, make: Callable[[], T]) -> T | None:
         return None
 
 
-def _columns(sweep: Sweep) -> list[str]:
+def _metrics(sweep: Sweep) -> list[str]:
     wanted = dict.fromkeys((sweep.metric, "val/accuracy", "test/accuracy", "test/loss", TRAIN_SECONDS))
     return [metric for metric in wanted if any(metric in run.metrics for run in sweep.runs)]
 
 
+def _columns(sweep: Sweep) -> list[tuple[str, str]]:
+    """Return the leaderboard's headings, and how a column is sorted first: the best on top."""
+    score, *others = [
+        (
+            metric.replace(TRAIN_SECONDS, "training, s"),
+            "descending" if metric.endswith("accuracy") else "ascending",
+        )
+        for metric in _metrics(sweep)
+    ]
+    swept = [(short(key), "descending") for key in sweep.swept]
+    return [("#", "ascending"), score, *swept, *others, ("run", "ascending")]
+
+
 def _cells(sweep: Sweep, row: Repeats) -> dict[str, object]:
-    first = row.runs[0]
-    values = [first.params.get(key, "") for key in sweep.swept]
+    """Return a row of the leaderboard: the score, values of the swept keys, other metrics."""
+    values = [row.representative.params.get(key, "") for key in sweep.swept]
+    score, *others = [(row.mean(metric), figure(row, metric)) for metric in _metrics(sweep)]
     return {
         "is_best": row == sweep.winner,
+        "run": row.representative,
         "runs": row.runs,
-        "swept": [(value, shown(value)) for value in values],
-        "metrics": [(row.mean(metric), figure(row, metric)) for metric in _columns(sweep)],
+        "colors": {run.run_id: sweep.colors[str(run.run_id)] for run in row.runs},
+        "cells": [score, *((value, shown(value)) for value in values), *others],
     }
 
 
@@ -159,7 +175,7 @@ def _curves(store: Store, sweep: Sweep) -> Chart | None:
         metric: {str(run.run_id): sweeps.curve(store, run, metric) for run in best}
         for metric in ("train/loss", sweep.metric)
     }
-    return charts.learning_curves(sweep, curves, {str(run.run_id): run.name for run in best})
+    return learning_curves(best, curves, sweep.colors)
 
 
 def _pictures(store: Store, run: RunResult, folder: Path) -> list[Picture]:

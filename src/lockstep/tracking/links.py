@@ -11,6 +11,9 @@ from urllib.parse import quote, urlencode
 from lockstep.config import places
 from lockstep.tracking.address import sqlite_path, with_options, without_secrets
 
+LOCAL = "http://127.0.0.1:5000"
+"""The address of MLflow's UI on this machine, as `mlflow ui` has it by default."""
+
 
 def verb(name: str, *arguments: str | Path) -> str:
     """Return a command `python -m lockstep <name> …` with this Python."""
@@ -59,4 +62,4 @@ def runs_link(uri: str, experiment_ids: Sequence[str], search: str, metric: str,
 
 
 def _address(uri: str) -> str:
-    return without_secrets(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return without_secrets(uri).rstrip("/") if uri.startswith("http") else LOCAL

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
+from lockstep.tracking.colors import COLOR, colors_of
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
@@ -31,6 +32,9 @@ COMMAND = "lockstep.command"
 STORED_RUNS = "stored_runs.json"
 """Version 0.1.0's artifact instead of MEMBERS: the ids of runs that earlier sweeps trained."""
 
+COLORED = 20
+"""The best runs that keep their colour in the store. MLflow's charts show at most so many, unless told."""
+
 AT_ONCE = 500
 """Runs asked for in one query; MLflow's parser takes some 3,000."""
 
@@ -45,6 +49,7 @@ class Sweep:
         swept: keys with different values, without seeds.
         stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
+        colors: of the runs that are compared, by their ids.
     """
 
     run_id: str
@@ -58,6 +63,7 @@ class Sweep:
     standings: Standings
     swept: tuple[str, ...]
     stored_winner: str | None
+    colors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ranking(self) -> Ranking:
@@ -157,8 +163,11 @@ def record(
 
 
 def describe(store: Store, sweep: Sweep, note: str) -> None:
-    """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics."""
+    """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics; and its best
+    runs their colours."""
     store.client.set_tag(sweep.run_id, NOTE, note)
+    for run_id, color in list(sweep.colors.items())[:COLORED]:
+        store.client.set_tag(run_id, COLOR, color)
     now, known = time.time_ns() // 1_000_000, store.client.get_run(sweep.run_id).data.metrics
     new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
     store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
@@ -181,7 +190,8 @@ def read(store: Store, run_id: str) -> Sweep:
     ended_at = parent.info.end_time or max(
         [run.info.end_time or run.info.start_time for run in found], default=parent.info.start_time
     )
-    return Sweep(
+    tags_of = {run.info.run_id: run.data.tags for run in found}
+    sweep = Sweep(
         run_id=run_id,
         name=parent.info.run_name or run_id,
         experiment=store.client.get_experiment(parent.info.experiment_id).name,
@@ -194,6 +204,8 @@ def read(store: Store, run_id: str) -> Sweep:
         swept=_swept(runs),
         stored_winner=tags.get(WINNER),
     )
+    best_first = [str(run.run_id) for run in sweep.compared]
+    return replace(sweep, colors=colors_of([(best, tags_of[best]) for best in best_first]))
 
 
 def result_of(run: Run) -> RunResult:
