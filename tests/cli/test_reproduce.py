@@ -14,13 +14,17 @@ from pyarrow import parquet
 from lockstep.cli import reproduce as reproduce_module
 from lockstep.cli.reproduce import reproduce
 from lockstep.config.errors import Refused
+from lockstep.results import predictions_file
 from lockstep.tracking.store import Store
 
 RUN = ("data=digits", "data.batch_size=128", "trainer.epochs=2", "model.hidden_dims=[12]", "data.val_size=37")
 # 1,400 training instances: 10 batches of 128 an epoch; a loss and an accuracy each, and 2 x 2 evaluations.
 # Points: two windows of both and their rest, the same evaluations, the best of the tests, 8 of two spaces.
-ALL = "all 48 losses and accuracies, 19 metric points, the weights, 4 shares of variance"
-PICTURES = "curves/accuracy.png, curves/loss.png, pca/hidden1.png, pca/input.png, samples.png"
+ALL = "all 48 losses and accuracies, 19 metric points, the weights, 397 predictions, 4 shares of variance"
+PICTURES = (
+    "confusion.png, curves/accuracy.png, curves/loss.png, mistakes.png, pca/hidden1.png, pca/input.png,"
+    " samples.png"
+)
 
 
 class Stored:
@@ -87,6 +91,9 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
     shares = json.loads(explained.read_text())
     shares["hidden1"][1] += 0.25
     explained.write_text(json.dumps(shares))
+    predictions = predictions_file.read(stored.files / predictions_file.FILE)
+    predictions["val"].probabilities_NxC[3, 0] += 0.25
+    predictions_file.write(predictions, stored.files)
     of_key = "FROM {} WHERE key = 'space/input/silhouette'"
     stored.sql(
         "UPDATE metrics SET value = value + 0.5 WHERE key = 'test/loss' AND step = 20",
@@ -101,6 +108,7 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
             "  differs: train/loss, losses and accuracies, from 5 on, by up to 2e-09",
             "  differs: test/loss, metric points, from 20 on, by up to 0.5",
             "  differs: weights output.bias",
+            "  differs: 1 predictions on the val set, probabilities by up to 0.25",
             "  differs: hidden1, shares of variance, from 1 on, by up to 0.25",
             "  not in the store: space/input/silhouette, 1 of 1 metric points",
             "  not in the store: curves/loss.png",
@@ -111,18 +119,27 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
         explained.write_text(garbage)
         with pytest.raises(Refused, match=r"^pca/explained_variance\.json: can't be read \(\w+\)$"):
             reproduce_module._shares_in(explained)
-    for name in ("history.parquet", "model/state_dict.pt", "pca/explained_variance.json"):
+    lost = ("history.parquet", "model/state_dict.pt", "pca/explained_variance.json", "predictions.parquet")
+    for name in lost:
         hide(stored.files / name)
     stored.sql("UPDATE metrics SET value = value - 0.5 WHERE key = 'test/loss' AND step = 20")
     code, out, _ = stored.clone.verb("reproduce", stored.id)
     assert code == 1
-    assert out.splitlines()[:5] == [
+    lines = out.splitlines()
+    assert lines[:5] == [
         f"{stored.name}: incomplete; what the store has is identical, all 18 metric points",
         "  not in the store: history.parquet",
         "  not in the store: space/input/silhouette, 1 of 1 metric points",
         "  not in the store: model/state_dict.pt",
         "  not in the store: curves/loss.png",
     ]
+    assert {line for line in lines if line.endswith((".json", ".parquet"))} == {
+        f"  not in the store: {name}" for name in (lost[0], *lost[2:])
+    }
+    stored.client.delete_tag(stored.id, "lockstep.artifacts")  # as of a run that an earlier version trained
+    assert {line for line in stored.reproduced()[1] if line.endswith((".json", ".parquet"))} == {
+        f"  not in the store: {name}" for name in (lost[0], lost[2])
+    }
     hide(stored.files / "config.yaml")
     with pytest.raises(Refused, match=r"the store has no config\.yaml of it"):
         stored.reproduced()

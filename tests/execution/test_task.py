@@ -19,6 +19,7 @@ from lockstep.recovery.run_folder import RunFolder
 
 ARTIFACTS = {
     *("config.yaml", "history.parquet", "model/state_dict.pt", "samples.png"),
+    *("predictions.parquet", "confusion.png", "mistakes.png"),
     *("curves/loss.png", "curves/accuracy.png", "pca/explained_variance.json"),
     *("pca/input.png", "pca/hidden1.png", "pca/hidden2.png"),
 }

@@ -11,7 +11,7 @@ from lockstep.training.loop import train
 
 
 def draw(run, dataset, folder, shared):
-    for step in run_pictures.drawings(run, dataset, "a name", folder, shared).values():
+    for step in run_pictures.drawings(run, dataset, "a name", folder, shared, None).values():
         step()
 
 

@@ -45,7 +45,7 @@ def test_a_kill_while_a_winners_pictures_are_uploaded_costs_none_of_them(uri, tm
     runs = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     client = mlflow.MlflowClient(uri)
     drawn = [{file.path for file in client.list_artifacts(run.run_id)} for run in runs]
-    assert drawn[0] - drawn[1] == {"curves", "pca", "samples.png"}
+    assert drawn[0] - drawn[1] == {"confusion.png", "curves", "mistakes.png", "pca", "samples.png"}
 
 
 @pytest.mark.parametrize("times", [1, 10**9])
@@ -72,5 +72,5 @@ def test_a_store_that_is_away_for_a_while_or_for_good_costs_no_pictures(uri, mon
         runs = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert set(recorded(uri).values()) == {("FINISHED", None)}
     files = {file.path for file in mlflow.MlflowClient(uri).list_artifacts(runs[0].run_id)}
-    assert files >= {"curves", "pca", "samples.png"}
+    assert files >= {"confusion.png", "curves", "mistakes.png", "pca", "samples.png"}
     assert failed

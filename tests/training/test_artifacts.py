@@ -11,9 +11,10 @@ from helpers.configs import LOGREG, MLP, run_config
 from lockstep.config.errors import Refused
 from lockstep.data.datasets import load
 from lockstep.pictures.run_pictures import drawings
-from lockstep.results import history_file
+from lockstep.results import history_file, predictions_file
 from lockstep.training.artifacts import WEIGHTS, differing_weights, read_network, write_run
 from lockstep.training.loop import train
+from lockstep.training.prediction import predict
 
 
 @pytest.mark.parametrize(("model", "spaces"), [(LOGREG, ["input"]), (MLP, ["input", "hidden1", "hidden2"])])
@@ -25,12 +26,13 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     shared, tmp_path = tmp_path, tmp_path / "run"
     tmp_path.mkdir()
     write_run(run, tmp_path)
-    for draw in drawings(run, dataset, "a name", tmp_path, shared).values():
+    predictions_file.write(predict(run, dataset), tmp_path)
+    predictions = tmp_path / predictions_file.FILE
+    for draw in drawings(run, dataset, "a name", tmp_path, shared, predictions).values():
         draw()
     pictures = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")}
-    assert pictures == {"samples.png", "curves/loss.png", "curves/accuracy.png"} | {
-        f"pca/{space}.png" for space in spaces
-    }
+    files = {"samples.png", "confusion.png", "mistakes.png", "curves/loss.png", "curves/accuracy.png"}
+    assert pictures == files | {f"pca/{space}.png" for space in spaces}
     assert list(json.loads((tmp_path / "pca" / "explained_variance.json").read_text())) == spaces
     table = pd.read_parquet(tmp_path / "history.parquet")
     assert np.array_equal(table.loss[table.split == "train"], run.history.loss_T)

@@ -11,10 +11,12 @@ from lockstep.config.schema import LogRegConfig, MLPConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.pictures.representations import hidden_planes, separation
+from lockstep.results import predictions_file
 from lockstep.training import artifacts
 from lockstep.training.checkpoint import Checkpoint, to_bytes
 from lockstep.training.loop import train
 from lockstep.training.networks import MultilayerPerceptron
+from lockstep.training.prediction import predict
 
 N_TRAIN, N_TEST = 130, 40
 EPOCHS = 2
@@ -78,6 +80,8 @@ class Recording:
         folder = self._folder / str(len(list(self._folder.iterdir())))
         folder.mkdir()
         artifacts.write_run(run, folder)
+        if run.history.diverged_at is None:
+            predictions_file.write(predict(run, self._dataset), folder)
         found = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
         history = run.history
         found |= {"loss": history.loss_T.tobytes(), "accuracy": history.accuracy_T.tobytes()}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from mlflow.entities import Metric, Run
 
 from lockstep.config.errors import Refused
@@ -16,17 +17,18 @@ from lockstep.data.description import DataDescription
 from lockstep.pictures import run_pictures
 from lockstep.pictures.representations import separation
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file
+from lockstep.results import history_file, predictions_file
 from lockstep.results.history import History
 from lockstep.sweep.checks import check_memory
 from lockstep.tracking import recorded_data
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import CANARY, KIND, OVERRIDES, PRUNED_AT, RUN_KEY, WARNING
+from lockstep.tracking.tags import ARTIFACTS, CANARY, KIND, OVERRIDES, PRUNED_AT, RUN_KEY, WARNING
 from lockstep.training import artifacts
 from lockstep.training.canary import canary
 from lockstep.training.device import device_of
 from lockstep.training.loop import TrainedRun, train
+from lockstep.training.prediction import predict
 
 Series = Mapping[str, Mapping[int, float]]
 """Values by name and iteration."""
@@ -125,7 +127,9 @@ def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
         _compare_metrics(comparison, store, run, again, dataset)
         if pruned_at is None:
             _compare_weights(comparison, stored, again)
-            _compare_pictures(comparison, stored, again, dataset, tags.get(WARNING, ""))
+            _compare_predictions(comparison, stored, again, dataset)
+            written = set(filter(None, tags.get(ARTIFACTS, "").split(",")))
+            _compare_pictures(comparison, stored, again, dataset, tags.get(WARNING, ""), written)
     comparison.machine = _machine(tags.get(CANARY, "").split(), config, comparison)
     return comparison
 
@@ -209,10 +213,38 @@ def _compare_weights(comparison: Comparison, stored: Path, again: TrainedRun) ->
         comparison.missing.append(artifacts.WEIGHTS)
 
 
+def _compare_predictions(comparison: Comparison, stored: Path, again: TrainedRun, dataset: Dataset) -> None:
+    file = stored / predictions_file.FILE
+    if not file.exists():  # runs without pictures, or of an earlier version, have none
+        return
+    recorded, now = predictions_file.read(file), predict(again, dataset)
+    for split in sorted({*recorded, *now}):
+        before, after = recorded.get(split), now.get(split)
+        if before is None or after is None or before.probabilities_NxC.shape != after.probabilities_NxC.shape:
+            comparison.differences.append(f"predictions on the {split} set: other instances")
+            continue
+        gaps_N = np.abs(before.probabilities_NxC - after.probabilities_NxC).max(axis=1)
+        is_same_N = (gaps_N == 0) & (before.prediction_N == after.prediction_N)
+        if not (is_same_N & (before.label_N == after.label_N)).all():
+            n_differ = np.count_nonzero(~is_same_N)
+            said = f"{n_differ:,} predictions on the {split} set, probabilities by up to {gaps_N.max():.2g}"
+            comparison.differences.append(said)
+    comparison.compared.append(f"{sum(len(of.label_N) for of in now.values()):,} predictions")
+
+
 def _compare_pictures(
-    comparison: Comparison, stored: Path, again: TrainedRun, dataset: Dataset, warned: str
+    comparison: Comparison,
+    stored: Path,
+    again: TrainedRun,
+    dataset: Dataset,
+    warned: str,
+    written: set[str],
 ) -> None:
-    """Compare the numbers of pictures, and tell which pictures there are."""
+    """Compare the numbers of pictures, and tell which pictures there are.
+
+    Args:
+        written: the files that the run's worker wrote; earlier versions didn't record them.
+    """
     file = stored / run_pictures.EXPLAINED_FILE
     if file.exists():
         recorded = _shares_in(file)
@@ -222,9 +254,10 @@ def _compare_pictures(
         series = {name: dict(enumerate(ratios)) for name, ratios in now if name in recorded or not warned}
         comparison.add("shares of variance", recorded, series)
     found = {path.relative_to(stored).as_posix() for path in stored.rglob("*")}
-    wanted = run_pictures.files(again.config)
-    if again.config.tracking.pictures == "all" and not warned:  # of a picture that could not be drawn
-        comparison.missing += sorted(wanted - found)
+    wanted = run_pictures.files(again.config, dataset.description)
+    if not written and again.config.tracking.pictures == "all" and not warned:
+        written = wanted - {run_pictures.CONFUSION, run_pictures.MISTAKES}
+    comparison.missing += sorted((written & {*wanted, predictions_file.FILE}) - found)
     comparison.left_out += sorted(wanted & found - {run_pictures.EXPLAINED_FILE})
 
 

@@ -17,10 +17,12 @@ from lockstep.execution import library_warnings
 from lockstep.pictures import representations
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
+from lockstep.results import predictions_file
 from lockstep.results.history import Epoch
 from lockstep.training import artifacts, checkpoint
 from lockstep.training.checkpoint import Checkpoint
 from lockstep.training.loop import TrainedRun, train
+from lockstep.training.prediction import predict
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk or a limit on file size, which fail the sweep, not a run."""
@@ -189,18 +191,24 @@ class _Written:
         self.report(replace(end, artifacts=self._folder.artifact_seals()))
 
     def _described(self, run: TrainedRun, dataset: Dataset) -> Ended:
-        """Measure the run's feature spaces and draw its pictures; return its end."""
+        """Measure the run's feature spaces, predict, and draw its pictures; return its end."""
         metrics: dict[str, float] = {}
         steps: dict[str, Callable[[], object]] = {}
         if run.history.diverged_at is None:
             steps["metrics of feature spaces"] = lambda: metrics.update(
                 representations.separation(run.network, dataset)
             )
+            if run.config.tracking.pictures != "none":
+                steps["predictions"] = lambda: predictions_file.write(
+                    predict(run, dataset), self._folder.artifacts
+                )
         if run.config.tracking.pictures == "all":
             from lockstep.pictures import run_pictures  # here, because it loads matplotlib
 
+            folder = self._folder.artifacts
+            predictions = folder / predictions_file.FILE
             steps |= run_pictures.drawings(
-                run, dataset, self.run.name, self._folder.artifacts, self._task.shared
+                run, dataset, self.run.name, folder, self._task.shared, predictions
             )
         failures = attempted(steps)
         return Ended(metrics=metrics, warnings=failures, library_warnings=library_warnings.taken())

@@ -2,5 +2,6 @@
 
 - `run_pictures`: all pictures of a run that has ended, as files; start reading here.
 - `plots`: figures from arrays.
+- `mistakes`: the confusion matrix, and the most confident mistakes.
 - `representations`: a network's feature spaces, projected and measured.
 """

@@ -43,8 +43,8 @@ def samples(
     rows = min(len(class_names), CLASSES_SHOWN)
     chosen = [np.flatnonzero(y_N == label)[:SAMPLES_PER_CLASS] for label in range(rows)]
     cells = [(row, column) for row, indices in enumerate(chosen) for column in range(len(indices))]
-    shown = _to_unit_range(x_NxF[np.concatenate(chosen)])
-    images = _as_images(shown, feature_shape)
+    shown = to_unit_range(x_NxF[np.concatenate(chosen)])
+    images = as_images(shown, feature_shape)
     height, width = (2, 3) if images is None else images.shape[1:3]
     # Inches: an instance's longer side is 0.6; neither side is less than 0.25, so that the rows' names fit.
     cell_height, cell_width = np.maximum(0.6 * np.array([height, width]) / max(height, width), 0.25)
@@ -194,14 +194,14 @@ def _mark_divergence(axes: Axes, train_T: NDArray[np.float64]) -> None:
         axes.set_ylim(bottom=0)  # a loss is positive, but a smoothed peak undershoots
 
 
-def _to_unit_range(values: FloatArray) -> NDArray[np.float64]:
+def to_unit_range(values: FloatArray) -> NDArray[np.float64]:
     finite = values[np.isfinite(values)].astype(np.float64)
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     filled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
     return (filled - low) / (high - low if high > low else 1.0)
 
 
-def _as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+def as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
     """Return N x H x W (x 1 or 3 channels), or None where the features are no image."""
     if not is_image(shape):
         return None

@@ -10,25 +10,30 @@ from filelock import FileLock
 
 from lockstep.config.schema import LogRegConfig, RunConfig
 from lockstep.data.datasets import Dataset
-from lockstep.pictures import plots
+from lockstep.data.description import DataDescription, is_image
+from lockstep.pictures import mistakes, plots
 from lockstep.pictures.representations import Plane, hidden_planes, input_plane
+from lockstep.results import predictions_file
 from lockstep.results.history import History
+from lockstep.results.predictions import Predictions
 from lockstep.training.loop import TrainedRun
 from lockstep.training.networks import MultilayerPerceptron, Network
 
 EXPLAINED = "explained_variance.json"
 EXPLAINED_FILE = f"pca/{EXPLAINED}"
+CONFUSION, MISTAKES = "confusion.png", "mistakes.png"
 
 
 def drawings(
-    run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path
+    run: TrainedRun, dataset: Dataset, name: str, folder: Path, shared: Path, predictions: Path | None
 ) -> dict[str, Callable[[], None]]:
     """Return the functions that draw a run's pictures, to be called in this order, by what they draw.
 
-    They draw curves, samples, and, unless the run diverged, the planes of its feature spaces.
+    They draw curves, samples, and, unless the run diverged, mistakes and the planes of feature spaces.
 
     Args:
         shared: folder of the pictures that are the same for all runs on a data set, see `draw_data`.
+        predictions: the file of the run's predictions, None where it has none: then no mistakes are drawn.
     """
     diverged = run.history.diverged_at is not None
 
@@ -36,19 +41,25 @@ def drawings(
         if not diverged and isinstance(run.network, MultilayerPerceptron):
             _draw_planes(_of_hidden_layers(run.network, dataset), dataset, name, folder / "pca")
 
+    def draw_mistakes() -> None:
+        if not diverged and predictions is not None:
+            _draw_mistakes(predictions_file.read(predictions)["test"], dataset, name, folder)
+
     return {
         "curves": lambda: _draw_curves(run.history, name, folder / "curves"),
+        "pictures of mistakes": draw_mistakes,
         "pictures of hidden layers": draw_hidden,
         "pictures of the data": lambda: _add_data_pictures(draw_data(dataset, shared), folder, diverged),
     }
 
 
-def files(config: RunConfig) -> set[str]:
+def files(config: RunConfig, data: DataDescription) -> set[str]:
     """Return the files that `drawings` makes of a run that did not diverge, by their paths in its folder."""
     hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
     planes = ["input", *(f"hidden{layer}" for layer in range(1, len(hidden) + 1))]
     curves = {"curves/loss.png", "curves/accuracy.png"}
-    return {"samples.png", EXPLAINED_FILE, *curves, *(f"pca/{plane}.png" for plane in planes)}
+    of_mistakes = {CONFUSION, MISTAKES} if is_image(data.feature_shape) else {CONFUSION}
+    return {"samples.png", EXPLAINED_FILE, *curves, *of_mistakes, *(f"pca/{plane}.png" for plane in planes)}
 
 
 def draw_data(dataset: Dataset, shared: Path) -> Path:
@@ -96,6 +107,15 @@ def _add_data_pictures(of_data: Path, folder: Path, diverged: bool) -> None:
     if own.exists():
         explained |= json.loads(own.read_text())
     own.write_text(json.dumps(explained, indent=2) + "\n")
+
+
+def _draw_mistakes(predictions: Predictions, dataset: Dataset, name: str, folder: Path) -> None:
+    mistakes.save(mistakes.confusion(predictions, f"Confusion matrix: {name}"), folder / CONFUSION)
+    shape = dataset.description.feature_shape
+    if is_image(shape):  # profiles of features would tell nobody why
+        title = f"Most confident mistakes: {name}"
+        picture = mistakes.most_confident(predictions, dataset.x_test.numpy(), shape, title)
+        mistakes.save(picture, folder / MISTAKES)
 
 
 def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: Path) -> None:

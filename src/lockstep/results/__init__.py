@@ -3,5 +3,6 @@
 - `history`: a run's measurements, epoch by epoch.
 - `run_result`: how a run ended; start reading here.
 - `winner`: which run of a sweep is best, and repeats over seeds.
-- `history_file`: a history as an artifact (needs pyarrow).
+- `predictions`: a network's predictions on the instances of one split.
+- `history_file`, `predictions_file`: both as artifacts (need pyarrow).
 """

@@ -10,7 +10,7 @@ from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution.task import attempted, reason_of
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file
+from lockstep.results import history_file, predictions_file
 from lockstep.tracking import recorded_data
 from lockstep.tracking.errors import is_stores
 from lockstep.tracking.patience import patient
@@ -66,7 +66,11 @@ def _draw(run: Run, stored: Path, uri: str, name: str, shared: Path, recorded: R
     network = artifacts.read_network(config, dataset.description, stored / artifacts.WEIGHTS)
     trained = TrainedRun(config, network, history_file.read(stored))
     with temporary_folder() as drawn, temporary_folder() as last:
-        failures = attempted(run_pictures.drawings(trained, dataset, name, drawn, shared))
+        predictions = stored / predictions_file.FILE  # which runs of earlier versions don't have
+        recorded_predictions = predictions if predictions.exists() else None
+        failures = attempted(
+            run_pictures.drawings(trained, dataset, name, drawn, shared, recorded_predictions)
+        )
         with suppress(FileNotFoundError):  # they could not be drawn
             (drawn / CURVES).rename(last / CURVES)
         for folder in (drawn, last):

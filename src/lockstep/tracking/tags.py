@@ -7,9 +7,10 @@ TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned
 WARNING = "lockstep.warning"
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
-DATA_SCALE, CANARY = "lockstep.data_scale", "lockstep.canary"
+DATA_SCALE, CANARY, ARTIFACTS = "lockstep.data_scale", "lockstep.canary", "lockstep.artifacts"
 """Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment; DATA_SCALE
-is how features were scaled, see DataDescription; CANARY tells which machines trained the run, see Epoch."""
+is how features were scaled, see DataDescription; CANARY tells which machines trained the run, see Epoch;
+ARTIFACTS lists the files that its worker wrote, joined by commas."""
 
 NOTE = "mlflow.note.content"
 
@@ -22,6 +23,8 @@ def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
     tags = {WARNING: "; ".join(ended.warnings)} if ended.warnings else {}
     if history.canaries:
         tags[CANARY] = " ".join(history.canaries)
+    if ended.artifacts:
+        tags[ARTIFACTS] = ",".join(ended.artifacts)
     if ended.reason:
         return "FAILED", {REASON: ended.reason, **tags}
     if history.diverged_at is not None:

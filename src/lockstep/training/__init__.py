@@ -10,6 +10,7 @@
 - `device`: the device that a run trains on. `random_streams`: a run's own generators.
 - `checkpoint`: a run's state, from which it resumes.
 - `artifacts`: config, history and weights as files.
+- `prediction`: a trained network's predictions on the test and validation sets.
 - `canary`: a hash that tells whether two machines give runs the same bits.
 - `bit_check`: whether a run's bits stay the same on this machine when other runs train beside it.
 """

@@ -1,0 +1,38 @@
+"""A trained network's predictions on the instances that it was not trained on."""
+
+import torch
+from torch import Tensor
+
+from lockstep.data.datasets import Dataset
+from lockstep.data.minibatches import split
+from lockstep.results.history import HeldOut
+from lockstep.results.predictions import Predictions
+from lockstep.training.array import EVALUATION_ROWS
+from lockstep.training.device import cpu_settings
+from lockstep.training.loop import TrainedRun
+from lockstep.training.networks import Network
+
+
+def predict(run: TrainedRun, dataset: Dataset) -> dict[HeldOut, Predictions]:
+    """Return a run's predictions on the test set, and on its validation set if it has one.
+
+    They are computed as the run's accuracies are, so they agree with them.
+    """
+    _, val_N = split(dataset.description.n_train, run.config.data.val_size)
+    found: dict[HeldOut, Predictions] = {"test": _on(run.network, dataset.x_test, dataset.y_test, dataset)}
+    if len(val_N):
+        found["val"] = _on(run.network, dataset.x_train[val_N], dataset.y_train[val_N], dataset)
+    return found
+
+
+@torch.no_grad()
+def _on(network: Network, x_NxF: Tensor, y_N: Tensor, dataset: Dataset) -> Predictions:
+    weight = next(network.parameters())
+    with cpu_settings(weight.device):
+        parts = torch.split(x_NxF.to(weight.device, weight.dtype), EVALUATION_ROWS)
+        logits_NxC = torch.cat([network.eval()(part) for part in parts]).cpu()
+        probabilities_NxC = logits_NxC.double().softmax(dim=1).float()
+    prediction_N = logits_NxC.argmax(dim=1)
+    return Predictions(
+        y_N.numpy(), prediction_N.numpy(), probabilities_NxC.numpy(), dataset.description.class_names
+    )
