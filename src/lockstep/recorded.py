@@ -117,9 +117,9 @@ class Sweep:
 
     def __repr__(self) -> str:
         recorded = self._recorded
-        text = io.StringIO()
-        console = PlainConsole(file=text, width=terminal.console.width)
-        console.print(tables.leaderboard(recorded.runs, recorded.standings.rows, recorded.metric))
+        text, width = io.StringIO(), terminal.console.width
+        console = PlainConsole(file=text, width=width)
+        console.print(tables.leaderboard(recorded.runs, recorded.standings.rows, recorded.metric, width))
         lines = text.getvalue().splitlines()
         return "\n".join([*(line.rstrip() for line in lines), f"{self.name}: {self.id}"])
 
