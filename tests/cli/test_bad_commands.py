@@ -44,7 +44,7 @@ def carried_out(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(command.interrupts, "listen", lambda: None)
-    monkeypatch.setattr(command, "_start_workers", lambda *_: None)
+    monkeypatch.setattr(command, "start_workers", lambda *_: None)
     monkeypatch.setattr(checks, "check_store", lambda _: None)
 
     def run(*arguments):

@@ -289,7 +289,7 @@ def test_what_a_store_or_run_folders_do_to_a_command_is_one_line(tmp_path, monke
     assert command._carried_out(nothing, fail) == command.FAILED
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(said.format(unfinished=unfinished()))
-    assert lines[1:] == ["What was trained is kept: give the same command again; it resumes from here"]
+    assert lines[1:] == [f"Give the same command again: it resumes from what {unfinished()} has"]
     with pytest.raises(ZeroDivisionError):
         command._carried_out(nothing, lambda: 1 / 0)
 
