@@ -18,6 +18,7 @@ from lockstep.config.errors import Refused, nearest
 from lockstep.config.identity import SEEDS
 from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
+from lockstep.ensemble import Ensemble
 from lockstep.pictures import run_pictures
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file
@@ -190,6 +191,14 @@ class Sweep:
         if self.winner is None:
             raise Refused([f"{self.name} ({self.id}): no run has finished"])
         return self.winner.figure(picture)
+
+    def ensemble(self) -> Ensemble:
+        """Choose runs whose averaged probabilities are best on the validation set; see `Ensemble`.
+
+        Raises:
+            Refused: if there is no validation split, or the runs have no predictions.
+        """
+        return Ensemble.of(self._store, self._recorded, self.runs)
 
     def _leaderboard(self) -> Table:
         """Return the terminal's table, with each run's seconds, whoever trained it."""
