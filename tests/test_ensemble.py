@@ -1,5 +1,7 @@
 """A sweep's ensemble from Python, and as a logged model."""
 
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ def sweep(tmp_path_factory, empty_store):
         (folder / "outputs").mkdir()
         (folder / "outputs" / "mlflow.db").write_bytes(empty_store.read_bytes())
         patch.setenv("LOCKSTEP_ROOT", str(folder))
+        (folder / "notebook").mkdir()
+        patch.chdir(folder / "notebook")
         runs = ("model.hidden_dims=[16]", "optim.lr=0.1,0.2", "seed=0,1", "hydra.launcher.n_jobs=1")
         yield lockstep.sweep(*SETTINGS, *runs)
 
@@ -49,7 +53,8 @@ def test_it_predicts_with_the_accuracy_that_it_was_chosen_by(sweep, ensemble):
     assert all(run.name in repr(ensemble) for run in ensemble.members)
 
 
-def test_it_is_a_logged_model_of_the_sweep_that_needs_no_lockstep(sweep, ensemble):
+def test_it_is_a_logged_model_of_the_sweep_that_needs_no_lockstep(sweep, ensemble, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sweep._store.uri)  # set_tracking_uri sets it for good
     uri = ensemble.log_model()
     assert sweep.ensemble().log_model() == uri
     client = mlflow.MlflowClient(sweep._store.uri)
@@ -63,6 +68,7 @@ def test_it_is_a_logged_model_of_the_sweep_that_needs_no_lockstep(sweep, ensembl
     assert "probabilities of 0, 1" in str(model.metadata.signature.outputs)
     predicted = model.predict(data.x_test.numpy())
     np.testing.assert_allclose(predicted, ensemble.predict_proba(data.x_test), atol=1e-6)
+    assert list(Path().iterdir()) == []  # MLflow has made no store of its own
 
 
 def test_without_a_validation_split_none_is_offered(sweep):

@@ -93,7 +93,11 @@ class Run:
             Refused: if it has none: it was pruned or failed, or its data is not available any more.
         """
         with temporary_folder() as folder:
-            weights = self._artifact(artifacts.WEIGHTS, folder)
+            # MLflow takes the first part of model/state_dict.pt for a logged model's name, which it would
+            # look up in a new store in the current folder. So download all.
+            weights = self._artifact("", folder) / artifacts.WEIGHTS
+            if not weights.exists():
+                raise Refused([f"{self.name} ({self.id}, {self.status}): the store has no weights of it"])
             return artifacts.read_network(self.config, self.dataset().description, weights).eval()
 
     def figure(self, picture: str) -> Figure:
