@@ -35,7 +35,10 @@ from lockstep.sweep import checks
 ARTIFACTS = {
     "config.yaml",
     "history.parquet",
+    "predictions.parquet",
     "samples.png",
+    "confusion.png",
+    "mistakes.png",
     "curves/loss.png",
     "curves/accuracy.png",
     "pca/input.png",

@@ -15,7 +15,7 @@ from helpers.clone import Clone
 from helpers.records import recorded_sweep
 from PIL import Image
 
-from lockstep.report import charts, page
+from lockstep.report import charts, evidence, page
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
 
@@ -83,7 +83,8 @@ def test_it_shows_the_best_runs_spaces_with_words_for_who_cannot_see_them(swept)
     text = report_of(swept[0]).read_text()
     pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', text)
     texts = [text.partition(" of ")[0] for _, text in pictures]
-    assert texts == ["Input space", "Hidden layer 1", "Hidden layer 2", "Hidden layer 2", "Hidden layer 2"]
+    spaces = ["Input space", "Hidden layer 1", "Hidden layer 2", "Hidden layer 2", "Hidden layer 2"]
+    assert texts == [*spaces, *["Confusion matrix", "Most confident mistakes"] * 2]
     for encoded, _ in pictures:
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
             assert image.width == 640
@@ -158,6 +159,8 @@ def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
         (charts, "effects", "the chart of effects"),
         (page, "_curves", "learning curves"),
         (page, "_pictures", "pictures of optim.lr=0.9"),
+        (page, "_mistakes", "mistakes of optim.lr=0.9"),
+        (evidence, "_networks", "what is more than chance"),
     ],
 )
 def test_a_part_of_the_report_that_cannot_be_made_costs_no_other(

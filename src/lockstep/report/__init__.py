@@ -2,5 +2,6 @@
 
 - `page`: the file and its template, `page.html.j2`; start reading here.
 - `curves`: the learning curves; `charts`: the other interactive figures.
+- `evidence`: which differences are more than chance, and an ensemble; its template is `evidence.html.j2`.
 - `wording`: the sentence that sums a sweep up, and formatted values.
 """

@@ -15,7 +15,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.report import charts
+from lockstep.report import charts, evidence
 from lockstep.report.charts import Chart
 from lockstep.report.curves import learning_curves
 from lockstep.report.wording import figure, sentence, short, shown
@@ -82,6 +82,10 @@ def build(store: Store, sweep: Sweep) -> str:
             _optional(f"pictures of {run.name}", partial(_pictures, store, run, folder)) or [] if run else []
             for run in (best, worst)
         )
+        best_mistakes, worst_mistakes = (
+            _optional(f"mistakes of {run.name}", partial(_mistakes, store, run, folder)) or [] if run else []
+            for run in (best, worst)
+        )
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         sentence=sentence(sweep),
@@ -95,6 +99,9 @@ def build(store: Store, sweep: Sweep) -> str:
         spaces=_spaces(best) if best else [],
         best=best_pictures,
         worst=worst_pictures,
+        best_mistakes=best_mistakes,
+        worst_mistakes=worst_mistakes,
+        evidence=_optional("what is more than chance", lambda: evidence.of(store, sweep)),
         best_name=best.name if best else "",
         worst_name=worst.name if worst else "",
         train_seconds=sum(run.metrics.get(TRAIN_SECONDS, 0.0) for run in sweep.runs),
@@ -192,6 +199,17 @@ def _pictures(store: Store, run: RunResult, folder: Path) -> list[Picture]:
         text = f"{title} of {run.name}: the training instances on the first two principal components,"
         text += f" which explain {sum(ratio):.0%} of the variance; a colour for each class."
         pictures.append(Picture(title, _data_uri(path), text))
+    return pictures
+
+
+def _mistakes(store: Store, run: RunResult, folder: Path) -> list[Picture]:
+    """Return the pictures of a run's mistakes, those that were drawn."""
+    pictures = []
+    for file, title in (("confusion.png", "Confusion matrix"), ("mistakes.png", "Most confident mistakes")):
+        path = sweeps.download(store, run, file, folder)
+        if path is not None:
+            text = f"{title} of {run.name} on the test set."
+            pictures.append(Picture(f"{title} of {run.name}", _data_uri(path), text))
     return pictures
 
 

@@ -4,5 +4,7 @@
 - `run_result`: how a run ended; start reading here.
 - `winner`: which run of a sweep is best, and repeats over seeds.
 - `predictions`: a network's predictions on the instances of one split.
+- `significance`: whether a difference is more than chance (needs SciPy).
+- `ensemble`: which networks to average.
 - `history_file`, `predictions_file`: both as artifacts (need pyarrow).
 """

@@ -15,5 +15,6 @@
 - `links`: where runs are seen in MLflow's UI; commands to paste.
 - `environment`: a run's versions, commit and description.
 - `recorded_data`: the data of a recorded run, loaded again.
+- `predictions`: predictions of recorded runs, and the ensemble that they make.
 - `logged_model`: a run's network as a logged model.
 """

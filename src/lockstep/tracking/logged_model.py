@@ -1,6 +1,8 @@
-"""A run's network as an MLflow logged model, which can be loaded and served without Lockstep."""
+"""A run's network, or a sweep's ensemble, as an MLflow logged model: loaded and served without Lockstep."""
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import mlflow.pytorch
 import numpy as np
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
@@ -19,10 +21,13 @@ from lockstep.tracking import recorded_data
 from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
-from lockstep.training.networks import Network
+from lockstep.training.networks import Ensemble, Network
 
 NAME = "model"
 """The model's name, so that `runs:/<run id>/model` finds it too."""
+
+ENSEMBLE = "ensemble"
+"""An ensemble's name, at the sweep's parent run."""
 
 EXAMPLES = 5
 """The number of rows of the input example."""
@@ -54,45 +59,82 @@ def log_model(store: Store, run_id: str) -> str:
         config = RunConfig.from_yaml(config_file, store.uri)
         dataset = recorded_data.load(run, config)
         network = artifacts.read_network(config, dataset.description, weights).eval()
-        example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
-        # A kill may have left an incomplete one.
-        begun = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
-        logged = (
-            begun[0]
-            if begun
-            else client.create_logged_model(
-                run.info.experiment_id, NAME, run_id, params=run.data.params, model_type=config.model.name
-            )
+    example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
+    class_names = dataset.description.class_names
+    step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
+    return _log(
+        store, run, _Logged(NAME, config.model.name, network, "logits", example_NxF, class_names), step
+    )
+
+
+def log_ensemble(
+    store: Store, run_id: str, network: Ensemble, example_NxF: NDArray[Any], class_names: Sequence[str]
+) -> str:
+    """Log an ensemble with a sweep's parent run, as `log_model` does; it returns probabilities.
+
+    Args:
+        run_id: the parent's.
+        example_NxF: rows of the data set.
+    """
+    run = store.client.get_run(run_id)
+    if run.outputs is not None and run.outputs.model_outputs:
+        return f"models:/{run.outputs.model_outputs[0].model_id}"
+    example_NxF = example_NxF[:EXAMPLES]
+    described = _Logged(ENSEMBLE, ENSEMBLE, network, "probabilities", example_NxF, tuple(class_names))
+    return _log(store, run, described, step=0)
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """What is logged of a model; `returns` names what it returns for each class."""
+
+    name: str
+    kind: str
+    network: Network | Ensemble
+    returns: str
+    example_NxF: NDArray[Any]
+    class_names: tuple[str, ...]
+
+
+def _log(store: Store, run: Run, model: _Logged, step: int) -> str:
+    """Log a model with a run, as its output after `step` iterations; return its URI."""
+    client, run_id, experiment_id = store.client, run.info.run_id, run.info.experiment_id
+    # A kill may have left an incomplete one.
+    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    logged = (
+        begun[0]
+        if begun
+        else client.create_logged_model(
+            experiment_id, model.name, run_id, params=run.data.params, model_type=model.kind
         )
-        class_names = list(dataset.description.class_names)
-        described = Model(run_id=run_id, model_id=logged.model_id, metadata={"class_names": class_names})
-        _save(network, example_NxF, class_names, folder / "saved", described)
+    )
+    with temporary_folder() as folder:
         saved = folder / "saved"
+        _save(model, saved, Model(run_id=run_id, model_id=logged.model_id))
         client.log_model_artifacts(logged.model_id, str(saved))
         files = [path for path in saved.rglob("*") if path.is_file()]
         confirm(missing(saved, files, partial(client.list_logged_model_artifacts, logged.model_id)))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
     return f"models:/{logged.model_id}"
 
 
-def _save(
-    network: Network, example_NxF: NDArray[Any], class_names: list[str], path: Path, described: Model
-) -> None:
-    logits = f"logits of {', '.join(class_names)}"
+def _save(model: _Logged, path: Path, described: Model) -> None:
+    dtype, class_names = model.example_NxF.dtype, list(model.class_names)
+    described.metadata = {"class_names": class_names}
+    returns = f"{model.returns} of {', '.join(class_names)}"
     signature = ModelSignature(
-        Schema([TensorSpec(example_NxF.dtype, (-1, example_NxF.shape[1]))]),
-        Schema([TensorSpec(example_NxF.dtype, (-1, len(class_names)), logits)]),
+        Schema([TensorSpec(dtype, (-1, model.example_NxF.shape[1]))]),
+        Schema([TensorSpec(dtype, (-1, len(class_names)), returns)]),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other's use
         mlflow.pytorch.save_model(
-            network,
+            model.network,
             str(path),
             mlflow_model=described,
             signature=signature,
-            input_example=example_NxF,
+            input_example=model.example_NxF,
             # PyPI has no versions with a build's suffix (2.9.0+cpu).
             pip_requirements=[
                 f"mlflow=={mlflow.__version__}",

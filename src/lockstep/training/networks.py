@@ -1,4 +1,4 @@
-"""The workshop's two networks as plain `nn.Module`s.
+"""The workshop's two networks, and an ensemble of them, as plain `nn.Module`s.
 
 The initial weights are drawn from `generator`, or without one from torch's global generator.
 """
@@ -83,6 +83,24 @@ class MultilayerPerceptron(nn.Module):
 
 
 Network = LogisticRegression | MultilayerPerceptron
+
+
+class Ensemble(nn.Module):
+    """The weighted average of networks' probabilities, in evaluation mode."""
+
+    def __init__(self, networks: Sequence[Network], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.weights = tuple(weights)
+        self.eval()
+
+    def forward(self, x_BxF: Tensor) -> Tensor:
+        """Return probabilities, B x C, in the dtype of the rows."""
+        total = torch.zeros((), dtype=x_BxF.dtype, device=x_BxF.device)
+        for network, weight in zip(self.networks, self.weights, strict=True):
+            logits_BxC = network(x_BxF.to(next(network.parameters()).dtype))
+            total = total + weight * logits_BxC.softmax(dim=1).to(x_BxF.dtype)
+        return total
 
 
 def build(

@@ -1,6 +1,9 @@
 """A trained network's predictions on the instances that it was not trained on."""
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lockstep.data.datasets import Dataset
@@ -10,7 +13,7 @@ from lockstep.results.predictions import Predictions
 from lockstep.training.array import EVALUATION_ROWS
 from lockstep.training.device import cpu_settings
 from lockstep.training.loop import TrainedRun
-from lockstep.training.networks import Network
+from lockstep.training.networks import Ensemble, Network
 
 
 def predict(run: TrainedRun, dataset: Dataset) -> dict[HeldOut, Predictions]:
@@ -23,6 +26,13 @@ def predict(run: TrainedRun, dataset: Dataset) -> dict[HeldOut, Predictions]:
     if len(val_N):
         found["val"] = _on(run.network, dataset.x_train[val_N], dataset.y_train[val_N], dataset)
     return found
+
+
+@torch.no_grad()
+def probabilities(ensemble: Ensemble, x_NxF: Any) -> NDArray[Any]:
+    """Return an ensemble's probabilities of each class for rows of numbers, N x C, float32."""
+    parts = torch.split(torch.as_tensor(x_NxF, dtype=torch.float32), EVALUATION_ROWS)
+    return torch.cat([ensemble(part) for part in parts]).numpy()
 
 
 @torch.no_grad()
