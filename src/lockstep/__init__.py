@@ -60,6 +60,19 @@ def search(
     return api.search(overrides, {"n_trials": n_trials, **settings}, config_dir)
 
 
+def load(id: str) -> "Run | Sweep":
+    """Return the run or sweep with this MLflow run id, or the only one whose id starts with it.
+
+    It is looked for in the store of run.py's commands, or at MLFLOW_TRACKING_URI if that is set.
+
+    Raises:
+        Refused: if there is none, or several.
+    """
+    from lockstep import api
+
+    return api.load(id)
+
+
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         from importlib import import_module

@@ -21,7 +21,7 @@ from lockstep.config.hydra_settings import in_job
 from lockstep.config.run_request import Typed
 from lockstep.config.schema import RunConfig
 from lockstep.execution import pool
-from lockstep.recorded import Sweep
+from lockstep.recorded import Run, Sweep
 from lockstep.recovery import claims
 from lockstep.results.winner import Standings
 from lockstep.search import session as searching
@@ -30,6 +30,10 @@ from lockstep.sweep import checks
 from lockstep.sweep import session as sweeping
 from lockstep.sweep.session import NotUploaded
 from lockstep.terminal.console import shown_log
+from lockstep.tracking import sweeps
+from lockstep.tracking.address import sqlite_path
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import KIND
 
 _in_use = threading.Lock()
 
@@ -44,6 +48,26 @@ def search(overrides: Sequence[str], settings: Mapping[str, Any], config_dir: st
     given = {key: value for key, value in settings.items() if value is not None}
     set_ = [f"hydra.sweeper.{key}={value}" for key, value in given.items()]
     return _called("search", ["hydra/sweeper=search", *overrides, *set_], config_dir, overrides, given)
+
+
+def load(id_: str) -> Sweep | Run:
+    """Carry out `lockstep.load`."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{places.outputs() / 'mlflow.db'}"
+    if uri.startswith("sqlite") and not sqlite_path(uri).exists():
+        raise Refused([f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI"])
+    store = Store(uri)
+    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
+    is_id = id_.isalnum() and id_.isascii()
+    found = store.search(experiments, f"attributes.run_id LIKE '{id_}%'") if is_id else []
+    if len(found) != 1:
+        ids = ": " + ", ".join(run.info.run_id for run in found[:5]) if found else ""
+        raise Refused([f"{id_}: {len(found) or 'no'} runs in {store.address} have an id that starts so{ids}"])
+    kind = found[0].data.tags.get(KIND)
+    if kind not in ("run", "sweep"):
+        raise Refused([f"{found[0].info.run_id}: not a run of Lockstep"])
+    if kind == "run":
+        return Run(store, sweeps.result_of(found[0]))
+    return Sweep(store, sweeps.read(store, found[0].info.run_id))
 
 
 def _called(

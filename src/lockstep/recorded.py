@@ -4,21 +4,33 @@ import io
 import json
 from dataclasses import replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lockstep.config.errors import Refused
+import numpy as np
+from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
+from rich.table import Table
+
+from lockstep import notebook
+from lockstep.config.errors import Refused, nearest
 from lockstep.config.identity import SEEDS
 from lockstep.config.schema import RunConfig
+from lockstep.data.datasets import Dataset
+from lockstep.pictures import run_pictures
 from lockstep.recovery.temporary import temporary_folder
+from lockstep.results import history_file
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Standings
 from lockstep.terminal import console as terminal
 from lockstep.terminal import tables
 from lockstep.terminal.console import PlainConsole
-from lockstep.tracking import sweeps
+from lockstep.tracking import recorded_data, sweeps
+from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
+from lockstep.training.networks import Network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +64,65 @@ class Run:
         with temporary_folder() as folder:
             return RunConfig.from_yaml(self._artifact(artifacts.CONFIG, folder), self._store.uri)
 
+    def history(self) -> "pd.DataFrame":
+        """Return loss and accuracy of each iteration (split `train`), and of each evaluation (`test`, `val`).
+
+        Evaluations stand at the last iteration of their epoch.
+        """
+        import pandas as pd
+
+        with temporary_folder() as folder:
+            rows = pd.read_parquet(self._artifact(history_file.FILE, folder))
+        ends = sorted(rows.loc[rows["split"] != "train", "iteration"].unique())
+        rows.insert(0, "epoch", np.searchsorted(ends, rows["iteration"]) + 1)
+        return rows
+
+    def dataset(self) -> Dataset:
+        """Return the data that it was trained on, scaled: `x_train`, `y_train`, `x_test`, `y_test`.
+
+        Raises:
+            Refused: if that is not available any more.
+        """
+        return recorded_data.load(self._store.client.get_run(self.id), self.config)
+
+    def network(self) -> Network:
+        """Return its trained network, a torch.nn.Module in eval mode on the CPU: rows N x F to logits N x C.
+
+        Raises:
+            Refused: if it has none: it was pruned or failed, or its data is not available any more.
+        """
+        with temporary_folder() as folder:
+            weights = self._artifact(artifacts.WEIGHTS, folder)
+            return artifacts.read_network(self.config, self.dataset().description, weights).eval()
+
+    def figure(self, picture: str) -> Figure:
+        """Return one of its pictures as a matplotlib figure, as it is among its artifacts.
+
+        Args:
+            picture: `loss`, `accuracy`, `samples`, or a feature space: `input`, `hidden1`, ...
+
+        Raises:
+            Refused: if there is no such picture, or the store lacks what it shows.
+        """
+        names = [*run_pictures.CURVES, "samples", *run_pictures.spaces(self.config)]
+        if picture not in names:
+            raise Refused([f"figure {picture}: not one of {', '.join(names)}{nearest(picture, names)}"])
+        notebook.show_figures()
+        if picture in run_pictures.CURVES:
+            with temporary_folder() as folder:
+                history = history_file.read(self._artifact(history_file.FILE, folder).parent)
+            return run_pictures.curve(picture, history, self.name)
+        if picture == "samples":
+            return run_pictures.samples(self.dataset())
+        return run_pictures.space(picture, self.network(), self.dataset(), self.name)
+
     def _artifact(self, name: str, folder: Path) -> Path:
-        path = sweeps.download(self._store, self._result, name, folder)
-        if path is None:
-            raise Refused([f"{self.name} ({self.id}): {self.status}; the store has no {name} of it"])
-        return path
+        """Return a copy of an artifact below `folder`."""
+        try:
+            return Path(self._store.client.download_artifacts(self.id, name, str(folder)))
+        except MlflowException as error:
+            which = f"{self.name} ({self.id}, {self.status})"
+            raise Refused([f"{which}: {name} can't be downloaded: {message_of(error)}"]) from error
 
     def __repr__(self) -> str:
         figures = [f"{key} {self.metrics[key]:.4f}" for key in _SHOWN if key in self.metrics]
@@ -78,7 +144,7 @@ class Sweep:
     """
 
     def __init__(self, store: Store, recorded: sweeps.Sweep) -> None:
-        self._recorded = recorded
+        self._store, self._recorded = store, recorded
         self.id, self.name = recorded.run_id, recorded.name
         self.runs = tuple(Run(store, result) for result in recorded.runs)
         best = recorded.winner and (recorded.stored_winner or recorded.winner.representative.run_id)
@@ -115,11 +181,37 @@ class Sweep:
         ]
         return pd.DataFrame(rows)
 
+    def figure(self, picture: str) -> Figure:
+        """Return one of the winner's pictures, see `Run.figure`.
+
+        Raises:
+            Refused: if there is no winner, or no such picture.
+        """
+        if self.winner is None:
+            raise Refused([f"{self.name} ({self.id}): no run has finished"])
+        return self.winner.figure(picture)
+
+    def _leaderboard(self) -> Table:
+        """Return the terminal's table, with each run's seconds, whoever trained it."""
+        runs = tuple(replace(run, is_stored=False) for run in self._recorded.runs)
+        standings = Standings(runs, self._recorded.ranking)
+        return tables.leaderboard(runs, standings.rows, standings.ranking.metric)
+
+    def _html(self) -> str:
+        best = self._recorded.winner
+        table = notebook.table_html(self._leaderboard(), best.name if best else None)
+        return f"{table}<p>{escape(self.name)}: {self.id}</p>"
+
+    def _repr_html_(self) -> str:
+        curves = notebook.curves(self._store, self._recorded)
+        return self._html() + (notebook.image_html(curves) if curves else "")
+
+    def _ipython_display_(self) -> None:
+        notebook.display(self._html(), notebook.curves(self._store, self._recorded), repr(self))
+
     def __repr__(self) -> str:
-        recorded = self._recorded
-        text, width = io.StringIO(), terminal.console.width
-        console = PlainConsole(file=text, width=width)
-        console.print(tables.leaderboard(recorded.runs, recorded.standings.rows, recorded.metric, width))
+        text = io.StringIO()
+        PlainConsole(file=text, width=terminal.console.width).print(self._leaderboard())
         lines = text.getvalue().splitlines()
         return "\n".join([*(line.rstrip() for line in lines), f"{self.name}: {self.id}"])
 

@@ -1,7 +1,7 @@
 """A run's pictures.
 
 - `run_pictures`: all pictures of a run that has ended, as files; start reading here.
-- `plots`: figures from arrays.
+- `plots`: figures from arrays; `comparison`: the learning curves of several runs.
 - `mistakes`: the confusion matrix, and the most confident mistakes.
 - `representations`: a network's feature spaces, projected and measured.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from matplotlib.figure import Figure
 
 from lockstep.config.schema import LogRegConfig, RunConfig
 from lockstep.data.datasets import Dataset
@@ -19,6 +20,7 @@ from lockstep.results.predictions import Predictions
 from lockstep.training.loop import TrainedRun
 from lockstep.training.networks import MultilayerPerceptron, Network
 
+CURVES = ("loss", "accuracy")
 EXPLAINED = "explained_variance.json"
 EXPLAINED_FILE = f"pca/{EXPLAINED}"
 CONFUSION, MISTAKES = "confusion.png", "mistakes.png"
@@ -55,11 +57,10 @@ def drawings(
 
 def files(config: RunConfig, data: DataDescription) -> set[str]:
     """Return the files that `drawings` makes of a run that did not diverge, by their paths in its folder."""
-    hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
-    planes = ["input", *(f"hidden{layer}" for layer in range(1, len(hidden) + 1))]
-    curves = {"curves/loss.png", "curves/accuracy.png"}
+    curves = {f"curves/{metric}.png" for metric in CURVES}
     of_mistakes = {CONFUSION, MISTAKES} if is_image(data.feature_shape) else {CONFUSION}
-    return {"samples.png", EXPLAINED_FILE, *curves, *of_mistakes, *(f"pca/{plane}.png" for plane in planes)}
+    planes = {f"pca/{space}.png" for space in spaces(config)}
+    return {"samples.png", EXPLAINED_FILE, *curves, *of_mistakes, *planes}
 
 
 def draw_data(dataset: Dataset, shared: Path) -> Path:
@@ -85,13 +86,7 @@ def _of_hidden_layers(network: MultilayerPerceptron, dataset: Dataset) -> list[P
 
 
 def _draw_data(dataset: Dataset, folder: Path) -> Path:
-    figure = plots.samples(
-        dataset.x_train.numpy(),
-        dataset.y_train.numpy(),
-        dataset.description.feature_shape,
-        dataset.description.class_names,
-    )
-    plots.save(figure, folder / "samples.png")
+    plots.save(samples(dataset), folder / "samples.png")
     _draw_planes([input_plane(dataset.x_train)], dataset, dataset.description.name, folder / "pca")
     return folder
 
@@ -121,27 +116,56 @@ def _draw_mistakes(predictions: Predictions, dataset: Dataset, name: str, folder
 def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: Path) -> None:
     explained = {}
     for plane in planes:
-        figure = plots.plane(
-            plane.points_Nx2,
-            dataset.y_train.numpy(),
-            dataset.description.class_names,
-            plane.explained_variance_ratio,
-            f"{plane.title}: {name}",
-        )
-        plots.save(figure, folder / f"{plane.name}.png")
+        plots.save(_of_plane(plane, dataset, name), folder / f"{plane.name}.png")
         explained[plane.name] = list(plane.explained_variance_ratio)
     (folder / EXPLAINED).write_text(json.dumps(explained, indent=2) + "\n")
 
 
 def _draw_curves(history: History, name: str, folder: Path) -> None:
-    for metric, train_T in (("loss", history.loss_T), ("accuracy", history.accuracy_T)):
-        evaluations = {
-            split: (
-                np.array([e.iteration for e in history.of(split)]),
-                np.array([getattr(e, metric) for e in history.of(split)]),
-            )
-            for split in ("test", "val")
-            if history.of(split)
-        }
-        figure = plots.curves(metric, train_T, evaluations, title=f"{metric.capitalize()}: {name}")
-        plots.save(figure, folder / f"{metric}.png")
+    for metric in CURVES:
+        plots.save(curve(metric, history, name), folder / f"{metric}.png")
+
+
+def curve(metric: str, history: History, name: str) -> Figure:
+    """Return the figure of one of CURVES, of the run with this name."""
+    evaluations = {
+        split: (
+            np.array([e.iteration for e in history.of(split)]),
+            np.array([getattr(e, metric) for e in history.of(split)]),
+        )
+        for split in ("test", "val")
+        if history.of(split)
+    }
+    train_T = history.loss_T if metric == "loss" else history.accuracy_T
+    return plots.curves(metric, train_T, evaluations, title=f"{metric.capitalize()}: {name}")
+
+
+def samples(dataset: Dataset) -> Figure:
+    """Return the figure of some training instances of each class."""
+    data = dataset.description
+    x_NxF, y_N = dataset.x_train.numpy(), dataset.y_train.numpy()
+    return plots.samples(x_NxF, y_N, data.feature_shape, data.class_names)
+
+
+def spaces(config: RunConfig) -> list[str]:
+    """Return the names of a run's feature spaces: `input`, `hidden1`, …"""
+    hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
+    return ["input", *(f"hidden{layer}" for layer in range(1, len(hidden) + 1))]
+
+
+def space(wanted: str, network: Network, dataset: Dataset, name: str) -> Figure:
+    """Return the figure of one of a run's `spaces`: all training instances, on two principal components."""
+    if wanted == "input" or not isinstance(network, MultilayerPerceptron):
+        return _of_plane(input_plane(dataset.x_train), dataset, dataset.description.name)
+    [plane] = [plane for plane in _of_hidden_layers(network, dataset) if plane.name == wanted]
+    return _of_plane(plane, dataset, name)
+
+
+def _of_plane(plane: Plane, dataset: Dataset, name: str) -> Figure:
+    return plots.plane(
+        plane.points_Nx2,
+        dataset.y_train.numpy(),
+        dataset.description.class_names,
+        plane.explained_variance_ratio,
+        f"{plane.title}: {name}",
+    )
