@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from rich.table import Table
 
@@ -34,6 +35,10 @@ from lockstep.training.networks import Network
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+WIDE = 1000
+"""Characters; a table in HTML has room for all columns."""
 
 
 class Run:
@@ -118,9 +123,11 @@ class Run:
 
     def _artifact(self, name: str, folder: Path) -> Path:
         """Return a copy of an artifact below `folder`."""
+        # Not by the run's id: MLflow 3.17 would look in its default store for a logged model named `model`.
+        uri = f"{self._store.client.get_run(self.id).info.artifact_uri}/{name}"
         try:
-            return Path(self._store.client.download_artifacts(self.id, name, str(folder)))
-        except MlflowException as error:
+            return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=self._store.uri))
+        except (MlflowException, OSError) as error:
             which = f"{self.name} ({self.id}, {self.status})"
             raise Refused([f"{which}: {name} can't be downloaded: {message_of(error)}"]) from error
 
@@ -191,15 +198,15 @@ class Sweep:
             raise Refused([f"{self.name} ({self.id}): no run has finished"])
         return self.winner.figure(picture)
 
-    def _leaderboard(self) -> Table:
+    def _leaderboard(self, width: int) -> Table:
         """Return the terminal's table, with each run's seconds, whoever trained it."""
         runs = tuple(replace(run, is_stored=False) for run in self._recorded.runs)
         standings = Standings(runs, self._recorded.ranking)
-        return tables.leaderboard(runs, standings.rows, standings.ranking.metric)
+        return tables.leaderboard(runs, standings.rows, standings.ranking.metric, width)
 
     def _html(self) -> str:
         best = self._recorded.winner
-        table = notebook.table_html(self._leaderboard(), best.name if best else None)
+        table = notebook.table_html(self._leaderboard(WIDE), best.name if best else None)
         return f"{table}<p>{escape(self.name)}: {self.id}</p>"
 
     def _repr_html_(self) -> str:
@@ -211,7 +218,8 @@ class Sweep:
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        PlainConsole(file=text, width=terminal.console.width).print(self._leaderboard())
+        width = terminal.console.width
+        PlainConsole(file=text, width=width).print(self._leaderboard(width))
         lines = text.getvalue().splitlines()
         return "\n".join([*(line.rstrip() for line in lines), f"{self.name}: {self.id}"])
 
