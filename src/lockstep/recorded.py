@@ -219,7 +219,7 @@ class Sweep:
     def __repr__(self) -> str:
         text = io.StringIO()
         width = terminal.console.width
-        PlainConsole(file=text, width=width).print(self._leaderboard(width))
+        PlainConsole(file=text, width=width, force_jupyter=False).print(self._leaderboard(width))
         lines = text.getvalue().splitlines()
         return "\n".join([*(line.rstrip() for line in lines), f"{self.name}: {self.id}"])
 
