@@ -3,6 +3,9 @@
 From Python, as on the command line: `lockstep.sweep`, `lockstep.search`, `lockstep.load`.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +39,8 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> "Sweep":
         Refused: listing every bad key and value, before anything has started.
         NotUploaded: if some results are not in the store; the message says how to upload them.
     """
-    from lockstep import api
+    with _without_notice():
+        from lockstep import api
 
     return api.sweep(overrides, config_dir)
 
@@ -55,7 +59,8 @@ def search(
     Raises:
         Refused, NotUploaded: as `sweep`.
     """
-    from lockstep import api
+    with _without_notice():
+        from lockstep import api
 
     return api.search(overrides, {"n_trials": n_trials, **settings}, config_dir)
 
@@ -68,9 +73,18 @@ def load(id: str) -> "Run | Sweep":
     Raises:
         Refused: if there is none, or several.
     """
-    from lockstep import api
+    with _without_notice():
+        from lockstep import api
 
     return api.load(id)
+
+
+@contextmanager
+def _without_notice() -> Iterator[None]:
+    """Leave out a notice of tqdm, which MLflow loads, that a notebook lacks widgets."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        yield
 
 
 def __getattr__(name: str) -> Any:

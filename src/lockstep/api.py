@@ -29,7 +29,7 @@ from lockstep.search.space import corners
 from lockstep.sweep import checks
 from lockstep.sweep import session as sweeping
 from lockstep.sweep.session import NotUploaded
-from lockstep.terminal.console import shown_log
+from lockstep.terminal.console import console, shown_log, stage
 from lockstep.tracking import sweeps
 from lockstep.tracking.address import sqlite_path
 from lockstep.tracking.store import Store
@@ -100,8 +100,11 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
     checks.store_at.cache_clear()  # the store may have been moved or deleted since the last call
     try:
         cli.start_workers(command, configs, is_dry=False)
-        checks.check_runs(configs)
-        checks.check_store(configs)
+        console.print(cli.asked(command, configs), soft_wrap=True)
+        with stage("reading the data"):
+            checks.check_runs(configs)
+        with stage("opening the store"):
+            checks.check_store(configs)
         with in_job(command.master):
             standings = _trained(replace(command, typed=typed))
     finally:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from rich.table import Table
 
@@ -26,7 +27,7 @@ from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Standings
 from lockstep.terminal import console as terminal
 from lockstep.terminal import tables
-from lockstep.terminal.console import FILE_WIDTH, PlainConsole
+from lockstep.terminal.console import PlainConsole
 from lockstep.tracking import recorded_data, sweeps
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
@@ -35,6 +36,10 @@ from lockstep.training.networks import Network
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+WIDE = 1000
+"""Characters; a table in HTML has room for all columns."""
 
 
 class Run:
@@ -93,11 +98,7 @@ class Run:
             Refused: if it has none: it was pruned or failed, or its data is not available any more.
         """
         with temporary_folder() as folder:
-            # MLflow takes the first part of model/state_dict.pt for a logged model's name, which it would
-            # look up in a new store in the current folder. So download all.
-            weights = self._artifact("", folder) / artifacts.WEIGHTS
-            if not weights.exists():
-                raise Refused([f"{self.name} ({self.id}, {self.status}): the store has no weights of it"])
+            weights = self._artifact(artifacts.WEIGHTS, folder)
             return artifacts.read_network(self.config, self.dataset().description, weights).eval()
 
     def figure(self, picture: str) -> Figure:
@@ -123,9 +124,11 @@ class Run:
 
     def _artifact(self, name: str, folder: Path) -> Path:
         """Return a copy of an artifact below `folder`."""
+        # Not by the run's id: MLflow 3.17 would look in its default store for a logged model named `model`.
+        uri = f"{self._store.client.get_run(self.id).info.artifact_uri}/{name}"
         try:
-            return Path(self._store.client.download_artifacts(self.id, name, str(folder)))
-        except MlflowException as error:
+            return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=self._store.uri))
+        except (MlflowException, OSError) as error:
             which = f"{self.name} ({self.id}, {self.status})"
             raise Refused([f"{which}: {name} can't be downloaded: {message_of(error)}"]) from error
 
@@ -204,7 +207,7 @@ class Sweep:
         """
         return Ensemble.of(self._store, self._recorded, self.runs)
 
-    def _leaderboard(self, width: int = FILE_WIDTH) -> Table:
+    def _leaderboard(self, width: int) -> Table:
         """Return the terminal's table, with each run's seconds, whoever trained it."""
         runs = tuple(replace(run, is_stored=False) for run in self._recorded.runs)
         standings = Standings(runs, self._recorded.ranking)
@@ -212,7 +215,7 @@ class Sweep:
 
     def _html(self) -> str:
         best = self._recorded.winner
-        table = notebook.table_html(self._leaderboard(), best.name if best else None)
+        table = notebook.table_html(self._leaderboard(WIDE), best.name if best else None)
         return f"{table}<p>{escape(self.name)}: {self.id}</p>"
 
     def _repr_html_(self) -> str:
@@ -223,8 +226,9 @@ class Sweep:
         notebook.display(self._html(), notebook.curves(self._store, self._recorded), repr(self))
 
     def __repr__(self) -> str:
-        text, width = io.StringIO(), terminal.console.width
-        PlainConsole(file=text, width=width).print(self._leaderboard(width))
+        text = io.StringIO()
+        width = terminal.console.width
+        PlainConsole(file=text, width=width, force_jupyter=False).print(self._leaderboard(width))
         lines = text.getvalue().splitlines()
         return "\n".join([*(line.rstrip() for line in lines), f"{self.name}: {self.id}"])
 

@@ -194,7 +194,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     is_dry = any(config.dry_run for config in configs)
     start_workers(command, configs, is_dry)
     if not is_dry:
-        console.print(_asked(command, configs), soft_wrap=True)
+        console.print(asked(command, configs), soft_wrap=True)
     with stage("loading torch and MLflow"), uncollected():
         from lockstep.execution import task
         from lockstep.recovery.run_folder import is_of_folders, unfinished
@@ -255,7 +255,7 @@ def _room() -> str:
     return ", ".join(f"{place} has {shutil.disk_usage(place).free / 2**20:,.0f} MiB free" for place in places)
 
 
-def _asked(command: Command, configs: Sequence[RunConfig]) -> str:
+def asked(command: Command, configs: Sequence[RunConfig]) -> str:
     """Return a line that says what was asked for, as soon as the settings are checked."""
     experiments = " and ".join(dict.fromkeys(config.tracking.experiment for config in configs))
     if command.search is not None:

@@ -15,6 +15,10 @@ class Refused(Exception):
         self.problems = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(self.problems))
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: as on the command line, no traceback."""
+        return str(self).splitlines()
+
 
 SECRET_OPTION = r"\w*(?:pass|pwd|secret|token|credential|(?:api|access|private)_?key|odbc_connect)\w*"
 """The name of an option in a URI whose value is a secret; odbc_connect has all of a connection's options."""

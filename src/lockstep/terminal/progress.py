@@ -15,6 +15,7 @@ from rich.table import Table
 from lockstep.config.schema import RunConfig
 from lockstep.results.history import History
 from lockstep.terminal import console as terminal
+from lockstep.terminal.notebook import NotebookLive
 from lockstep.terminal.run_table import Measured, Row, run_table
 
 REFRESHES_PER_SECOND = 2
@@ -94,18 +95,23 @@ class Progress:
         )
         self._epochs, self._done, self._left = epochs, 0, _TimeLeft()
         self._task = self._bar.add_task("starting", total=epochs, left=self._left)
-        self._with_table = is_sweep and terminal.console.is_terminal
-        self._live = Live(
-            get_renderable=self._below,
-            console=terminal.console,
-            transient=True,
-            refresh_per_second=REFRESHES_PER_SECOND,
-            redirect_stdout=False,
-            redirect_stderr=False,
+        self._is_live = terminal.console.is_terminal or terminal.console.is_jupyter
+        self._with_table = is_sweep and self._is_live
+        self._live = (
+            NotebookLive(self._below, REFRESHES_PER_SECOND)
+            if terminal.console.is_jupyter
+            else Live(
+                get_renderable=self._below,
+                console=terminal.console,
+                transient=True,
+                refresh_per_second=REFRESHES_PER_SECOND,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
         )
 
     def __enter__(self) -> Self:
-        if terminal.console.is_terminal:
+        if self._is_live:
             self._live.start()
         return self
 
