@@ -192,7 +192,7 @@ def _later_range(curves: Sequence[FloatArray]) -> tuple[float, float]:
     ends = [(np.quantile(values, 0.005), values.max()) for values in later if len(values)]
     low, high = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0.0, 1.0)
     margin = max(0.05 * (high - low), 0.005)
-    return max(0.0, low) - margin, min(1.0, high) + margin
+    return float(max(0.0, low) - margin), float(min(1.0, high) + margin)
 
 
 def _mark_divergence(axes: Axes, train_T: NDArray[np.float64]) -> None:

@@ -17,7 +17,7 @@ from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import drawing
 from lockstep.sweep.entry import Entry
 from lockstep.terminal.console import console
-from lockstep.tracking import logged_model, sweeps
+from lockstep.tracking import logged_model, sweeps, ui
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.patience import patient
 from lockstep.tracking.store import Store
@@ -170,7 +170,7 @@ def _report(store: Store, run_id: str, owed: Conclusion) -> Path | None:
     from lockstep.report import page, wording  # here, because loading plotly takes a moment
 
     sweep = sweeps.read(store, run_id)
-    sweeps.describe(store, sweep, wording.sentence(sweep))
+    sweep = ui.describe(store, sweep, wording.sentence(sweep))
     return page.write(store, sweep, Path(owed.folder)) if owed.with_page else None
 
 

@@ -1,23 +1,22 @@
 """A sweep in the store: which runs belong to it and which is best, recorded and read back."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from mlflow.entities import Metric, Run
+from mlflow.entities import Run
 
 from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
-from lockstep.tracking.colors import COLOR, colors_of
+from lockstep.tracking.colors import colors_of
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
+from lockstep.tracking.tags import ENVIRONMENT, KIND, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
 
 MEMBERS = "members.json"
 """The parent run's artifact: the ids of the sweep's runs, also of runs that earlier sweeps trained, the names
@@ -31,9 +30,6 @@ COMMAND = "lockstep.command"
 
 STORED_RUNS = "stored_runs.json"
 """Version 0.1.0's artifact instead of MEMBERS: the ids of runs that earlier sweeps trained."""
-
-COLORED = 20
-"""The best runs that keep their colour in the store. MLflow's charts show at most so many, unless told."""
 
 AT_ONCE = 500
 """Runs asked for in one query; MLflow's parser takes some 3,000."""
@@ -50,6 +46,7 @@ class Sweep:
         stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
         colors: of the runs that are compared, by their ids.
+        view: the key of its view in MLflow's UI, see lockstep.tracking.links.view_of.
     """
 
     run_id: str
@@ -64,6 +61,7 @@ class Sweep:
     swept: tuple[str, ...]
     stored_winner: str | None
     colors: Mapping[str, str] = field(default_factory=dict)
+    view: str = ""
 
     @property
     def ranking(self) -> Ranking:
@@ -123,6 +121,8 @@ class Sweep:
 
     def link(self, store: Store) -> str:
         """Return the address of all its runs in MLflow's UI, best first."""
+        if self.view:
+            return links.view_link(store.uri, self.experiment_ids[0], self.view)
         return links.runs_link(
             store.uri, self.experiment_ids, self.search, self.metric, self.ranking.maximize
         )
@@ -162,17 +162,6 @@ def record(
         store.client.set_tag(run_id, WINNER_RUNS, ",".join(repeats))
 
 
-def describe(store: Store, sweep: Sweep, note: str) -> None:
-    """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics; and its best
-    runs their colours."""
-    store.client.set_tag(sweep.run_id, NOTE, note)
-    for run_id, color in list(sweep.colors.items())[:COLORED]:
-        store.client.set_tag(run_id, COLOR, color)
-    now, known = time.time_ns() // 1_000_000, store.client.get_run(sweep.run_id).data.metrics
-    new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
-    store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
-
-
 def read(store: Store, run_id: str) -> Sweep:
     """Return the sweep of a parent run.
 
@@ -181,7 +170,7 @@ def read(store: Store, run_id: str) -> Sweep:
         ValueError: if it is no sweep's.
     """
     parent = store.client.get_run(run_id)
-    tags = parent.data.tags
+    experiment, tags = store.client.get_experiment(parent.info.experiment_id), parent.data.tags
     if tags.get(KIND) != "sweep":
         raise ValueError(f"{run_id}: this run is not a sweep's parent")
     found, names = _members(store, parent)
@@ -194,7 +183,7 @@ def read(store: Store, run_id: str) -> Sweep:
     sweep = Sweep(
         run_id=run_id,
         name=parent.info.run_name or run_id,
-        experiment=store.client.get_experiment(parent.info.experiment_id).name,
+        experiment=experiment.name,
         experiment_ids=tuple(dict.fromkeys(run.info.experiment_id for run in found)),
         search=_search(run_id, found),
         command=tags.get(COMMAND, f"python run.py -m {tags.get(OVERRIDES, '')}"),
@@ -203,6 +192,7 @@ def read(store: Store, run_id: str) -> Sweep:
         standings=Standings(runs, ranking),
         swept=_swept(runs),
         stored_winner=tags.get(WINNER),
+        view=links.view_of(experiment.tags, run_id),
     )
     best_first = [str(run.run_id) for run in sweep.compared]
     return replace(sweep, colors=colors_of([(best, tags_of[best]) for best in best_first]))
