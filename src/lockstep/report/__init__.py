@@ -1,6 +1,6 @@
 """The report of a sweep: one HTML file, made from the store alone.
 
 - `page`: the file and its template, `page.html.j2`; start reading here.
-- `curves`: the learning curves; `charts`: the other interactive figures.
+- `charts`: interactive figures; `curves`: the learning curves; `choices`: which choice mattered.
 - `wording`: the sentence that sums a sweep up, and formatted values.
 """

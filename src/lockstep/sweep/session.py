@@ -176,7 +176,7 @@ def record(
 def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:
     if sweep is None or sweep.folder is None:
         return None
-    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder)
+    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder, sweep.scales)
 
 
 def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:

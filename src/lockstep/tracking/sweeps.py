@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Run
 
@@ -20,7 +21,7 @@ from lockstep.tracking.tags import ENVIRONMENT, KIND, OVERRIDES, PRUNED_AT, REAS
 
 MEMBERS = "members.json"
 """The parent run's artifact: the ids of the sweep's runs, also of runs that earlier sweeps trained, the names
-that this sweep gave them, and the ids of their experiments."""
+that this sweep gave them, the ids of their experiments, and the scales on which keys were searched."""
 
 WINNER, WINNER_RUNS, RANKING = "lockstep.winner", "lockstep.winner_runs", "lockstep.ranking"
 """The parent run's tags: the winner's run id; the run ids of its repeats, joined by commas; the ranking."""
@@ -47,6 +48,7 @@ class Sweep:
         seconds: from its start to its end, or to now.
         colors: of the runs that are compared, by their ids.
         view: the key of its view in MLflow's UI, see lockstep.tracking.links.view_of.
+        scales: `log` or `linear`, by key, where a search declared it; None where that was not recorded.
     """
 
     run_id: str
@@ -62,6 +64,7 @@ class Sweep:
     stored_winner: str | None
     colors: Mapping[str, str] = field(default_factory=dict)
     view: str = ""
+    scales: Mapping[str, str] | None = None
 
     @property
     def ranking(self) -> Ranking:
@@ -137,6 +140,7 @@ def record(
     winner: str | None,
     repeats: Sequence[str],
     command: str = "",
+    scales: Mapping[str, str] | None = None,
 ) -> None:
     """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best.
 
@@ -144,12 +148,15 @@ def record(
         names: each run's names in the sweep, by its id, in the order in which they were asked for.
         winner: the best run's id, None if there is none; and those of its `repeats`.
         command: that trained it, quoted for a shell; empty where no shell was used.
+        scales: on which keys were searched, None if that is unknown.
     """
-    listed = {
+    listed: dict[str, Any] = {
         "experiments": [store.experiment_id(name) for name in experiments],
         "runs": list(names),
         "names": [SAME.join(dict.fromkeys(asked)) for asked in names.values()],
     }
+    if scales is not None:
+        listed["scales"] = dict(scales)
     with temporary_folder() as folder:
         path = folder / MEMBERS
         path.write_text(json.dumps(listed, indent=2))
@@ -173,7 +180,7 @@ def read(store: Store, run_id: str) -> Sweep:
     experiment, tags = store.client.get_experiment(parent.info.experiment_id), parent.data.tags
     if tags.get(KIND) != "sweep":
         raise ValueError(f"{run_id}: this run is not a sweep's parent")
-    found, names = _members(store, parent)
+    found, names, scales = _members(store, parent)
     runs = tuple(replace(result_of(run), name=names.get(run.info.run_id, run.info.run_name)) for run in found)
     ranking = Ranking.from_json(tags[RANKING]) if RANKING in tags else Ranking.of(runs)
     ended_at = parent.info.end_time or max(
@@ -193,6 +200,7 @@ def read(store: Store, run_id: str) -> Sweep:
         swept=_swept(runs),
         stored_winner=tags.get(WINNER),
         view=links.view_of(experiment.tags, run_id),
+        scales=scales,
     )
     best_first = [str(run.run_id) for run in sweep.compared]
     return replace(sweep, colors=colors_of([(best, tags_of[best]) for best in best_first]))
@@ -235,8 +243,8 @@ def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path 
     return Path(store.client.download_artifacts(run_id, artifact, str(folder / run_id)))
 
 
-def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str]]:
-    """Return a sweep's members, and the names that it gave them by run id.
+def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str], dict[str, str] | None]:
+    """Return a sweep's members, the names that it gave them by run id, and its scales.
 
     A sweep that has not ended, or one of version 0.1.0, has no list: return the
     runs below its parent, and version 0.1.0's list of runs found in the store."""
@@ -245,13 +253,13 @@ def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str]]:
     if MEMBERS in artifacts:
         listed = _json(store, run_id, MEMBERS)
         names = dict(zip(listed["runs"], listed.get("names", ()), strict=False))
-        return _runs(store, listed["experiments"], listed["runs"]), names
+        return _runs(store, listed["experiments"], listed["runs"]), names, listed.get("scales")
     started = f"tags.`mlflow.parentRunId` = '{run_id}'"
     runs = store.search([experiment_id], started, order_by=["attributes.start_time ASC"])
     if STORED_RUNS in artifacts:
         stored = _json(store, run_id, STORED_RUNS)["runs"]
         runs += [store.client.get_run(run) for run in stored if store.is_active(run)]
-    return runs, {}
+    return runs, {}, None
 
 
 def _runs(store: Store, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> list[Run]:
@@ -273,11 +281,10 @@ def _any_of(run_ids: Sequence[str]) -> str:
     return f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in run_ids)})"
 
 
-def _json(store: Store, run_id: str, artifact: str) -> dict[str, list[str]]:
+def _json(store: Store, run_id: str, artifact: str) -> dict[str, Any]:
     with temporary_folder() as folder:
         content = Path(store.client.download_artifacts(run_id, artifact, str(folder))).read_text()
-    listed: dict[str, list[str]] = json.loads(content)
-    return listed
+    return dict(json.loads(content))
 
 
 def _swept(runs: Sequence[RunResult]) -> tuple[str, ...]:
