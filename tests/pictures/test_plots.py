@@ -124,6 +124,13 @@ def test_curves_of_accuracy_without_evaluations() -> None:
     assert texts_of(figure) == ["Accuracy", "iteration", "accuracy"]
     assert legend_texts(figure) == ["train, each minibatch", "train, smoothed: 0.975"]
     assert figure.axes[0].get_yscale() == "linear"
+    assert figure.axes[0].get_ylim() == pytest.approx((0.525, 1.0), abs=0.01)  # the second half, and a margin
+
+
+def test_the_axis_of_accuracies_shows_test_accuracies_beside_a_noisy_batch() -> None:
+    train = np.concatenate([np.zeros(500), [0.2], np.full(499, 0.95)])
+    figure = plots.curves("accuracy", train, {"test": (EPOCHS, np.array([0.5, 0.9, 0.99]))}, "Accuracy")
+    assert figure.axes[0].get_ylim() == pytest.approx((0.9, 0.99), abs=0.006)
 
 
 def test_curves_of_a_run_that_diverged() -> None:
@@ -253,18 +260,12 @@ def test_plane_names_the_classes_at_their_medians() -> None:
     np.testing.assert_allclose([text.get_position() for text in figure.axes[0].texts], medians, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_names_in_the_plane_do_not_overlap(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    points = np.concatenate(
-        [rng.normal(size=(5000, 2)) * 6, np.repeat(rng.normal(size=(10, 2)) * 3, 700, axis=0)]
-    )
-    y = np.concatenate([rng.integers(0, 10, 5000), np.repeat(np.arange(10), 700)])
-    figure = plots.plane(points, y, [f"Ankle boot {i}" for i in range(10)], (0.5, 0.5), "")
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert 2 <= len(boxes) <= 10
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+def test_where_names_in_the_plane_would_overlap_the_legend_alone_names_all() -> None:
+    points, y = clouds(1000, 10)
+    points[y == 3] += np.median(points[y == 4], axis=0) - np.median(points[y == 3], axis=0)
+    figure = plots.plane(points, y, DIGITS, (0.5, 0.5), "")
+    assert not figure.axes[0].texts
+    assert legend_texts(figure) == DIGITS
 
 
 def test_plane_says_how_many_instances_it_leaves_out() -> None:

@@ -3,7 +3,9 @@
 Skipped, with the reason, where there is no chromium with its driver, or MNIST can't be had.
 """
 
+import html
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -114,7 +116,7 @@ def card(tmp_path_factory, browser):
     assert (code, err) == (0, "")
     [report] = (clone.root / "outputs" / "sweeps").rglob("report.html")
     assert f"Report: {report}" in out
-    return clone, report
+    return clone, report, out
 
 
 def answers(address):
@@ -128,7 +130,7 @@ def answers(address):
 @pytest.fixture(scope="module")
 def ui(card):
     """MLflow's UI on that sweep's store: its address, the parent run, its runs by name."""
-    clone, _ = card
+    clone, *_ = card
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -176,7 +178,7 @@ def names(browser):
 
 
 def test_the_report_is_drawn_without_an_error_and_asks_for_nothing(browser, card):
-    _, report = card
+    _, report, _ = card
     browser.open(report.as_uri())
     for name, drawn in (
         ("parallel", "g.parcoords"),
@@ -276,37 +278,38 @@ def test_it_is_read_on_a_phone_and_in_the_dark(browser, card):
     assert browser.errors() == []
 
 
-def test_mlflows_table_shows_the_runs_with_their_swept_values(browser, ui):
-    """The clicks that the README names: which run is best, and its pictures."""
-    address, parent, runs = ui
-    browser.open(f"{address}/#/experiments/{parent.info.experiment_id}/runs")
-    browser.resize(2400, 1000)  # what is out of sight is not in the page either
-    browser.click("//*[@role='gridcell'][.//a[normalize-space()='sweep of 4 runs']]//button")
-    browser.click("//button[normalize-space()='Columns']")
-    search = browser.find("//input[@placeholder='Search columns']")
-    for wanted in ("test/accuracy", "model.hidden_dim1", "optim.lr"):
-        search.send_keys(Keys.CONTROL, "a")
-        search.send_keys(wanted)
-        browser.click(f"//*[@role='dialog']//*[contains(@class, 'tree-title')][normalize-space()='{wanted}']")
-    search.send_keys(Keys.ESCAPE)
+def test_the_printed_address_shows_the_sweep_in_mlflow(browser, card, ui):
+    """The walk that the README describes: the best run on top, curves, and its pictures."""
+    (address, _, runs), (_, report, out) = ui, card
+    [printed] = re.findall(r"then open (http://127\.0\.0\.1:5000/\S+)", out)
+    assert f'href="{html.escape(printed)}"' in report.read_text()  # "all together, best first"
+    browser.open(printed.replace("http://127.0.0.1:5000", address))
+    browser.resize(2000, 1000)  # what is out of sight is not in the page either
 
     def cell(name, column):
         [row] = browser.find_elements(By.XPATH, f"//*[@role='row'][.//a[normalize-space()='{name}']]")
         row_id = row.get_attribute("row-id")
         return browser.find(f"//*[@role='row'][@row-id='{row_id}']//*[@col-id='{column}']").text
 
+    browser.until(lambda _: names(browser) == ranked(runs))
     for name, run in runs.items():
-        browser.find(f"//a[normalize-space()='{name}']")
         params = run.data.params
         assert cell(name, "params.`model.hidden_dim1`") == params["model.hidden_dim1"]
         assert cell(name, "params.`optim.lr`") == params["optim.lr"]
         shown = cell(name, "metrics.`test/accuracy`")
         assert float(shown) == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-3)
 
-    browser.click("//*[@role='columnheader']//*[text()='test/accuracy']")
-    best, *others = ranked(runs)
-    browser.until(lambda _: names(browser) == [best, *others])
-    browser.click(f"//a[normalize-space()='{best}']")
+    browser.click("//label[.//input[@value='CHART']]")
+    drawn = "return [...document.querySelectorAll('.scatterlayer .js-line[d]')].map(l => l.style.stroke)"
+    colors = {run.data.tags["mlflow.runColor"] for run in runs.values()}
+    rgb = {f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:], 16)})" for c in colors}
+    browser.until(lambda _: set(browser.execute_script(drawn)) == rgb)
+    assert len(rgb) == len(NAMES)
+    sections = re.findall(r"^(\S+)\n\(\d\)$", browser.find_element(By.TAG_NAME, "body").text, re.M)
+    assert sections[:2] == ["test", "train"]  # curves before metrics of one value
+
+    browser.click("//label[.//input[@value='TABLE']]")
+    browser.click(f"//a[normalize-space()='{ranked(runs)[0]}']")
     browser.click("//*[@role='tab'][normalize-space()='Artifacts']")
     browser.click("//*[text()='pca']")
     browser.click("//*[text()='hidden2.png']")
@@ -326,24 +329,11 @@ def test_inside_mlflow_a_link_of_the_report_shows_its_address(browser, ui):
     try:
         browser.find("//*[@id='runs']//tbody//a").click()
         copied = browser.find_element(By.ID, "copied")
-        assert copied.get_attribute("value") == f"{address}{place}{runs[ranked(runs)[0]].info.run_id}"
+        best = runs[ranked(runs)[0]].info.run_id
+        assert copied.get_attribute("value") == f"{address}{place}{best}?workflowType=machine_learning"
         assert browser.execute_script("return document.activeElement.id") == "copied"
         browser.find("//button[text()='Close']").click()
         assert not copied.is_displayed()
         assert browser.find_elements(By.ID, "runs")  # the report is still there
     finally:
         browser.switch_to.default_content()
-
-
-def test_mlflows_compare_page_shows_their_curves(browser, card, ui):
-    """By the report's link to all runs, best first."""
-    address, _, runs = ui
-    browser.open(card[1].as_uri())
-    link = browser.find("//a[text()='all together, best first']").get_attribute("href")
-    browser.open(link.replace("http://127.0.0.1:5000", address))
-    browser.find(f"//a[normalize-space()='{next(iter(runs))}']")
-    assert names(browser) == ranked(runs)
-    browser.click("//label[.//input[@value='CHART']]")
-    browser.find("//input[@placeholder='Search metric charts']").send_keys("test/loss")
-    drawn = "return [...document.querySelectorAll('.scatterlayer .js-line')].map(l => l.getAttribute('d'))"
-    browser.until(lambda _: len({line for line in browser.execute_script(drawn) if line}) == len(NAMES))

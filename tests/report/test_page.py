@@ -15,7 +15,7 @@ from helpers.clone import Clone
 from helpers.records import recorded_sweep
 from PIL import Image
 
-from lockstep.report import charts, evidence, page
+from lockstep.report import charts, choices, evidence, page
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
 
@@ -154,9 +154,9 @@ def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
 @pytest.mark.parametrize(
     ("module", "name", "lost"),
     [
-        (charts, "importances", "importances"),
+        (choices, "importances", "importances"),
         (charts, "parallel_coordinates", "the chart of all runs"),
-        (charts, "effects", "the chart of effects"),
+        (choices, "effects", "the chart of effects"),
         (page, "_curves", "learning curves"),
         (page, "_pictures", "pictures of optim.lr=0.9"),
         (page, "_mistakes", "mistakes of optim.lr=0.9"),

@@ -10,12 +10,12 @@ from lockstep.cli import leftovers
 from lockstep.recovery.run_folder import folders, unfinished
 from lockstep.sweep import drawing
 from lockstep.sweep.session import NotUploaded
-from lockstep.tracking import logged_model, patience, sweeps
+from lockstep.tracking import logged_model, patience, sweeps, ui
 
 STEPS = {
     "the members": (sweeps, "record"),
     "the pictures": (drawing, "draw_winner"),
-    "the description": (sweeps, "describe"),
+    "the description": (ui, "describe"),
     "the report": ("lockstep.report.page", "write"),
     "the model": (logged_model, "log_model"),
 }

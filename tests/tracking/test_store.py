@@ -166,7 +166,8 @@ def test_an_impossible_experiment_is_refused(store):
 
 
 def test_how_to_see_it(store, monkeypatch):
-    page = "then open http://127.0.0.1:5000/#/experiments/7/runs"
+    training = "#/experiments/7/runs?workflowType=machine_learning"
+    page = f"then open http://127.0.0.1:5000/{training}"
     assert links.how_to_open(store.uri, "7") == f"mlflow ui --backend-store-uri {store.uri}, {page}"
     monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
     monkeypatch.setattr(store, "uri", "sqlite:////somewhere/outputs/mlflow.db")
@@ -175,5 +176,6 @@ def test_how_to_see_it(store, monkeypatch):
     monkeypatch.setenv("LOCKSTEP_ROOT", "/")
     monkeypatch.setattr(store, "uri", "sqlite:////outputs/mlflow.db")
     assert links.how_to_open(store.uri, "7") == f"make ui, {page}"
+    assert links.how_to_open(store.uri, "7", "key") == f"make ui, {page}&viewStateShareKey=key"
     monkeypatch.setattr(store, "uri", "http://me:secret@127.0.0.1:5000/")
-    assert links.how_to_open(store.uri, "7") == "open http://***@127.0.0.1:5000/#/experiments/7/runs"
+    assert links.how_to_open(store.uri, "7") == f"open http://***@127.0.0.1:5000/{training}"

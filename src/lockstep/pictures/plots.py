@@ -6,6 +6,7 @@ Figures are built without pyplot, so without global state: several threads can d
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def curves(
 ) -> Figure:
     """Draw a metric ("loss", "accuracy") over training iterations 1 … T: each minibatch's, and smoothed.
 
-    `evaluations`: (iterations done, values) by split ("test", "val"). Values not finite leave gaps."""
+    `evaluations`: (iterations done, values) by split ("test", "val"). Values not finite leave gaps.
+    An accuracy's axis shows the second half of training in full: the first iterations would flatten it."""
     train = np.asarray(train_T, dtype=np.float64)
     smoothed = smooth(train)
     iterations = np.arange(1, len(train) + 1)
@@ -88,6 +90,8 @@ def curves(
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(-0.02 * len(train), 1.02 * len(train))
     axes.grid(color="0.9", lw=0.6)
+    if metric == "accuracy":
+        axes.set_ylim(_later_range([train, *(values for _, values in evaluations.values())]))
     _mark_divergence(axes, train)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, borderaxespad=0)
     return figure
@@ -116,7 +120,7 @@ def plane(
     points_Nx2: FloatArray, y_N: IntArray, class_names: Sequence[str],
     explained_variance_ratio_2: Sequence[float], title: str,
 ) -> Figure:  # fmt: skip
-    """Draw instances on their first two principal components, coloured by class, named at its median."""
+    """Draw instances on their first two principal components, coloured by class."""
     # A fixed shuffle: in data sorted by class, the last class would cover the others.
     shown = np.random.default_rng(0).permutation(np.flatnonzero(np.isfinite(points_Nx2).all(axis=1)))
     points, labels = points_Nx2[shown].astype(np.float64), y_N[shown]
@@ -182,6 +186,15 @@ def _last(values: FloatArray) -> str:
     return f"{values[-1]:.4g}" if len(values) else "none"
 
 
+def _later_range(curves: Sequence[FloatArray]) -> tuple[float, float]:
+    """Return the ends of an axis for the second half of some accuracies, but for the lowest 0.5 % of each."""
+    later = [values[np.isfinite(values)][-((len(values) + 1) // 2) :] for values in curves]
+    ends = [(np.quantile(values, 0.005), values.max()) for values in later if len(values)]
+    low, high = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0.0, 1.0)
+    margin = max(0.05 * (high - low), 0.005)
+    return float(max(0.0, low) - margin), float(min(1.0, high) + margin)
+
+
 def _mark_divergence(axes: Axes, train_T: NDArray[np.float64]) -> None:
     finite = np.isfinite(train_T)
     if not finite.all():
@@ -231,13 +244,16 @@ def _class_colors(classes: int) -> NDArray[np.float64]:
 
 
 def _name_medians(axes: Axes, points_Nx2: FloatArray, y_N: IntArray, names: Sequence[str]) -> None:
-    """Name classes at their medians, for colour-blind readers; leave out names that would overlap."""
-    placed: list[tuple[float, float, float]] = []
-    for label in np.unique(y_N):
-        x, y = np.median(points_Nx2[y_N == label], axis=0)
-        across, up = axes.transData.transform((x, y)) / axes.figure.dpi  # inches
-        width = 0.1 * len(names[label])
-        if all(abs(across - a) > (width + w) / 2 or abs(up - u) > 0.12 for a, u, w in placed):
-            placed.append((across, up, width))
-            halo = patheffects.withStroke(linewidth=3, foreground="white")
-            axes.text(x, y, names[label], ha="center", va="center", weight="bold", path_effects=[halo])
+    """Name classes at their medians, beside the legend, unless names would overlap."""
+    medians = [(names[label], np.median(points_Nx2[y_N == label], axis=0)) for label in np.unique(y_N)]
+    places = [
+        (*axes.transData.transform(median) / axes.figure.dpi, 0.1 * len(name))  # inches: across, up, width
+        for name, median in medians
+    ]
+    if any(
+        abs(a - b) <= (v + w) / 2 and abs(y - z) <= 0.12 for (a, y, v), (b, z, w) in combinations(places, 2)
+    ):
+        return
+    for name, (x, y) in medians:
+        halo = patheffects.withStroke(linewidth=3, foreground="white")
+        axes.text(x, y, name, ha="center", va="center", weight="bold", path_effects=[halo])

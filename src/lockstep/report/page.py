@@ -15,7 +15,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.report import charts, evidence
+from lockstep.report import charts, choices, evidence
 from lockstep.report.charts import Chart
 from lockstep.report.curves import learning_curves
 from lockstep.report.wording import figure, sentence, short, shown
@@ -62,12 +62,13 @@ class Picture:
 def build(store: Store, sweep: Sweep) -> str:
     """Return a sweep's report as HTML."""
     rows = sweep.rows
-    importance, shares = _optional("importances", lambda: charts.importances(sweep)) or (None, {})
+    scores = _optional("scores", lambda: choices.scores_of(store, sweep)) or choices.last_scores(sweep)
+    importance, shares = _optional("importances", lambda: choices.importances(sweep, scores)) or (None, {})
     drawn = [
         _optional("the chart of all runs", lambda: charts.parallel_coordinates(sweep)),
         _optional("learning curves", lambda: _curves(store, sweep)),
         importance,
-        _optional("the chart of effects", lambda: charts.effects(sweep)),
+        _optional("the chart of effects", lambda: choices.effects(sweep, scores)),
     ]
     environment = Environment(
         loader=PackageLoader("lockstep.report", "."),
@@ -95,6 +96,7 @@ def build(store: Store, sweep: Sweep) -> str:
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
         all_runs=sweep.link(store),
         charts=[(chart, chart.figure.to_json()) for chart in drawn if chart is not None],
+        scores=scores.title,
         matters=max(shares, key=lambda key: shares[key]) if shares else "",
         spaces=_spaces(best) if best else [],
         best=best_pictures,

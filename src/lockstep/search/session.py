@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from optuna.distributions import FloatDistribution, IntDistribution
+
 from lockstep.config.command import Command, SearchRequest
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
@@ -118,6 +120,7 @@ class _Search:
                 earlier_folder=folder_name("sweep", self.store.address, experiment, name),
                 folder=folder,
                 command=self.command.typed.whole if self.command.typed else "",
+                scales=_scales(self.space),
                 run_id=study.optuna.user_attrs.get(PARENT),
                 rerun=study.optuna.user_attrs.get(PARENT) is None and self.first.rerun,
             )
@@ -205,6 +208,16 @@ def _name(settings: SearchConfig, space: Space, corners: Sequence[RunConfig], st
         [config.run_key(datasets.load(config.data).description.digest) for config in corners],
     ]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _scales(space: Space) -> dict[str, str]:
+    """Return the scale of each key whose numbers are searched, `log` or `linear`; a choice has none."""
+    numbers = {
+        dimension.key.lstrip("+"): dimension.distribution
+        for dimension in space.values
+        if isinstance(dimension.distribution, IntDistribution | FloatDistribution)
+    }
+    return {key: "log" if distribution.log else "linear" for key, distribution in numbers.items()}
 
 
 def _study(folder: Path, settings: SearchConfig, epochs: int, store: Store, rerun: bool) -> Study:

@@ -6,7 +6,7 @@ folder stays until all is done: after a kill, or without a store, the same comma
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import drawing
 from lockstep.sweep.entry import Entry
 from lockstep.terminal.console import console
-from lockstep.tracking import logged_model, sweeps
+from lockstep.tracking import logged_model, sweeps, ui
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.patience import patient
 from lockstep.tracking.store import Store
@@ -61,6 +61,7 @@ class Conclusion:
         folder: the sweep's, for its report.
         with_page: whether it has a report.
         draws: whether only its winner has pictures.
+        scales: see SweepRequest; None in what an earlier version owes.
     """
 
     members: tuple[Member, ...]
@@ -71,9 +72,17 @@ class Conclusion:
     folder: str
     with_page: bool
     draws: bool
+    scales: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, ended: Sequence[Entry], standings: Standings, command: str, folder: Path) -> "Conclusion":
+    def of(
+        cls,
+        ended: Sequence[Entry],
+        standings: Standings,
+        command: str,
+        folder: Path,
+        scales: Mapping[str, str],
+    ) -> "Conclusion":
         """Return what the sweep of these entries owes; their runs have ended, in these standings."""
         position: dict[str, int] = {}
         for place, entry in enumerate(ended):
@@ -88,6 +97,7 @@ class Conclusion:
             str(folder),
             with_page=pictures != "none",
             draws=pictures == "best",
+            scales=scales,
         )
 
     def to_bytes(self) -> bytes:
@@ -161,7 +171,7 @@ def _record(store: Store, run_id: str, owed: Conclusion) -> list[str]:
     ranking = Ranking.from_json(owed.ranking)
     winner = known[owed.winner] if owed.winner is not None else None
     repeats = [known[position] for position in owed.repeats]
-    sweeps.record(store, run_id, names, experiments, ranking, winner, repeats, owed.command)
+    sweeps.record(store, run_id, names, experiments, ranking, winner, repeats, owed.command, owed.scales)
     return known
 
 
@@ -170,7 +180,7 @@ def _report(store: Store, run_id: str, owed: Conclusion) -> Path | None:
     from lockstep.report import page, wording  # here, because loading plotly takes a moment
 
     sweep = sweeps.read(store, run_id)
-    sweeps.describe(store, sweep, wording.sentence(sweep))
+    sweep = ui.describe(store, sweep, wording.sentence(sweep))
     return page.write(store, sweep, Path(owed.folder)) if owed.with_page else None
 
 

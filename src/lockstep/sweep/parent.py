@@ -2,8 +2,8 @@
 
 import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lockstep.recovery.description import Description
@@ -30,6 +30,7 @@ class SweepRequest:
         command: that asked for it, quoted for a shell; empty where no shell was used.
         run_id: the parent run, if known.
         rerun: whether the sweep's runs are trained again, under a new parent.
+        scales: on which keys are searched, `log` or `linear` by key; empty for a grid.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SweepRequest:
     command: str = ""
     run_id: str | None = None
     rerun: bool = False
+    scales: Mapping[str, str] = field(default_factory=dict)
 
 
 class ParentRun:

@@ -176,7 +176,7 @@ def record(
 def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:
     if sweep is None or sweep.folder is None:
         return None
-    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder)
+    return Conclusion.of(ledger.ended, standings, sweep.command, sweep.folder, sweep.scales)
 
 
 def _standings(ledger: Ledger, ranking: Ranking | None) -> Standings:
@@ -214,7 +214,10 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
         alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
         console.print(f"To train the best run alone: {alone}", soft_wrap=True)
     experiment_id = patient(store.experiment_id)(config.tracking.experiment)
-    address = links.how_to_open(store.uri, experiment_id)
+    view = ""
+    if recording.run_id is not None:
+        view = links.view_of(patient(store.client.get_experiment)(experiment_id).tags, recording.run_id)
+    address = links.how_to_open(store.uri, experiment_id, view)
     console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures)

@@ -1,11 +1,15 @@
-"""What is private in MLflow: the columns in which an SQLite store keeps absolute artifact locations.
+"""What is private in MLflow: the columns in which an SQLite store keeps absolute artifact locations, and the
+format of a view that is shared in its UI.
 
-MLflow has no public way to change them, so a project that was moved would be cut off from its artifacts. The
-columns have been the same since MLflow 3.0; `SCHEMAS` are those of 3.7 to 3.17, read in its migrations.
+MLflow has no public way to change locations, so a project that was moved would be cut off from its artifacts.
+The columns have been the same since MLflow 3.0; `SCHEMAS` are those of 3.7 to 3.17, read in its migrations.
+Nor has it a public way to say what its UI shows first: it opens with neither metrics nor params, and with its
+charts in alphabetical order.
 """
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -67,3 +71,63 @@ def rewrite_locations(file: Path, rewritten: Callable[[str], str], backup: Path)
                     changed += 1
         connection.execute("COMMIT")
         return changed
+
+
+VIEW = "mlflow.sharedViewState."
+"""The start of the experiment tag that holds a view; the rest is the `viewStateShareKey` of its address."""
+
+LONGEST_VIEW = 5000
+"""The longest value of an experiment's tag in MLflow 3.7, in characters; 3.17 takes 20,000."""
+
+HELD_OUT_FIRST = ("val", "test", "train")
+
+
+def view_state(
+    search: str, metric: str, maximize: bool, columns: Sequence[str], metrics: Iterable[str]
+) -> str:
+    """Return a shared view of runs: the best first, in the table some columns, in the charts curves first.
+
+    The fields are those of MLflow's ExperimentPageUIState.tsx and runs-charts.types.ts; tried with 3.17.
+
+    Args:
+        search: finds the runs.
+        metric: ranks them.
+        columns: `metrics` or `params` with a key each, as in `metrics.`val/loss``.
+        metrics: all that the runs have. Those of one value per run are folded away.
+
+    Returns:
+        The value of the tag; empty if no store would take it.
+    """
+    names = {key.rpartition("/")[0] for key in metrics}
+    curves = [name for name in HELD_OUT_FIRST if name in names]
+    sections = [
+        {"uuid": name, "name": name, "display": name in curves, "isReordered": False, "deleted": False}
+        for name in [*curves, *sorted(names.difference(curves))]
+    ]
+    best = {"uuid": "best", "type": "BAR", "metricKey": "test/accuracy_best", "metricSectionId": "test"}
+    state = {
+        "searchFilter": search,
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": not maximize,
+        "selectedColumns": list(columns),
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "runsVisibilityMap": {},
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": [{**best, "deleted": True, "isGenerated": True}],  # one value beside curves
+        "compareRunSections": [{**section, "isGenerated": True} for section in sections],
+        "isAccordionReordered": True,
+        "viewMaximized": False,
+        "runListHidden": False,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+    }
+    text = json.dumps(state)
+    return text if len(text) <= LONGEST_VIEW else ""

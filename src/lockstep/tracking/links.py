@@ -4,11 +4,12 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from lockstep.config import places
+from lockstep.tracking._mlflow_compat import VIEW
 from lockstep.tracking.address import sqlite_path, with_options, without_secrets
 
 LOCAL = "http://127.0.0.1:5000"
@@ -28,24 +29,49 @@ def on_store(uri: str, *words: str) -> str:
     return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {command}"
 
 
-def how_to_open(uri: str, experiment_id: str) -> str:
-    """Return a sentence that tells how to open an experiment."""
-    runs = f"#/experiments/{experiment_id}/runs"
+TRAINING = "workflowType=machine_learning"
+"""Has MLflow's UI show what belongs to training, not its GenAI pages."""
+
+
+def how_to_open(uri: str, experiment_id: str, view: str = "") -> str:
+    """Return a sentence that tells how to open an experiment, or a sweep's view in it."""
+    address = view_link(uri, experiment_id, view)
     if uri.startswith("http"):
-        return f"open {_address(uri)}/{runs}"
+        return f"open {address}"
     is_sqlite = uri.startswith("sqlite")
     if is_sqlite and sqlite_path(uri) == places.outputs() / "mlflow.db":
         root = places.root()
         command = "make ui" if root == Path.cwd() else f"make -C {shlex.quote(str(root))} ui"
     else:
-        address = with_options(uri) if is_sqlite else without_secrets(uri)
-        command = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
-    return f"{command}, then open {_address(uri)}/{runs}"
+        store = with_options(uri) if is_sqlite else without_secrets(uri)
+        command = f"mlflow ui --backend-store-uri {shlex.quote(store)}"
+    return f"{command}, then open {address}"
+
+
+def view_of(tags: Mapping[str, str], parent: str) -> str:
+    """Return the key of a sweep's view in MLflow's UI; empty if none was recorded.
+
+    Args:
+        tags: of the parent run's experiment.
+        parent: the parent run's id.
+    """
+    return view_key(parent) if tags.get(VIEW + view_key(parent)) else ""
+
+
+def view_key(parent: str) -> str:
+    """Return the key under which the view of a parent run's sweep is recorded."""
+    return parent[:8]
+
+
+def view_link(uri: str, experiment_id: str, view: str = "") -> str:
+    """Return the address of an experiment's runs, or of a sweep's view of them."""
+    shown = f"&viewStateShareKey={view}" if view else ""
+    return f"{_address(uri)}/#/experiments/{experiment_id}/runs?{TRAINING}{shown}"
 
 
 def run_link(uri: str, experiment_id: str, run_id: str) -> str:
     """Return a run's address."""
-    return f"{_address(uri)}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{_address(uri)}/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
 
 
 def runs_link(uri: str, experiment_ids: Sequence[str], search: str, metric: str, maximize: bool) -> str:

@@ -1,27 +1,27 @@
 """A sweep in the store: which runs belong to it and which is best, recorded and read back."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from mlflow.entities import Metric, Run
+from mlflow.entities import Run
 
 from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
-from lockstep.tracking.colors import COLOR, colors_of
+from lockstep.tracking.colors import colors_of
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
+from lockstep.tracking.tags import ENVIRONMENT, KIND, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
 
 MEMBERS = "members.json"
 """The parent run's artifact: the ids of the sweep's runs, also of runs that earlier sweeps trained, the names
-that this sweep gave them, and the ids of their experiments."""
+that this sweep gave them, the ids of their experiments, and the scales on which keys were searched."""
 
 WINNER, WINNER_RUNS, RANKING = "lockstep.winner", "lockstep.winner_runs", "lockstep.ranking"
 """The parent run's tags: the winner's run id; the run ids of its repeats, joined by commas; the ranking."""
@@ -31,9 +31,6 @@ COMMAND = "lockstep.command"
 
 STORED_RUNS = "stored_runs.json"
 """Version 0.1.0's artifact instead of MEMBERS: the ids of runs that earlier sweeps trained."""
-
-COLORED = 20
-"""The best runs that keep their colour in the store. MLflow's charts show at most so many, unless told."""
 
 AT_ONCE = 500
 """Runs asked for in one query; MLflow's parser takes some 3,000."""
@@ -50,6 +47,8 @@ class Sweep:
         stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
         colors: of the runs that are compared, by their ids.
+        view: the key of its view in MLflow's UI, see lockstep.tracking.links.view_of.
+        scales: `log` or `linear`, by key, where a search declared it; None where that was not recorded.
     """
 
     run_id: str
@@ -64,6 +63,8 @@ class Sweep:
     swept: tuple[str, ...]
     stored_winner: str | None
     colors: Mapping[str, str] = field(default_factory=dict)
+    view: str = ""
+    scales: Mapping[str, str] | None = None
 
     @property
     def ranking(self) -> Ranking:
@@ -123,6 +124,8 @@ class Sweep:
 
     def link(self, store: Store) -> str:
         """Return the address of all its runs in MLflow's UI, best first."""
+        if self.view:
+            return links.view_link(store.uri, self.experiment_ids[0], self.view)
         return links.runs_link(
             store.uri, self.experiment_ids, self.search, self.metric, self.ranking.maximize
         )
@@ -137,6 +140,7 @@ def record(
     winner: str | None,
     repeats: Sequence[str],
     command: str = "",
+    scales: Mapping[str, str] | None = None,
 ) -> None:
     """Record with a sweep's parent run which runs belong to it, in which experiments, and which is best.
 
@@ -144,12 +148,15 @@ def record(
         names: each run's names in the sweep, by its id, in the order in which they were asked for.
         winner: the best run's id, None if there is none; and those of its `repeats`.
         command: that trained it, quoted for a shell; empty where no shell was used.
+        scales: on which keys were searched, None if that is unknown.
     """
-    listed = {
+    listed: dict[str, Any] = {
         "experiments": [store.experiment_id(name) for name in experiments],
         "runs": list(names),
         "names": [SAME.join(dict.fromkeys(asked)) for asked in names.values()],
     }
+    if scales is not None:
+        listed["scales"] = dict(scales)
     with temporary_folder() as folder:
         path = folder / MEMBERS
         path.write_text(json.dumps(listed, indent=2))
@@ -162,17 +169,6 @@ def record(
         store.client.set_tag(run_id, WINNER_RUNS, ",".join(repeats))
 
 
-def describe(store: Store, sweep: Sweep, note: str) -> None:
-    """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics; and its best
-    runs their colours."""
-    store.client.set_tag(sweep.run_id, NOTE, note)
-    for run_id, color in list(sweep.colors.items())[:COLORED]:
-        store.client.set_tag(run_id, COLOR, color)
-    now, known = time.time_ns() // 1_000_000, store.client.get_run(sweep.run_id).data.metrics
-    new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
-    store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
-
-
 def read(store: Store, run_id: str) -> Sweep:
     """Return the sweep of a parent run.
 
@@ -181,10 +177,10 @@ def read(store: Store, run_id: str) -> Sweep:
         ValueError: if it is no sweep's.
     """
     parent = store.client.get_run(run_id)
-    tags = parent.data.tags
+    experiment, tags = store.client.get_experiment(parent.info.experiment_id), parent.data.tags
     if tags.get(KIND) != "sweep":
         raise ValueError(f"{run_id}: this run is not a sweep's parent")
-    found, names = _members(store, parent)
+    found, names, scales = _members(store, parent)
     runs = tuple(replace(result_of(run), name=names.get(run.info.run_id, run.info.run_name)) for run in found)
     ranking = Ranking.from_json(tags[RANKING]) if RANKING in tags else Ranking.of(runs)
     ended_at = parent.info.end_time or max(
@@ -194,7 +190,7 @@ def read(store: Store, run_id: str) -> Sweep:
     sweep = Sweep(
         run_id=run_id,
         name=parent.info.run_name or run_id,
-        experiment=store.client.get_experiment(parent.info.experiment_id).name,
+        experiment=experiment.name,
         experiment_ids=tuple(dict.fromkeys(run.info.experiment_id for run in found)),
         search=_search(run_id, found),
         command=tags.get(COMMAND, f"python run.py -m {tags.get(OVERRIDES, '')}"),
@@ -203,6 +199,8 @@ def read(store: Store, run_id: str) -> Sweep:
         standings=Standings(runs, ranking),
         swept=_swept(runs),
         stored_winner=tags.get(WINNER),
+        view=links.view_of(experiment.tags, run_id),
+        scales=scales,
     )
     best_first = [str(run.run_id) for run in sweep.compared]
     return replace(sweep, colors=colors_of([(best, tags_of[best]) for best in best_first]))
@@ -245,8 +243,8 @@ def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path 
     return Path(store.client.download_artifacts(run_id, artifact, str(folder / run_id)))
 
 
-def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str]]:
-    """Return a sweep's members, and the names that it gave them by run id.
+def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str], dict[str, str] | None]:
+    """Return a sweep's members, the names that it gave them by run id, and its scales.
 
     A sweep that has not ended, or one of version 0.1.0, has no list: return the
     runs below its parent, and version 0.1.0's list of runs found in the store."""
@@ -255,13 +253,13 @@ def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str]]:
     if MEMBERS in artifacts:
         listed = _json(store, run_id, MEMBERS, "experiments", "runs")
         names = dict(zip(listed["runs"], listed.get("names", ()), strict=False))
-        return _runs(store, listed["experiments"], listed["runs"]), names
+        return _runs(store, listed["experiments"], listed["runs"]), names, listed.get("scales")
     started = f"tags.`mlflow.parentRunId` = '{run_id}'"
     runs = store.search([experiment_id], started, order_by=["attributes.start_time ASC"])
     if STORED_RUNS in artifacts:
         stored = _json(store, run_id, STORED_RUNS, "runs")["runs"]
         runs += [store.client.get_run(run) for run in stored if store.is_active(run)]
-    return runs, {}
+    return runs, {}, None
 
 
 def _runs(store: Store, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> list[Run]:
@@ -283,12 +281,12 @@ def _any_of(run_ids: Sequence[str]) -> str:
     return f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in run_ids)})"
 
 
-def _json(store: Store, run_id: str, artifact: str, *needed: str) -> dict[str, list[str]]:
+def _json(store: Store, run_id: str, artifact: str, *lists: str) -> dict[str, Any]:
     with temporary_folder() as folder:
         content = Path(store.client.download_artifacts(run_id, artifact, str(folder))).read_text()
     try:
-        listed: dict[str, list[str]] = json.loads(content)
-        return {name: [*map(str, listed[name])] for name in (*needed, *listed)}
+        read = json.loads(content)
+        return {**read, **{name: [*map(str, read[name])] for name in lists}}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{artifact} of run {run_id} in the store is damaged: {error!r}") from error
 
