@@ -28,9 +28,11 @@ def main() -> int:
     deliver = verbs.add_parser("deliver", help="upload results that a store did not take while runs trained")
     deliver.add_argument("folder", type=Path, help="outputs/unfinished, or one of the folders in it")
     report = verbs.add_parser("report", help="make a sweep's report again, from the store alone")
-    report.add_argument("sweep", help="the MLflow run id of a sweep, or its folder below outputs/sweeps")
+    report.add_argument(
+        "sweep", help="a sweep's MLflow run id, or its start; or its folder in outputs/sweeps"
+    )
     reproduce = verbs.add_parser("reproduce", help="train a run again from what the store has, and compare")
-    reproduce.add_argument("run", help="an MLflow run id")
+    reproduce.add_argument("run", help="an MLflow run id, or its start")
     reproduce.add_argument(
         "--data",
         metavar="PATH",
@@ -118,11 +120,13 @@ def _opened(parser: argparse.ArgumentParser, uri: str, is_moved: bool = False) -
 def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
     from mlflow.exceptions import MlflowException
 
+    from lockstep.config.errors import Refused
     from lockstep.report import page
     from lockstep.tracking import sweeps
     from lockstep.tracking.address import without_secrets
+    from lockstep.tracking.ids import resolve
 
-    uri, run_id, folder = _store_uri(), sweep, outputs() / "reports" / sweep
+    uri, run_id, folder = _store_uri(), sweep, None
     if Path(sweep).is_dir():
         folder = Path(sweep).absolute()
         if not (folder / page.KEPT).exists():
@@ -133,8 +137,10 @@ def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
             uri = kept["uri"]
     try:
         store = _opened(parser, uri)
+        run_id = resolve(store, run_id)
+        folder = folder or outputs() / "reports" / run_id
         print(page.write(store, sweeps.read(store, run_id), folder))
-    except (MlflowException, ValueError) as error:
+    except (MlflowException, Refused, ValueError) as error:
         parser.error(str(error))
     return 0
 
@@ -144,9 +150,11 @@ def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -
 
     from lockstep.cli.reproduce import reproduce
     from lockstep.config.errors import Refused
+    from lockstep.tracking.ids import resolve
 
     try:
-        comparison = reproduce(_opened(parser, _store_uri()), run_id, data)
+        store = _opened(parser, _store_uri())
+        comparison = reproduce(store, resolve(store, run_id), data)
     except (Refused, MlflowException) as error:
         print(error, file=sys.stderr)
         return 2

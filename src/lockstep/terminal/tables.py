@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lockstep.execution.plan import Plan
-from lockstep.results.run_result import RunResult
+from lockstep.results.run_result import RunResult, short_length
 from lockstep.results.winner import Repeats
+from lockstep.terminal.console import console
 
 COLUMNS = {
     "val accuracy": ("val/accuracy", ".4f"),
@@ -17,37 +18,79 @@ COLUMNS = {
 }
 
 
-def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: str) -> Table:
+DROPPED = ("test loss", "training", "best")
+"""Columns that a narrow terminal lacks, the least important first."""
+
+FOLDED = {"run": 12, "status": len("FINISHED")}
+"""Columns whose texts are folded, and the least width of each."""
+
+
+def leaderboard(
+    results: Sequence[RunResult], rows: Sequence[Repeats], metric: str, width: int | None = None
+) -> Table:
     """Return the table of runs: failures first, then complete runs, repeats as mean ± std.
 
     Args:
         rows: complete runs, as `ranked` returns them.
         metric: the metric that they are ranked by.
+        width: in which it should fit, None for the console's.
     """
     failed = [Repeats((result,)) for result in results if result.status != "FINISHED"]
-    repeated = any(len(row.runs) > 1 for row in rows)
-    with_val = any("val/accuracy" in result.metrics for result in results)
-    columns = {
-        heading: column
-        for heading, column in COLUMNS.items()
-        # With a validation set to choose by, the best epoch's test accuracy is left out.
-        if heading != ("best" if with_val or repeated else "val accuracy")
-        if with_val or heading != "val accuracy"
-    }
-    if metric not in [column for column, _ in columns.values()]:
-        columns = {metric.replace("/", " "): (metric, ".4f"), **columns}
+    columns = _columns(
+        [*failed, *rows], with_val=any("val/accuracy" in run.metrics for run in results), metric=metric
+    )
+    for heading in DROPPED:
+        if sum(_width(*column) + 2 for column in columns.items()) - 2 > (width or console.width):
+            columns.pop(heading, None)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold", min_width=20)
-    for heading in ["n", *columns] if repeated else columns:
-        table.add_column(heading, justify="right")
-    table.add_column("status")
-    for row in (*failed, *rows):
-        cells = [_cell(row, *column) for column in columns.values()]
-        cells[-1] = "stored" if all(run.is_stored for run in row.runs) else f"{cells[-1]} s"
-        first = row.runs[0]
-        status = first.status + (f": {first.reason}" if first.reason else "")
-        table.add_row(row.name, *([str(len(row.runs))] if repeated else []), *cells, status)
+    for heading, texts in columns.items():
+        is_figure = heading not in ("run", "status", "id")
+        table.add_column(
+            heading,
+            justify="right" if is_figure else "left",
+            overflow="fold",
+            min_width=_width(heading, texts),
+            no_wrap=heading not in FOLDED,
+        )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _columns(rows: Sequence[Repeats], with_val: bool, metric: str) -> dict[str, list[str]]:
+    """Return the texts of each column by its heading.
+
+    Args:
+        with_val: whether runs have a validation split: then the best epoch's test accuracy is left out.
+    """
+    repeated = any(len(row.runs) > 1 for row in rows)
+    measured = dict(COLUMNS)
+    if with_val or repeated:
+        del measured["best"]
+    if not with_val:
+        del measured["val accuracy"]
+    if metric not in [measure for measure, _ in measured.values()]:
+        measured = {metric.replace("/", " "): (metric, ".4f"), **measured}
+    columns = {heading: [_cell(row, *column) for row in rows] for heading, column in measured.items()}
+    are_stored = [all(run.is_stored for run in row.runs) for row in rows]
+    seconds = zip(columns["training"], are_stored, strict=True)
+    columns["training"] = ["stored" if is_stored else f"{text} s" for text, is_stored in seconds]
+    ids = [row.representative.run_id or "" for row in rows]
+    n_shown = short_length(ids)
+    return {
+        "run": [row.name for row in rows],
+        **({"n": [str(len(row.runs)) for row in rows]} if repeated else {}),
+        **columns,
+        "status": [
+            f"{run.status}: {run.reason}" if run.reason else run.status
+            for run, *_ in (row.runs for row in rows)
+        ],
+        "id": [run_id[:n_shown] for run_id in ids],
+    }
+
+
+def _width(heading: str, texts: Sequence[str]) -> int:
+    return FOLDED.get(heading) or max(map(len, (heading, *texts)))
 
 
 def _cell(row: Repeats, metric: str, form: str) -> str:

@@ -11,6 +11,7 @@
 - `upload`: one run or parent on its way: its state, its last error, its next attempt.
 - `pending`: folders that earlier commands left: uploaded, listed, abandoned.
 - `sweeps`: a sweep's members and winner, recorded and read back.
+- `ids`: runs and sweeps found by the start of their id.
 - `links`: where runs are seen in MLflow's UI; commands to paste.
 - `environment`: a run's versions, commit and description.
 - `recorded_data`: the data of a recorded run, loaded again.

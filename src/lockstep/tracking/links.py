@@ -25,9 +25,9 @@ def on_store(uri: str, *words: str) -> str:
     return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {command}"
 
 
-def how_to_open(uri: str, experiment_id: str) -> str:
-    """Return a sentence that tells how to open an experiment."""
-    runs = f"#/experiments/{experiment_id}/runs"
+def how_to_open(uri: str, experiment_id: str, run_id: str | None = None) -> str:
+    """Return a sentence that tells how to open an experiment, or one of its runs."""
+    runs = f"#/experiments/{experiment_id}/runs{f'/{run_id}' if run_id else ''}"
     if uri.startswith("http"):
         return f"open {_address(uri)}/{runs}"
     is_sqlite = uri.startswith("sqlite")

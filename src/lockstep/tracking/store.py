@@ -23,14 +23,15 @@ from lockstep.tracking.tags import (
     DIVERGED,
     ENVIRONMENT,
     KIND,
-    NOTE,
     OVERRIDES,
     PRUNED_AT,
     REASON,
     RUN_KEY,
     SWEEP_KEY,
     TOKEN,
+    labels,
 )
+from lockstep.tracking.tags import description as described
 
 LONGEST_NAME = 250
 """The longest name of an MLflow run, in characters: PostgreSQL and MySQL refuse longer ones."""
@@ -142,7 +143,8 @@ class Store:
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         if description.kind == "sweep":
-            tags |= {KIND: "sweep", SWEEP_KEY: description.sweep_key or ""}
+            tags |= {KIND: "sweep", SWEEP_KEY: description.sweep_key or "", **description.labels}
+            tags |= described(description.labels)
         else:
             config, data = description.run_config(self.uri), description.data_description()
             if data is None:
@@ -150,7 +152,8 @@ class Store:
                     "version 0.1.0 wrote it, without the digest of its data: train the run again"
                 )
             key = description.run_key or config.run_key(data.digest)
-            tags |= {KIND: "run", RUN_KEY: key, NOTE: environment.note(config, data)}
+            own = labels(config.tracking)
+            tags |= {KIND: "run", RUN_KEY: key, **own, **described(own, environment.note(config, data))}
             if data.scale:
                 tags[DATA_SCALE] = data.scale
         experiment_id = self._known_id(description.experiment)

@@ -16,7 +16,7 @@ from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import ENVIRONMENT, KIND, NOTE, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
+from lockstep.tracking.tags import ENVIRONMENT, KIND, OVERRIDES, PRUNED_AT, REASON, RUN_KEY, description
 
 MEMBERS = "members.json"
 """The parent run's artifact: the ids of the sweep's runs, also of runs that earlier sweeps trained, the names
@@ -158,8 +158,10 @@ def record(
 
 def describe(store: Store, sweep: Sweep, note: str) -> None:
     """Give the parent run a description, as MLflow's UI shows it, and the sweep's own metrics."""
-    store.client.set_tag(sweep.run_id, NOTE, note)
-    now, known = time.time_ns() // 1_000_000, store.client.get_run(sweep.run_id).data.metrics
+    recorded = store.client.get_run(sweep.run_id).data
+    for key, text in description(recorded.tags, note).items():
+        store.client.set_tag(sweep.run_id, key, text)
+    now, known = time.time_ns() // 1_000_000, recorded.metrics
     new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
     store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
 
