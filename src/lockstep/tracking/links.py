@@ -13,16 +13,20 @@ from lockstep.tracking.address import sqlite_path, with_options, without_secrets
 
 
 def verb(name: str, *arguments: str | Path) -> str:
-    """Return a command `python -m lockstep <name> …` with this Python."""
-    return shlex.join([sys.executable, "-m", "lockstep", name, *map(str, arguments)])
+    """Return a command that carries out a verb of Lockstep's."""
+    return f"{places.verbs()} {shlex.join([name, *map(str, arguments)])}"
 
 
-def on_store(uri: str, *words: str) -> str:
-    """Return a command `python -m <words>` with this Python that acts on the store at `uri`."""
-    command = shlex.join([sys.executable, "-m", *words])
+def on_store(uri: str, command: str) -> str:
+    """Return a command that acts on the store at `uri`."""
     if without_secrets(os.environ.get("MLFLOW_TRACKING_URI", "")) == uri:
         return command  # its password, if it has one, stands there
     return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {command}"
+
+
+def of_mlflow(*words: str) -> str:
+    """Return a command of MLflow's, with this Python."""
+    return shlex.join([sys.executable, "-m", "mlflow", *words])
 
 
 def how_to_open(uri: str, experiment_id: str, run_id: str | None = None) -> str:

@@ -3,12 +3,14 @@
 import getpass
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from lockstep._version import __version__
+from lockstep.config import places
 from lockstep.config.errors import Refused, without_password
 from lockstep.recovery.description import Description
 from lockstep.recovery.seal import Unreadable
@@ -90,7 +92,9 @@ class Store:
         assert experiment is not None
         experiment_id: str = experiment.experiment_id
         if experiment.lifecycle_stage == "deleted":
-            restore = links.on_store(self.address, "mlflow", "experiments", "restore", "-x", experiment_id)
+            restore = links.on_store(
+                self.address, links.of_mlflow("experiments", "restore", "-x", experiment_id)
+            )
             problem = f"was deleted in this store; restore it with `{restore}` or give another name"
             raise Refused([f"tracking.experiment={name}: {problem}"])
         if moved := self.moved([experiment]):
@@ -110,7 +114,7 @@ class Store:
                 return (
                     f"experiment {experiment.name}: its artifacts are expected in {folder / ARTIFACTS}, but"
                     " this store was moved or copied from there; correct that with"
-                    f" `{links.on_store(self.address, 'lockstep', 'relocate')}`"
+                    f" `{links.on_store(self.address, links.verb('relocate'))}`"
                 )
         return ""
 
@@ -135,7 +139,7 @@ class Store:
             OVERRIDES: " ".join(map(without_password, description.overrides)),
             ENVIRONMENT: environment.environment(),
             "mlflow.user": getpass.getuser(),
-            "mlflow.source.name": "run.py",
+            "mlflow.source.name": Path(places.program().split()[-1]).name,
             "mlflow.source.type": "LOCAL",
         }
         if commit := environment.git_commit():

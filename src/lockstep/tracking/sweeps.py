@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Run
 
+from lockstep.config import places
 from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
@@ -189,7 +190,7 @@ def read(store: Store, run_id: str) -> Sweep:
         experiment=store.client.get_experiment(parent.info.experiment_id).name,
         experiment_ids=tuple(dict.fromkeys(run.info.experiment_id for run in found)),
         search=_search(run_id, found),
-        command=tags.get(COMMAND, f"python run.py -m {tags.get(OVERRIDES, '')}"),
+        command=tags.get(COMMAND, f"{places.program()} -m {tags.get(OVERRIDES, '')}"),
         seconds=(ended_at - parent.info.start_time) / 1e3,
         environment=json.loads(tags.get(ENVIRONMENT, "{}")),
         standings=Standings(runs, ranking),
