@@ -28,9 +28,9 @@ from lockstep.config.schema import (
     MLPConfig,
     RunConfig,
     SGDConfig,
-    TrackingConfig,
     TrainerConfig,
 )
+from lockstep.config.tracking_config import TrackingConfig
 from lockstep.data import datasets
 from lockstep.execution import executor
 from lockstep.execution.task import Task, TaskRun

@@ -31,11 +31,11 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`((?:python (?:run\.py|-m lockstep)|make) [^`…]+)`")
 RUN_ELSEWHERE = {"python -m lockstep doctor": "cli/test_doctor.py", "mlflow": "tracking/test_logged_model.py"}
 
-SECONDS = re.compile(r"\b\d+(\.\d+)? s\b")
+SECONDS = re.compile(r"\b\d+(\.\d+)? s\b|\b[0-9a-f]{8}$")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 TOLERANCE = 0.003
 """Of numbers with four decimals, which are accuracies and losses: the last bits of float32 differ between
-processors, and one of digits' 360 test instances is 0.0028. Other numbers are exact; seconds don't count."""
+processors, and one of digits' 360 test instances is 0.0028. Others are exact; seconds and ids don't count."""
 
 
 def shown():
@@ -169,7 +169,7 @@ def settings():
 
 
 IN_WORDS = {
-    *("model.hidden_dims", "data.root", "data.path", "tracking.experiment", "tracking.uri"),
+    *("model.hidden_dims", "data.root", "data.path", "tracking.experiment", "tracking.name", "tracking.uri"),
     "hydra.sweeper.direction",
 }
 """Keys whose defaults are no plain values."""

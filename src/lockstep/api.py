@@ -32,6 +32,7 @@ from lockstep.sweep.session import NotUploaded
 from lockstep.terminal.console import console, shown_log, stage
 from lockstep.tracking import sweeps
 from lockstep.tracking.address import sqlite_path
+from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import KIND
 
@@ -66,7 +67,7 @@ def load(id_: str) -> Sweep | Run:
     if kind not in ("run", "sweep"):
         raise Refused([f"{found[0].info.run_id}: not a run of Lockstep"])
     if kind == "run":
-        return Run(store, sweeps.result_of(found[0]))
+        return Run(store, result_of(found[0]))
     return Sweep(store, sweeps.read(store, found[0].info.run_id))
 
 

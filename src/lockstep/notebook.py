@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lockstep.pictures import comparison
 from lockstep.terminal import console as terminal
-from lockstep.tracking import sweeps
+from lockstep.tracking import recorded_run, sweeps
 from lockstep.tracking.store import Store
 
 SHOWN = 10
@@ -42,7 +42,7 @@ def curves(store: Store, sweep: sweeps.Sweep) -> bytes | None:
     runs = sweep.compared[:SHOWN]
     measures = {
         metric.replace("/", " "): {
-            run.name: points for run in runs if (points := sweeps.curve(store, run, metric))
+            run.name: points for run in runs if (points := recorded_run.curve(store, run, metric))
         }
         for metric in ("train/loss", f"{split}/accuracy")
     }

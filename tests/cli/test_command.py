@@ -75,7 +75,8 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     assert list(elsewhere.iterdir()) == []
 
     client, [parent], runs = runs_of(clone.store, "digits")
-    names = [f"hidden_dim1={width} lr={lr}" for width in (16, 32) for lr in (0.001, 0.1)]
+    assert parent.info.run_name == "hidden_dim1 x lr, 4 runs"
+    names = [f"{width} lr={lr}" for width in (16, 32) for lr in (0.001, 0.1)]
     assert [run.info.run_name for run in runs] == names
     assert [run.info.status for run in [parent, *runs]] == ["FINISHED"] * 5
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
@@ -84,7 +85,7 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     )
     assert len({run.data.tags["lockstep.run_key"] for run in runs}) == 4
 
-    run = runs[1]  # hidden_dim1=16 lr=0.1
+    run = runs[1]  # 16 lr=0.1
     assert run.data.tags["lockstep.overrides"] == (
         "data=digits trainer.epochs=3 trainer.log_every=10 model.hidden_dim1=16 optim.lr=0.1"
     )
@@ -140,7 +141,7 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     table = [line.split() for line in lines[start + 1 : start + 5]]
     accuracies = [float(cells[2]) for cells in table]
     assert accuracies == sorted(accuracies, reverse=True)
-    [cells] = [cells for cells in table if cells[:2] == ["hidden_dim1=16", "lr=0.1"]]
+    [cells] = [cells for cells in table if cells[:2] == ["16", "lr=0.1"]]
     assert cells[2] == f"{test.accuracy.iloc[-1]:.4f}"
     assert lines[-1].startswith("Compare the runs in MLflow: make -C")
 
@@ -335,8 +336,8 @@ def test_a_dry_run_lists_arrays_and_trains_nothing(cold_clone):
     assert (code, err) == (0, "")
     head, *rows = [line.split() for line in out.splitlines()]
     assert head == ["array", "runs", "training", "memory"]
-    assert sorted(" ".join(row[:2] if row[0].startswith("model") else row[1:3]) for row in rows[:4]) == [
-        f"model={model} seed={seed}" for model in ("logreg", "mlp") for seed in (0, 1)
+    assert sorted(" ".join(row[:2] if row[1][0] == "s" else row[1:3]) for row in rows[:4]) == [
+        f"{model} s{seed}" for model in ("logreg", "mlp") for seed in (0, 1)
     ]
     assert re.search(
         r"^4 runs in 2 arrays on 2 workers: about \d+ s of training, and 0\.7 MiB at once", out, re.M

@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from lockstep.__main__ import main
 from lockstep.cli import doctor
+from lockstep.cli.verbs import main
 from lockstep.training import bit_check
 from lockstep.training.array import TrainingArray
 

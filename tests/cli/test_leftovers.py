@@ -7,7 +7,7 @@ from helpers.events import epoch
 from helpers.holders import end, holder
 from helpers.records import config, described, start
 
-from lockstep import __main__
+from lockstep.cli import verbs
 from lockstep.recovery.description import Description
 from lockstep.recovery.journal import Ended
 from lockstep.recovery.run_folder import RunFolder, unfinished
@@ -21,7 +21,7 @@ def lockstep(monkeypatch, capsys):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["lockstep", *words])
         try:
-            code = __main__.main()
+            code = verbs.main()
         except SystemExit as ended:
             code = ended.code
         printed = capsys.readouterr()

@@ -29,10 +29,10 @@ def test_in_a_checkout_outputs_are_in_it_wherever_a_command_starts(tmp_path, mon
     assert (places.root(), places.conf()) == (REPOSITORY, REPOSITORY / "conf")
 
 
-def test_a_command_in_another_checkout_acts_on_that_ones_outputs(clone, monkeypatch):
+def test_a_command_in_another_checkout_acts_on_that_ones_outputs(cold_clone, monkeypatch):
     monkeypatch.delenv("LOCKSTEP_ROOT", raising=False)
-    monkeypatch.chdir(clone.root)
-    assert places.root() == clone.root
+    monkeypatch.chdir(cold_clone.root)
+    assert places.root() == cold_clone.root
 
 
 def test_a_root_that_is_settled_stays(installed, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 pytestmark = pytest.mark.mnist
 
 CARD = ("model.hidden_dim1=128,256", "optim.lr=1e-2,1e-3")
-NAMES = {f"hidden_dim1={width} lr={lr}" for width in (128, 256) for lr in (0.01, 0.001)}
+NAMES = {f"{width} lr={lr}" for width in (128, 256) for lr in (0.01, 0.001)}
 WAIT_SECONDS = 20
 """CI's machines are slow: MLflow's UI takes seconds to load there."""
 

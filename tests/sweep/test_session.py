@@ -31,7 +31,7 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
     results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert [result.status for result in results] == ["FAILED", "FINISHED"]
     assert recorded(uri) == {
-        "sweep of 2 runs": ("FAILED", None),
+        "seed, 2 runs": ("FAILED", None),
         "seed=0": ("FAILED", "OSError: no room left"),
         "seed=1": ("FINISHED", None),
     }
@@ -75,7 +75,7 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
     with pytest.raises(type(interruption)):
         carried_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
     assert recorded(uri) == {
-        "sweep of 3 runs": ("KILLED", None),
+        "seed, 3 runs": ("KILLED", None),
         "seed=0": ("FINISHED", None),
         "seed=1": ("KILLED", None),
     }
@@ -180,12 +180,12 @@ def test_equal_jobs_of_a_sweep_are_one_run(uri):
     results = carried_out(jobs, ["seed=0,1,0"], n_jobs=1)
     assert [result.name for result in results] == ["seed=0", "seed=1", "seed=0"]
     assert results[0].metrics == results[2].metrics
-    assert set(recorded(uri)) == {"sweep of 2 runs", "seed=0", "seed=1"}
+    assert set(recorded(uri)) == {"seed, 2 runs", "seed=0", "seed=1"}
 
 
 def test_a_sweep_of_one_run_is_a_sweep(uri):
     carried_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], n_jobs=1)
-    assert sorted(recorded(uri)) == ["logreg", "sweep of 1 run"]
+    assert sorted(recorded(uri)) == ["logreg", "logreg, 1 run"]
 
 
 def test_one_config_in_two_experiments_is_two_runs(uri):
@@ -194,10 +194,10 @@ def test_one_config_in_two_experiments_is_two_runs(uri):
     jobs[1] = RunRequest(jobs[1].config.model_copy(update={"tracking": tracking}), jobs[1].overrides)
     for stored in (False, True):
         assert statuses(carried_out(jobs, ["..."], n_jobs=1)) == [("FINISHED", stored)] * 2
-    assert sorted(recorded(uri)) == ["experiment=digits", "sweep of 2 runs"]
+    assert sorted(recorded(uri)) == ["digits", "experiment, 2 runs"]
     client = mlflow.MlflowClient(uri)
     [run] = client.search_runs([client.get_experiment_by_name("other").experiment_id])
-    assert run.info.run_name == "experiment=other"
+    assert run.info.run_name == "other"
 
 
 def test_a_larger_sweep_takes_up_what_a_smaller_one_left(uri, monkeypatch):
@@ -211,7 +211,7 @@ def test_a_larger_sweep_takes_up_what_a_smaller_one_left(uri, monkeypatch):
             carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)
     assert statuses(carried_out(jobs, ["seed=0,1,2"], n_jobs=1)) == [("FINISHED", False)] * 3
     states = recorded(uri)
-    assert states.pop("sweep of 2 runs") == ("KILLED", None)
+    assert states.pop("seed, 2 runs") == ("KILLED", None)
     assert set(states.values()) == {("FINISHED", None)}
     assert statuses(carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
     assert set(recorded(uri).values()) == {("FINISHED", None)}
@@ -254,7 +254,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n
             carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
     before = {name: status for name, (status, _) in recorded(uri).items()}
     assert before.pop("seed=2") in ("KILLED", "FINISHED")  # with two workers it may be quick
-    assert before == {"sweep of 3 runs": "KILLED", "seed=0": "FINISHED", "seed=1": "KILLED"}
+    assert before == {"seed, 3 runs": "KILLED", "seed=0": "FINISHED", "seed=1": "KILLED"}
     results = carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
     assert statuses(results)[:2] == [("FINISHED", True), ("FINISHED", False)]
     undisturbed = f"sqlite:///{tmp_path}/undisturbed.db"
@@ -265,3 +265,35 @@ def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n
     carried_out(elsewhere, ["seed=0,1,2"], n_jobs=1)
     assert contents(uri, "digits") == contents(undisturbed, "digits")
     assert [path.name for path in (tmp_path / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+def test_a_users_name_tags_and_note_are_recorded_also_with_a_sweep_that_is_repeated(uri, tmp_path):
+    def sweep(**said):
+        jobs = [quiet_job(uri, seed, **said) for seed in (0, 1)]
+        carried_out(jobs, ["seed=0,1"], n_jobs=1, folder=tmp_path)
+        runs = {run.info.run_name: run for run in mlflow.MlflowClient(uri).search_runs(["1"])}
+        return {name: [run.data.tags.get("team"), *notes_of(run)] for name, run in runs.items()}
+
+    first = sweep(name="mine", tags={"team": "a"}, note="Why.")
+    best, *of_runs = (first[name][2] for name in ("mine", "seed=0", "seed=1"))
+    assert best.startswith("2 runs on digits. Test accuracy")
+    assert of_runs[1].startswith("logreg 64-10; sgd")
+    trained = {f"seed={s}": ["a", "Why.", of_runs[s]] for s in (0, 1)}
+    assert first == {"mine": ["a", "Why.", best], **trained}
+    assert sweep() == first
+    assert sweep(name="renamed", note="Because.") == {"renamed": ["a", "Because.", best], **trained}
+
+
+def test_a_name_is_a_single_runs_own(uri):
+    carried_out([quiet_job(uri, 0, name="mine")], sweep=None)
+    assert list(recorded(uri)) == ["mine"]
+
+
+def quiet_job(uri, seed, **said):
+    request = job(uri, f"seed={seed}", model=LOGREG, seed=seed)
+    tracking = request.config.tracking.model_copy(update={"pictures": "none", **said})
+    return RunRequest(request.config.model_copy(update={"tracking": tracking}), request.overrides)
+
+
+def notes_of(run):
+    return run.data.tags["mlflow.note.content"].split("\n\n")

@@ -1,4 +1,5 @@
-import pytest
+from dataclasses import replace
+
 from helpers.configs import run_config
 
 from lockstep.results.run_result import RunResult
@@ -19,11 +20,11 @@ def result(name, test=(), val=(), status="FINISHED", reason="", stored=False, pr
     return RunResult(name, key, "digits", params, (), status, metrics, reason, pruned_at, stored)
 
 
-def shown(results, ranking=None):
+def shown(results, ranking=None, width=120):
     ranking = ranking or Ranking.of(results)
-    console = PlainConsole(width=120, color_system=None)
+    console = PlainConsole(width=width, color_system=None)
     with console.capture() as captured:
-        console.print(leaderboard(results, ranked(results, ranking), ranking.metric, console.width))
+        console.print(leaderboard(results, ranked(results, ranking), ranking.metric, width))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -36,7 +37,7 @@ def test_leaderboard_puts_failures_first_and_ranks_by_last_test_accuracy():
         ]
     )
     assert [line.split() for line in lines] == [
-        ["run", "test", "accuracy", "best", "test", "loss", "training", "status"],
+        ["run", "test", "accuracy", "best", "test", "loss", "training", "status", "id"],
         ["sick", "1.2", "s", "FAILED:", "diverged:", "at", "once"],
         ["late", "0.9200", "0.9200", "0.0800", "stored", "FINISHED"],
         ["early", "0.9000", "0.9500", "0.1000", "1.2", "s", "FINISHED"],
@@ -66,7 +67,7 @@ def test_runs_that_differ_in_seed_alone_are_one_row():
         ]
     )
     assert [" ".join(line.split()) for line in lines] == [
-        "run n test accuracy test loss training status",
+        "run n test accuracy test loss training status id",
         "epochs=2 seed=2 1 1.2 s FAILED: diverged: late",
         "epochs=2 2 0.9600 ± 0.0141 0.0400 ± 0.0141 1.2 s FINISHED",
         "epochs=3 seed=0 1 0.9300 0.0700 1.2 s FINISHED",
@@ -81,28 +82,23 @@ def test_what_ranks_the_runs_is_a_column():
     assert [line.split()[:2] for line in lines[1:]] == [["b", "0.2000"], ["a", "0.3000"]]
 
 
-@pytest.mark.parametrize(
-    ("width", "headings"),
-    [
-        (120, "run n val accuracy test accuracy test loss training status"),
-        (90, "run n val accuracy test accuracy training status"),
-        (75, "run n val accuracy test accuracy status"),
-    ],
-)
-def test_where_there_is_no_room_columns_are_left_out_and_figures_never_cut(width, headings):
-    runs = [
-        result(
-            f"lr=0.1 hidden_dim1=256 momentum=0.9 seed={seed}",
-            test=(0.5 + seed / 10,),
-            val=(0.25 + seed / 10,),
-            seed=seed,
-        )
-        for seed in range(3)
-    ]
-    table = leaderboard(runs, ranked(runs, Ranking.of(runs)), "val/accuracy", width)
-    assert " ".join(str(column.header).replace("\n", " ") for column in table.columns) == headings
-    console = PlainConsole(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(table)
-    assert all(len(line) <= width for line in captured.get().splitlines())
-    assert "0.3500 ± 0.1000  0.6000 ± 0.1000" in captured.get()
+def test_ids_are_short_but_as_long_as_tells_them_apart():
+    runs = [result("a", test=(0.9,)), result("b", test=(0.8,))]
+    for ids, said in (
+        (("0" * 32, "1" * 32), ["00000000", "11111111"]),
+        (("a" * 10 + "0" * 22, "a" * 10 + "1" * 22), ["aaaaaaaaaa0", "aaaaaaaaaa1"]),
+    ):
+        named = [replace(run, run_id=run_id) for run, run_id in zip(runs, ids, strict=True)]
+        assert [line.split()[-1] for line in shown(named)[1:]] == said
+
+
+def test_a_narrow_table_lacks_whole_columns_but_never_a_figure_or_an_id():
+    runs = [*seeds("256 lr=0.01", (0.90, 0.92), val=(0.5,)), result("b", test=(0.8,), val=(0.4,))]
+    runs = [replace(run, run_id=f"{index}" * 32) for index, run in enumerate(runs)]
+    wide, narrow, narrowest = (
+        [" ".join(line.split()) for line in shown(runs, width=width)] for width in (100, 80, 72)
+    )
+    assert wide[0] == "run n val accuracy test accuracy test loss training status id"
+    assert narrow[0] == "run n val accuracy test accuracy training status id"
+    assert narrow[1] == "256 lr=0.01 2 0.5000 ± 0.0000 0.9100 ± 0.0141 1.2 s FINISHED 00000000"
+    assert narrowest[0] == "run n val accuracy test accuracy status id"

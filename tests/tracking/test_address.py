@@ -118,14 +118,16 @@ def test_commands_can_be_pasted_wherever_the_project_lies(tmp_path, name, monkey
         (root / file).symlink_to(REPOSITORY / file)
     (root / ".venv" / ".installed").touch()
     monkeypatch.setenv("LOCKSTEP_ROOT", str(root))
-    command = links.how_to_open(f"sqlite:///{root}/outputs/mlflow.db", "1").rpartition(", then open")[0]
+    command = links.how_to_open(f"sqlite:///{root}/outputs/mlflow.db", "there").removesuffix(
+        ", then open there"
+    )
     words = shlex.split(command)
     assert words == ["make", "-C", str(root), "ui"]
     made = subprocess.run([*words, "--dry-run"], capture_output=True, text=True)
     [line] = [line for line in made.stdout.splitlines() if "mlflow ui" in line]
     uri = address.sqlite_uri(root / "outputs" / "mlflow.db")
     assert shlex.split(line)[1:4] == ["ui", "--backend-store-uri", uri]
-    other = links.how_to_open(f"sqlite:///{root}/other.db", "1").rpartition(", then open")[0]
+    other = links.how_to_open(f"sqlite:///{root}/other.db", "there").removesuffix(", then open there")
     assert shlex.split(other)[-1] == address.sqlite_uri(root / "other.db")
     words = shlex.split(links.verb("drop", root / "a"))
     assert words == [sys.executable, "-m", "lockstep", "drop", f"{root}/a"]

@@ -125,7 +125,7 @@ def test_leftovers_that_can_not_be_uploaded_hold_nobody_up(uri, monkeypatch, cap
         results = carried_out([request_of(uri, 0), request_of(uri, 1)], ["seed=0,1"], n_jobs=1)
     assert time.monotonic() - started < uploader_module.PATIENCE_SECONDS
     assert statuses(results) == [("FINISHED", False)] * 2
-    finished = {name: ("FINISHED", None) for name in ("seed=0", "seed=1", "sweep of 2 runs")}
+    finished = {name: ("FINISHED", None) for name in ("seed=0", "seed=1", "seed, 2 runs")}
     killed = {name: ("KILLED", None) for name in ("without its data", "good")}
     assert recorded(uri) == finished | killed
     found = {name: left.store.find("digits", name) for name in killed}
@@ -155,7 +155,7 @@ def test_a_commands_own_run_that_is_refused_ends_it_at_once_with_the_reason(uri,
     with pytest.raises(NotUploaded, match="the store says: PERMISSION_DENIED: not allowed here"):
         carried_out([request_of(uri, 0), request_of(uri, 1)], ["seed=0,1"], n_jobs=1)
     assert time.monotonic() - started < uploader_module.PATIENCE_SECONDS
-    assert recorded(uri) == {name: ("FINISHED", None) for name in ("seed=1", "sweep of 2 runs")}
+    assert recorded(uri) == {name: ("FINISHED", None) for name in ("seed=1", "seed, 2 runs")}
     assert [entry.message for entry in caplog.records if entry.levelno == logging.ERROR] == [
         "seed=0: the store rejects it: PERMISSION_DENIED: not allowed here"
     ]
@@ -185,7 +185,7 @@ def test_an_item_that_always_fails_as_a_server_does_lets_the_others_pass(uri, mo
     assert statuses(results) == [("FINISHED", False)]
     assert recorded(uri) == {
         name: ("FINISHED", None)
-        for name in ("logreg", "sweep of 1 run", "good 0", "good 1", "good 2", "good 3")
+        for name in ("logreg", "logreg, 1 run", "good 0", "good 1", "good 2", "good 3")
     }
     assert "bad (bad): not uploaded: our fault" in caplog.text
 
@@ -266,6 +266,6 @@ def test_a_commands_own_folder_that_can_not_be_read_is_trained_anew(uri, caplog)
     name = folder_name("run", left.store.address, "digits", key)
     left.add(name, model={"name": "transformer"})
     assert statuses(carried_out([request], ["seed=0"], n_jobs=1)) == [("FINISHED", False)]
-    assert recorded(uri) == {name: ("FINISHED", None) for name in ("logreg", "sweep of 1 run")}
+    assert recorded(uri) == {name: ("FINISHED", None) for name in ("logreg", "logreg, 1 run")}
     assert (unfinished() / name).exists()
     assert f"lockstep drop {unfinished() / name}`" in caplog.text

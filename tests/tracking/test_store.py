@@ -166,16 +166,19 @@ def test_an_impossible_experiment_is_refused(store):
 
 
 def test_how_to_see_it(store, monkeypatch):
+    def said(view=""):
+        return links.how_to_open(store.uri, links.view_link(store.uri, "7", view))
+
     training = "#/experiments/7/runs?workflowType=machine_learning"
     page = f"then open http://127.0.0.1:5000/{training}"
-    assert links.how_to_open(store.uri, "7") == f"mlflow ui --backend-store-uri {store.uri}, {page}"
+    assert said() == f"mlflow ui --backend-store-uri {store.uri}, {page}"
     monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
     monkeypatch.setattr(store, "uri", "sqlite:////somewhere/outputs/mlflow.db")
-    assert links.how_to_open(store.uri, "7") == f"make -C /somewhere ui, {page}"
+    assert said() == f"make -C /somewhere ui, {page}"
     monkeypatch.chdir("/")
     monkeypatch.setenv("LOCKSTEP_ROOT", "/")
     monkeypatch.setattr(store, "uri", "sqlite:////outputs/mlflow.db")
-    assert links.how_to_open(store.uri, "7") == f"make ui, {page}"
-    assert links.how_to_open(store.uri, "7", "key") == f"make ui, {page}&viewStateShareKey=key"
+    assert said() == f"make ui, {page}"
+    assert said("key") == f"make ui, {page}&viewStateShareKey=key"
     monkeypatch.setattr(store, "uri", "http://me:secret@127.0.0.1:5000/")
-    assert links.how_to_open(store.uri, "7") == f"open http://***@127.0.0.1:5000/{training}"
+    assert said() == f"open http://***@127.0.0.1:5000/{training}"

@@ -154,7 +154,7 @@ def test_a_run_deleted_meanwhile_is_hopeless_the_others_arrive_and_it_is_started
         patch.setattr(mlflow.MlflowClient, "log_batch", deletes)
         with pytest.raises(NotUploaded):
             carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
-    assert recorded(uri) == {"sweep of 2 runs": ("FINISHED", None), "seed=1": ("FINISHED", None)}
+    assert recorded(uri) == {"seed, 2 runs": ("FINISHED", None), "seed=1": ("FINISHED", None)}
     assert upload_pending(unfinished()) == []
     assert recorded(uri)["seed=0"] == ("FINISHED", None)
 

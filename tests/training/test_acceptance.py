@@ -58,7 +58,7 @@ def test_the_workshops_logistic_regression_is_as_accurate_as_the_docs_say(mnist)
 
 def test_the_workshops_perceptron_is_as_accurate_as_the_docs_say(mnist):
     run = trained(MLP, mnist)
-    row = re.search(r"^hidden_dim1=256 lr=0.01 +(.*?) +\S+ s ", (REPOSITORY / "README.md").read_text(), re.M)
+    row = re.search(r"^256 lr=0.01 +(.*?) +\S+ s ", (REPOSITORY / "README.md").read_text(), re.M)
     accuracy, best, loss = map(float, row.group(1).split())
     tests = run.history.of("test")
     assert tests[-1].accuracy == pytest.approx(accuracy, abs=TOLERANCE)

@@ -1,6 +1,7 @@
-"""Commands: run.py's, and the verbs of `python -m lockstep`.
+"""Commands: run.py's, the installed `lockstep`, and the verbs of `python -m lockstep`.
 
 - `command`: run.py's command line, checked as a whole, with its exit codes; start reading here.
+- `run`: the function that Hydra calls; `program`: the installed command; `verbs`: which verb does what.
 - `doctor`, `reproduce`: the verbs of these names.
 - `leftovers`: the verbs `status`, `drop` and `relocate`.
 """

@@ -6,7 +6,9 @@ Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow
 import gc
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
 from hydra.types import TaskFunction
 
+from lockstep.config import places
 from lockstep.config._hydra_compat import arguments_parser
 from lockstep.config.command import Command
 from lockstep.config.compose import check_shown, compose
@@ -74,7 +77,7 @@ def _bad_flags(arguments: Namespace) -> str | None:
     if arguments.experimental_rerun is not None:
         return (
             "--experimental-rerun: not supported, since Hydra runs any code that is in such a file;"
-            " python -m lockstep reproduce <run id> trains a recorded run again"
+            f" {places.verbs()} reproduce <run id> trains a recorded run again"
         )
     if len(given) > 1:
         return f"{' '.join(given)}: give only one of --run, --multirun, --cfg and --info"
@@ -95,6 +98,7 @@ def _shown(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
             parse(arguments.overrides)
         if arguments.help or arguments.hydra_help:
             check_shown(arguments=arguments.overrides, **_config_of(arguments, conf_dir))
+        _tell_hydra(arguments, conf_dir)
         hydra_main()
     except SystemExit as ended:
         return REFUSED if ended.code else OK
@@ -107,10 +111,23 @@ def _shown(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
 def _config_of(arguments: Namespace, conf_dir: Path) -> dict[str, Any]:
     """Return where the config is that a command uses, as keyword arguments of compose and check_shown."""
     return {
-        "conf_dir": conf_dir.parent / (arguments.config_path or conf_dir),
+        "conf_dir": _primary(arguments, conf_dir),
         "config_name": arguments.config_name or "config",
         "config_dir": Path(arguments.config_dir).absolute() if arguments.config_dir else None,
     }
+
+
+def _primary(arguments: Namespace, conf_dir: Path) -> Path:
+    """Return the primary config's folder; `--config-path` is relative to run.py, or without a checkout to
+    the current folder."""
+    home = conf_dir.parent if places.checkout() else Path.cwd()
+    return home / (arguments.config_path or conf_dir)
+
+
+def _tell_hydra(arguments: Namespace, conf_dir: Path) -> None:
+    """Have Hydra find `--config-path`, which it would look for beside the task function's module."""
+    if arguments.config_path is not None:
+        sys.argv.append(f"--config-path={_primary(arguments, conf_dir)}")
 
 
 def _message_of(error: Exception) -> str:
@@ -162,6 +179,7 @@ def _checked(
         command = replace(command, typed=_typed(arguments, command.is_multirun))
         task_function.command = command  # type: ignore[attr-defined]
         sys.argv[1:] = [command.for_hydra.get(argument, argument) for argument in sys.argv[1:]]
+        _tell_hydra(arguments, conf_dir)
         if command.is_multirun and not (arguments.multirun or arguments.run):
             sys.argv.append("--multirun")  # Hydra 1.4 rejects a preset's hydra.mode
         return _carried_out(command, hydra_main)
@@ -177,9 +195,8 @@ def _typed(arguments: Namespace, is_multirun: bool) -> Typed:
     words += [override for override in arguments.overrides if override.startswith("hydra.searchpath=")]
     if is_multirun and not arguments.multirun:
         words.append("hydra.mode=RUN")  # a preset makes it a sweep
-    return Typed(
-        *(shlex.join(["python", "run.py", *map(without_password, some)]) for some in (sys.argv[1:], words))
-    )
+    whole, alone = (shlex.join(map(without_password, some)) for some in (sys.argv[1:], words))
+    return Typed(f"{places.program()} {whole}".strip(), f"{places.program()} {alone}".strip())
 
 
 def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
@@ -245,9 +262,6 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
 
 def _room() -> str:
     """Return how much is free where a command writes: the error of a full disk may name no file."""
-    import shutil
-    import tempfile
-
     from lockstep.recovery.run_folder import unfinished
 
     there = next(path for path in unfinished().parents if path.exists())

@@ -21,6 +21,7 @@ from lockstep.results import history_file, predictions_file
 from lockstep.results.history import History
 from lockstep.sweep.checks import check_memory
 from lockstep.tracking import recorded_data
+from lockstep.tracking.links import verb
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ARTIFACTS, CANARY, KIND, OVERRIDES, PRUNED_AT, RUN_KEY, WARNING
@@ -116,7 +117,7 @@ def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
         try:
             dataset = recorded_data.load(run, config, data)
         except Refused as refused:
-            hint = [] if data else [f"if it was moved: python -m lockstep reproduce {run_id} --data PATH"]
+            hint = [] if data else [f"if it was moved: {verb('reproduce', run_id)} --data PATH"]
             raise Refused([*refused.problems, *hint]) from refused
         pruned_at = _checked(config, dataset.description, stored, tags.get(PRUNED_AT))
         [again] = train([config], dataset, pause_at=pruned_at)

@@ -7,6 +7,7 @@ composed first, once each, and every error of the command is listed at once.
 import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,9 @@ class _CommandLine:
             search = self._search(known)
         else:
             requests = self._requests(known)
+        if len(requests) == 1:
+            differing = self._composer.differing(requests[0].overrides)
+            requests = [replace(requests[0], differing=differing)]
         if not self._problems:
             self._problems = self._refusals() or self._bad_settings(requests)
         if self._problems:

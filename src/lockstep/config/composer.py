@@ -1,7 +1,7 @@
 """Overrides of one run → its config, each distinct choice of groups composed by Hydra only once."""
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lockstep.config.errors import Refused, holds_password, nearest
+from lockstep.config.errors import NAMED, Refused, holds_password, nearest
 from lockstep.config.overrides import as_typed, is_choice, is_plain
 from lockstep.config.parsing import as_text
 from lockstep.config.run_request import RunRequest
@@ -100,6 +100,22 @@ class Composer:
             raise Refused(found)
         return RunRequest(config, tuple(overrides))
 
+    def differing(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Return those of a run's overrides that change a default: an option, or a value of the options."""
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        defaults = self.values(self._choices(parsed))
+        return tuple(as_typed(o) for o in parsed if not self._is_default(o, defaults))
+
+    def _is_default(self, override: Override, defaults: Mapping[str, Any]) -> bool:
+        key = override.key_or_group
+        if override.is_delete() and key in self._groups:
+            return True  # of a preset, see `for_hydra`
+        if not is_plain(override, self._groups):
+            return False
+        if key in self._groups:
+            return override.value() in (None, self.values(()).get(f"{key}.name"))
+        return key in defaults and bool(defaults[key] == override.value())
+
     def for_hydra(self, override: Override) -> str:
         """Return an override as Hydra takes it: without null for a group of presets, which means none."""
         key = override.key_or_group
@@ -185,8 +201,9 @@ def _unknown_key(text: str, composed: DictConfig) -> str:
     key = text.partition("=")[0]
     group, _, name = key.rpartition(".")
     if group in composed and isinstance(composed[group], DictConfig):
-        settings = [str(setting) for setting in composed[group] if setting != "name"]
-        owner = f"{group}={composed[group].name}" if "name" in composed[group] else group
+        has_options = group in NAMED
+        settings = [str(setting) for setting in composed[group] if setting != "name" or not has_options]
+        owner = f"{group}={composed[group].name}" if has_options else group
         has = f"it has {', '.join(settings)}" if settings else "it has no settings"
         return f"{text}: not a setting of {owner}; {has}{nearest(name, settings)}"
     tree: Any = OmegaConf.to_container(composed)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+NAMED = ("model", "optim", "data")
+"""Groups whose options have a `name`."""
+
 
 class Refused(Exception):
     """A command that was rejected; `problems` holds one message per error."""
@@ -71,7 +74,7 @@ def problem(details: Mapping[str, Any], tree: Any) -> str:
     if details["type"] == "value_error":  # raised by our validators, whose messages name the key
         return str(message)
     group, *rest = (str(part) for part in details["loc"])
-    if group in ("model", "optim", "data") and len(rest) > 1:
+    if group in NAMED and len(rest) > 1:
         rest = rest[1:]  # pydantic puts the union's branch after the group
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join([group, *rest]))
     if details["type"] == "missing":
@@ -80,7 +83,7 @@ def problem(details: Mapping[str, Any], tree: Any) -> str:
     if details["type"].startswith("union_tag"):
         key, given = f"{group}.name", tree[group].get("name") if isinstance(tree[group], dict) else given
     if details["type"] == "extra_forbidden":
-        owner = tree[group].get("name") if rest else None
+        owner = tree[group].get("name") if rest and group in NAMED else None
         message = f"not a setting of {group}={owner}" if owner else "not a setting"
     expected = details.get("ctx", {}).get("expected", "")
     choices = [choice.strip("' ") for choice in expected.replace(" or ", ",").split(",")] if expected else []

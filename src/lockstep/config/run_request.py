@@ -7,10 +7,15 @@ from lockstep.config.schema import RunConfig
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run's config and the overrides that asked for it."""
+    """A run's config and the overrides that asked for it.
+
+    Attributes:
+        differing: those that change a default, of a command's only run.
+    """
 
     config: RunConfig
     overrides: tuple[str, ...]
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from lockstep.config import plain_yaml
-from lockstep.config.errors import Refused, problem
+from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
 from lockstep.config.identity import is_identity
+from lockstep.config.tracking_config import TrackingConfig
 
 NUMERICS_VERSION = 2
 """Part of every run key. Raise it when a change makes the same config train to other numbers."""
@@ -156,14 +157,6 @@ class TrainerConfig(Frozen):
     checkpoint_seconds: float = Field(ge=0, default=10.0)
 
 
-class TrackingConfig(Frozen):
-    """The store (an MLflow tracking URI), the experiment's name, and which runs get pictures."""
-
-    uri: str = Field(min_length=1)
-    experiment: str = Field(min_length=1)
-    pictures: Literal["all", "best", "none"]
-
-
 class RunConfig(Frozen):
     """The resolved config of one run."""
 
@@ -233,10 +226,13 @@ class RunConfig(Frozen):
             raise Refused([problem(details, tree) for details in error.errors()]) from error
 
     def params(self) -> dict[str, Any]:
-        """Return every resolved value under the key that a user types, without the store's address."""
-        commands: Any = {"tracking": {"uri"}, "dry_run": True, "rerun": True}
+        """Return every resolved value under the key that a user types, without the store's address.
+
+        The run's name, tags and note are no params either: the store has them as such.
+        """
+        commands: Any = {"tracking": {"uri", "name", "tags", "note"}, "dry_run": True, "rerun": True}
         flat = dict(flatten(self.model_dump(mode="json", exclude=commands)))
-        for group in ("model", "optim", "data"):
+        for group in NAMED:
             flat[group] = flat.pop(f"{group}.name")
         return dict(sorted(flat.items()))
 

@@ -27,6 +27,7 @@ class Description:
         closed: whether the run is KILLED in the store, because no process works on it.
         data: the data set, see DataDescription; None for a parent, and in folders of version 0.1.0.
         sweep_key: a parent's; identifies the sweep.
+        labels: a parent's tags that the user gave.
         run_key: with which the run is recorded; None for a parent, and in folders of version 0.1.0.
     """
 
@@ -44,6 +45,7 @@ class Description:
     data: dict[str, Any] | None = None
     sweep_key: str | None = None
     run_key: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     def run_config(self, uri: str) -> RunConfig:
         """Return the run's config, with the store at `uri`.

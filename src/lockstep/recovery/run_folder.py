@@ -36,11 +36,8 @@ SHARED = "shared"
 OWED = "owed"
 """The file of a sweep's parent with what is to be done once its runs are in the store."""
 
-REMOVED = ".removed"
-"""The end of a run folder's name while it is deleted."""
-
-ZIP = b"PK"
-"""The start of a checkpoint of version 0.1.0, which has no seal."""
+REMOVED, ZIP = ".removed", b"PK"
+"""The end of a run folder's name while it is deleted; the start of a checkpoint without a seal."""
 
 
 class RunFolder:
@@ -272,7 +269,7 @@ def is_of_folders(error: BaseException) -> bool:
 
 def folders(root: Path) -> Iterator[RunFolder]:
     """Yield the run folders in `root`, or `root` itself if it is one."""
-    for path in [root, *sorted(root.glob("*/"))]:
+    for path in (root, *sorted(root.glob("*/"))):
         if path.suffix != REMOVED and (folder := RunFolder(path)).exists():
             yield folder
 

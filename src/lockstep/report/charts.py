@@ -22,7 +22,7 @@ NAMED_VALUES = 6
 """The most numbers that an axis names as categories; more numbers get a scale."""
 
 LOG_SPREAD = 20.0
-"""Where no scales were recorded: an axis is logarithmic if its greatest value is this multiple of its least."""
+"""Where no scales were recorded, an axis is logarithmic from this ratio of its ends on."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from plotly.subplots import make_subplots
 from lockstep.report.charts import Chart, is_log
 from lockstep.report.wording import number, ordered, short
 from lockstep.results.run_result import RunResult
-from lockstep.tracking import sweeps
+from lockstep.tracking import recorded_run
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
 
@@ -56,7 +56,7 @@ def scores_of(store: Store, sweep: Sweep) -> Scores:
     epoch = min(run.pruned_at for run in sweep.pruned if run.pruned_at is not None)
     values = {}
     for run in sweep.compared:
-        curve = sweeps.curve(store, run, sweep.metric)  # one value per epoch
+        curve = recorded_run.curve(store, run, sweep.metric)  # one value per epoch
         if len(curve) >= epoch and math.isfinite(curve[epoch - 1][1]):
             values[str(run.run_id)] = curve[epoch - 1][1]
     return Scores(f"{sweep.metric} after epoch {epoch}", values)

@@ -21,7 +21,7 @@ from lockstep.report.curves import learning_curves
 from lockstep.report.wording import figure, sentence, short, shown
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Repeats
-from lockstep.tracking import links, sweeps
+from lockstep.tracking import links, recorded_run
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
@@ -181,7 +181,7 @@ def _title(name: str) -> str:
 def _curves(store: Store, sweep: Sweep) -> Chart | None:
     best = sweep.compared[:CURVES_SHOWN]
     curves = {
-        metric: {str(run.run_id): sweeps.curve(store, run, metric) for run in best}
+        metric: {str(run.run_id): recorded_run.curve(store, run, metric) for run in best}
         for metric in ("train/loss", sweep.metric)
     }
     return learning_curves(best, curves, sweep.colors)
@@ -189,12 +189,12 @@ def _curves(store: Store, sweep: Sweep) -> Chart | None:
 
 def _pictures(store: Store, run: RunResult, folder: Path) -> list[Picture]:
     """Return pictures of a run's feature spaces, input first; empty if none were drawn."""
-    explained = sweeps.download(store, run, "pca/explained_variance.json", folder)
+    explained = recorded_run.download(store, run, "pca/explained_variance.json", folder)
     if explained is None:
         return []
     pictures = []
     for name, ratio in sorted(json.loads(explained.read_text()).items(), key=lambda item: item[0] != "input"):
-        path = sweeps.download(store, run, f"pca/{name}.png", folder)
+        path = recorded_run.download(store, run, f"pca/{name}.png", folder)
         if path is None:
             continue
         title = _title(name)
@@ -208,7 +208,7 @@ def _mistakes(store: Store, run: RunResult, folder: Path) -> list[Picture]:
     """Return the pictures of a run's mistakes, those that were drawn."""
     pictures = []
     for file, title in (("confusion.png", "Confusion matrix"), ("mistakes.png", "Most confident mistakes")):
-        path = sweeps.download(store, run, file, folder)
+        path = recorded_run.download(store, run, file, folder)
         if path is not None:
             text = f"{title} of {run.name} on the test set."
             pictures.append(Picture(f"{title} of {run.name}", _data_uri(path), text))

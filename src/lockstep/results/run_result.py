@@ -1,7 +1,10 @@
 """How a run ended."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+SHORTEST_ID, LONGEST_ID = 8, 32
+"""Characters that are shown of an MLflow run's id, and that it has."""
 
 
 class RunFailed(Exception):
@@ -53,3 +56,9 @@ class RunResult:
         if self.status != "FINISHED":
             raise RunFailed(f"{self.name}: {self.reason}")
         return self.metrics.get(metric) if self.is_complete else None
+
+
+def short_length(run_ids: Collection[str]) -> int:
+    """Return how many characters of the ids tell them apart, at least SHORTEST_ID."""
+    lengths, n_ids = range(SHORTEST_ID, LONGEST_ID), len({*run_ids})
+    return next((n for n in lengths if len({run_id[:n] for run_id in run_ids}) == n_ids), LONGEST_ID)

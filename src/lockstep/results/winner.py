@@ -18,6 +18,11 @@ from lockstep.results.run_result import RunResult
 SAME = " = "
 """Between the names of requests that meant the same run."""
 
+SHORT_SEEDS = {"seed": "s", "shuffle_seed": "o"}
+"""How names shorten `seed=0` and `shuffle_seed=0`: s0 and o0."""
+
+_SEED_IN_NAME = re.compile(r"(^| )(seed=|shuffle_seed=|[so])\d+(?= |$)")
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -61,7 +66,7 @@ class Repeats:
         """Their overrides that other runs don't have, without seeds if there are several runs."""
         if len(self.runs) == 1:
             return self.runs[0].name
-        name = re.sub(r"(^| )(seed|shuffle_seed)=\d+", "", self.runs[0].name).strip()
+        name = _SEED_IN_NAME.sub("", self.runs[0].name).strip()
         return name or self.runs[0].params.get("model", "")
 
     @property

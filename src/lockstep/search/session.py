@@ -26,12 +26,14 @@ from lockstep.search.study import Study, claimed
 from lockstep.search.trials import PARENT, Trials
 from lockstep.sweep.checks import store_at
 from lockstep.sweep.ledger import Ledger
+from lockstep.sweep.names import confirmation_name, swept_keys
 from lockstep.sweep.parent import SweepRequest
 from lockstep.sweep.planning import workers_for
 from lockstep.sweep.session import conclude, prepare, record, train_all
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.tracking.store import Store
+from lockstep.tracking.tags import labels
 
 ENDED = "ended"
 """The study's user attribute that says whether the last command with it has ended."""
@@ -113,7 +115,7 @@ class _Search:
             study = _study(kept_in, settings, self.epochs, self.store, self.first.rerun)
             experiment = self.first.tracking.experiment
             sweep = SweepRequest(
-                name=f"search over {self.space}",
+                name=self.first.tracking.name or f"{swept_keys(self.space.keys)}, search",
                 overrides=self.command.overrides,
                 experiment=experiment,
                 key=name,
@@ -121,6 +123,7 @@ class _Search:
                 folder=folder,
                 command=self.command.typed.whole if self.command.typed else "",
                 scales=_scales(self.space),
+                labels=labels(self.first.tracking),
                 run_id=study.optuna.user_attrs.get(PARENT),
                 rerun=study.optuna.user_attrs.get(PARENT) is None and self.first.rerun,
             )
@@ -164,7 +167,7 @@ class _Search:
             has = {int(repeat.params["seed"]) for repeat in repeats.runs}
             for seed in (seed for seed in seeds if seed not in has):
                 request = self.composer.request((*run.overrides, f"seed={seed}"))
-                ledger.add(request, f"{run.name} seed={seed}")
+                ledger.add(request, confirmation_name(run.name, seed))
         train_all(ledger, self.command.n_jobs, self.command.exact)
 
     def _print(self, standings: Standings) -> None:
@@ -190,7 +193,8 @@ def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> No
     n_workers = min(count_workers(n_jobs), settings.n_trials)
     judged = " and ".join(map(str, rungs(settings, epochs)))
     console.print(
-        f"A search over {space_of(search)}: {settings.n_trials} trials, {settings.array_size} to an array, on"
+        f"A search over {', '.join(space_of(search).keys)}: {settings.n_trials} trials,"
+        f" {settings.array_size} to an array, on"
         f" {n_workers} worker{'s' * (n_workers != 1)},"
         f" {f'judged after epoch {judged} of {epochs}' if judged else f'{epochs} epochs each'}.",
         soft_wrap=True,

@@ -112,8 +112,10 @@ class Space:
         self.groups = _dimensions(chosen, lambda setting: _dimension(setting, is_group=True))
         self.values = _dimensions(values, _dimension)
 
-    def __str__(self) -> str:
-        return ", ".join(dimension.key for dimension in (*self.groups, *self.values))
+    @property
+    def keys(self) -> list[str]:
+        """The keys that are searched."""
+        return [dimension.key for dimension in (*self.groups, *self.values)]
 
     @property
     def identity(self) -> list[list[str]]:

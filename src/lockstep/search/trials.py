@@ -1,7 +1,6 @@
 """A search's trials as tasks: they start together as arrays, and continue if they are promoted."""
 
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from lockstep.search.queues import Queue, Queues, TrialRun
 from lockstep.search.space import Space
 from lockstep.search.study import Study
 from lockstep.sweep.ledger import Ledger
-from lockstep.terminal.console import printable
+from lockstep.sweep.names import trial_name
 from lockstep.tracking.tags import DIVERGED
 
 log = logging.getLogger("lockstep")
@@ -147,8 +146,7 @@ class Trials:
 
     def _run_of(self, trial: Trial, request: RunRequest) -> TrialRun:
         """Return the run of a trial that is the first of its config."""
-        named = map(_named, self._space.searched(request.overrides))
-        name = printable(" ".join([f"{trial.number}:", *named]))
+        name = trial_name(trial.number, self._space.searched(request.overrides))
         of_search = [self._study.optuna.study_name, str(trial.number)]
         run = self._first[_key(request)] = TrialRun(trial, self._ledger.add(request, name, of_search))
         return run
@@ -241,11 +239,3 @@ class Trials:
 
 def _key(request: RunRequest) -> str:
     return request.config.run_key(datasets.load(request.config.data).description.digest)
-
-
-def _named(override: str) -> str:
-    """Shorten `optim.lr=0.031622776` to `lr=0.03162`."""
-    key, _, value = override.partition("=")
-    if re.fullmatch(r"-?\d*\.\d+(e-?\d+)?|-?\d+e-?\d+", value):
-        value = f"{float(value):.4g}"
-    return f"{key.rpartition('.')[2]}={value}"

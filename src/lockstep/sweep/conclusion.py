@@ -7,7 +7,7 @@ folder stays until all is done: after a kill, or without a store, the same comma
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,9 @@ from lockstep.terminal.console import console
 from lockstep.tracking import logged_model, sweeps, ui
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.patience import patient
+from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
+from lockstep.tracking.tags import labels
 
 log = logging.getLogger("lockstep")
 T = TypeVar("T")
@@ -62,6 +64,8 @@ class Conclusion:
         with_page: whether it has a report.
         draws: whether only its winner has pictures.
         scales: see SweepRequest; None in what an earlier version owes.
+        name: that the user gave it, or empty.
+        labels: the tags that the user gave.
     """
 
     members: tuple[Member, ...]
@@ -73,6 +77,8 @@ class Conclusion:
     with_page: bool
     draws: bool
     scales: Mapping[str, str] | None = None
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -87,7 +93,7 @@ class Conclusion:
         position: dict[str, int] = {}
         for place, entry in enumerate(ended):
             position.setdefault(entry.run_key, place)
-        best, pictures = standings.winner, ended[0].config.tracking.pictures
+        best, tracking = standings.winner, ended[0].config.tracking
         return cls(
             tuple(map(Member.of, ended)),
             standings.ranking.to_json(),
@@ -95,8 +101,10 @@ class Conclusion:
             tuple(position[run.run_key] for run in best.runs) if best else (),
             command,
             str(folder),
-            with_page=pictures != "none",
-            draws=pictures == "best",
+            with_page=tracking.pictures != "none",
+            draws=tracking.pictures == "best",
+            name=tracking.name or "",
+            labels=labels(tracking),
             scales=scales,
         )
 
@@ -168,6 +176,7 @@ def _record(store: Store, run_id: str, owed: Conclusion) -> list[str]:
     for run, member in zip(known, owed.members, strict=True):
         names.setdefault(run, []).append(member.name)
     experiments = list(dict.fromkeys(member.experiment for member in owed.members))
+    Recorded(store.client, run_id).label(owed.name, owed.labels)
     ranking = Ranking.from_json(owed.ranking)
     winner = known[owed.winner] if owed.winner is not None else None
     repeats = [known[position] for position in owed.repeats]

@@ -27,8 +27,8 @@ from lockstep.terminal.console import warn_once
 from lockstep.terminal.progress import Progress
 from lockstep.tracking.patience import patient
 from lockstep.tracking.pending import leftover
+from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.store import Store
-from lockstep.tracking.sweeps import result_of
 from lockstep.tracking.tags import REASON, TOKEN, conclusion
 from lockstep.tracking.uploader import Uploader
 from lockstep.training import artifacts

@@ -29,6 +29,7 @@ class SweepRequest:
         folder: the sweep's, for its report; None for a sweep that is only recorded.
         command: that asked for it, quoted for a shell; empty where no shell was used.
         run_id: the parent run, if known.
+        labels: the tags that the user gave.
         rerun: whether the sweep's runs are trained again, under a new parent.
         scales: on which keys are searched, `log` or `linear` by key; empty for a grid.
     """
@@ -41,6 +42,7 @@ class SweepRequest:
     folder: Path | None = None
     command: str = ""
     run_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     rerun: bool = False
     scales: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,6 +124,7 @@ class ParentRun:
                 experiment=self._sweep.experiment,
                 run_id=self._known,
                 sweep_key=self._sweep.key,
+                labels=dict(self._sweep.labels),
             )
             folder.create(description)
         else:

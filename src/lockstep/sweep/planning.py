@@ -1,4 +1,4 @@
-"""The names of a command's runs, and the plan of their arrays and workers."""
+"""The plan of a command's arrays and workers."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,9 @@ from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.execution.cores import count_workers
 from lockstep.execution.plan import Plan, plan
+from lockstep.sweep.names import run_names
 from lockstep.terminal import tables
-from lockstep.terminal.console import console, printable
+from lockstep.terminal.console import console
 from lockstep.training.device import device_of, gemm_flops
 
 
@@ -42,19 +43,3 @@ def identities(requests: Sequence[RunRequest]) -> list[tuple[str, str]]:
         (config.tracking.experiment, config.run_key(digest))
         for config, digest in zip(configs, digests, strict=True)
     ]
-
-
-def run_names(requests: Sequence[RunRequest]) -> list[str]:
-    """Return each run's name: the overrides that not all runs share, or else its model."""
-    common = set.intersection(*(set(request.overrides) for request in requests))
-    return [
-        printable(" ".join(without_group(text) for text in request.overrides if text not in common))
-        or request.config.model.name
-        for request in requests
-    ]
-
-
-def without_group(override: str) -> str:
-    """Shorten `optim.lr=0.1` to `lr=0.1`."""
-    key, _, value = override.partition("=")
-    return f"{key.rpartition('.')[2]}={value}"

@@ -18,22 +18,26 @@ from lockstep.data import datasets
 from lockstep.execution import executor
 from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
+from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import conclusion, drawing
 from lockstep.sweep.checks import store_at
 from lockstep.sweep.conclusion import Conclusion
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
+from lockstep.sweep.names import run_names, sweep_name
 from lockstep.sweep.parent import ParentRun, SweepRequest
-from lockstep.sweep.planning import identities, plan_of, run_names
+from lockstep.sweep.planning import identities, plan_of
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
 from lockstep.tracking import links
+from lockstep.tracking.address import local_path
 from lockstep.tracking.links import verb
 from lockstep.tracking.patience import patient
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
+from lockstep.tracking.tags import labels
 from lockstep.tracking.uploader import Uploader
 from lockstep.training.networks import load_exporter
 
@@ -90,7 +94,10 @@ def carry_out(
     Raises:
         NotUploaded: if some results are not in the store; the next command, or `deliver`, uploads them.
     """
-    store, names = store_at(requests[0].config.tracking.uri), run_names(requests)
+    first = requests[0].config.tracking
+    store, names = store_at(first.uri), run_names(requests)
+    if sweep is None:
+        names = [first.name or name for name in names]
 
     def work(ledger: Ledger) -> None:
         for request, name in zip(requests, names, strict=True):
@@ -101,7 +108,7 @@ def carry_out(
     runs = identities(requests)
     parent = None
     if sweep is not None:
-        request = _sweep_request(requests[0].config, runs, sweep, store)
+        request = _sweep_request(requests, runs, sweep, store)
         parent = replace(request, folder=folder, command=typed.whole if typed else "")
     epochs = {run: request.config.trainer.epochs for run, request in zip(runs, requests, strict=True)}
     recording = record(store, parent, sum(epochs.values()), work)
@@ -117,17 +124,19 @@ def carry_out(
 
 
 def _sweep_request(
-    first: RunConfig, runs: Sequence[tuple[str, str]], sweep: Sequence[str], store: Store
+    requests: Sequence[RunRequest], runs: Sequence[tuple[str, str]], sweep: Sequence[str], store: Store
 ) -> SweepRequest:
+    first = requests[0].config
     identity = sorted(set(runs))
     return SweepRequest(
-        name=f"sweep of {len(identity)} run{'s' * (len(identity) != 1)}",
+        name=first.tracking.name or sweep_name(requests, len(identity)),
         overrides=sweep,
         experiment=first.tracking.experiment,
         key=hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
         earlier_folder=folder_name(
             "sweep", store.address, first.tracking.experiment, *(key for _, key in runs)
         ),
+        labels=labels(first.tracking),
         rerun=first.rerun,
     )
 
@@ -214,17 +223,32 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
         alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
         console.print(f"To train the best run alone: {alone}", soft_wrap=True)
     experiment_id = patient(store.experiment_id)(config.tracking.experiment)
-    view = ""
-    if recording.run_id is not None:
-        view = links.view_of(patient(store.client.get_experiment)(experiment_id).tags, recording.run_id)
-    address = links.how_to_open(store.uri, experiment_id, view)
-    console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
+    if recording.owed is None and recording.standings.run_id is None:
+        _print_run(store, experiment_id, recording.standings.runs[0], config.tracking.pictures != "none")
+    else:
+        view = ""
+        if recording.standings.run_id is not None:
+            view = links.view_of(
+                patient(store.client.get_experiment)(experiment_id).tags, recording.standings.run_id
+            )
+        address = links.how_to_open(store.uri, links.view_link(store.uri, experiment_id, view))
+        console.print(f"Compare the runs in MLflow: {address}", soft_wrap=True)
     if failures:
         listed = "\n".join(f"  {failure}" for failure in failures)
         raise NotUploaded(
             f"All runs are in the store, but of their sweep it lacks something:\n{listed}\n"
             f"Give the same command again: it trains nothing, and does the rest. So does\n  {deliver}"
         )
+
+
+def _print_run(store: Store, experiment_id: str, run: RunResult, has_pictures: bool) -> None:
+    """Print where a run without a sweep is, and its pictures."""
+    recorded = patient(store.client.get_run)(str(run.run_id))
+    folder = local_path(recorded.info.artifact_uri)
+    if has_pictures and folder is not None:
+        console.print(f"Its pictures: {folder}", soft_wrap=True)
+    address = links.how_to_open(store.uri, links.run_link(store.uri, experiment_id, str(run.run_id)))
+    console.print(f"The run in MLflow: {address}", soft_wrap=True)
 
 
 def prepare(ledger: Ledger, config: RunConfig) -> None:

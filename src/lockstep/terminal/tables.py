@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lockstep.execution.plan import Plan
-from lockstep.results.run_result import RunResult
+from lockstep.results.run_result import RunResult, short_length
 from lockstep.results.winner import Repeats
 from lockstep.terminal.columns import Column, fitted
 
@@ -55,7 +55,9 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
     if repeated:
         figures.insert(0, Column("n", [str(len(row.runs)) for row in shown]))
     status = Column("status", [_status(row.runs[0]) for row in shown], kind="words")
-    return fitted(Column("run", [row.name for row in shown]), [*figures, status], width)
+    ids = [row.representative.run_id or "" for row in shown]
+    short = Column("id", [run_id[: short_length(ids)] for run_id in ids], kind="word")
+    return fitted(Column("run", [row.name for row in shown]), [*figures, status, short], width)
 
 
 def _status(run: RunResult) -> str:

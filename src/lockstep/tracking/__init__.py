@@ -12,9 +12,10 @@
 - `pending`: folders that earlier commands left: uploaded, listed, abandoned.
 - `sweeps`: a sweep's members and winner, recorded and read back.
 - `ui`: how MLflow's UI shows a sweep; `colors`: a colour for each of its runs.
+- `ids`: runs and sweeps found by the start of their id.
 - `links`: where runs are seen in MLflow's UI; commands to paste.
 - `environment`: a run's versions, commit and description.
-- `recorded_data`: the data of a recorded run, loaded again.
+- `recorded_run`: a run read back; `recorded_data`: the data of a recorded run, loaded again.
 - `predictions`: predictions of recorded runs, and the ensemble that they make.
 - `logged_model`: a run's network as a logged model.
 """

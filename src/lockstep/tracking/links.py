@@ -17,13 +17,12 @@ LOCAL = "http://127.0.0.1:5000"
 
 
 def verb(name: str, *arguments: str | Path) -> str:
-    """Return a command `python -m lockstep <name> …` with this Python."""
-    return shlex.join([sys.executable, "-m", "lockstep", name, *map(str, arguments)])
+    """Return a command that carries out a verb of Lockstep's."""
+    return f"{places.verbs()} {shlex.join([name, *map(str, arguments)])}"
 
 
-def on_store(uri: str, *words: str) -> str:
-    """Return a command `python -m <words>` with this Python that acts on the store at `uri`."""
-    command = shlex.join([sys.executable, "-m", *words])
+def on_store(uri: str, command: str) -> str:
+    """Return a command that acts on the store at `uri`."""
     if without_secrets(os.environ.get("MLFLOW_TRACKING_URI", "")) == uri:
         return command  # its password, if it has one, stands there
     return f"MLFLOW_TRACKING_URI={shlex.quote(uri)} {command}"
@@ -33,9 +32,13 @@ TRAINING = "workflowType=machine_learning"
 """Has MLflow's UI show what belongs to training, not its GenAI pages."""
 
 
-def how_to_open(uri: str, experiment_id: str, view: str = "") -> str:
-    """Return a sentence that tells how to open an experiment, or a sweep's view in it."""
-    address = view_link(uri, experiment_id, view)
+def of_mlflow(*words: str) -> str:
+    """Return a command of MLflow's, with this Python."""
+    return shlex.join([sys.executable, "-m", "mlflow", *words])
+
+
+def how_to_open(uri: str, address: str) -> str:
+    """Return a sentence that tells how to open an address of MLflow's UI (`view_link`, `run_link`)."""
     if uri.startswith("http"):
         return f"open {address}"
     is_sqlite = uri.startswith("sqlite")

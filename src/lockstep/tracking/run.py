@@ -52,6 +52,13 @@ class Recorded:
         """Download all of the run's artifacts below `folder`; return their folder."""
         return Path(self.client.download_artifacts(self.run_id, "", str(folder)))
 
+    def label(self, name: str, tags: Mapping[str, str]) -> None:
+        """Give the run a name, unless that is empty, and tags."""
+        if name:
+            self.client.update_run(self.run_id, name=name)
+        for key, value in tags.items():
+            self.client.set_tag(self.run_id, key, value)
+
     def end(self, status: Status, tags: Mapping[str, str] = MappingProxyType({})) -> None:
         """Set the run's final status, and tags that explain it."""
         for key, value in tags.items():

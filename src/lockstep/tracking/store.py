@@ -3,12 +3,14 @@
 import getpass
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from lockstep._version import __version__
+from lockstep.config import places
 from lockstep.config.errors import Refused, without_password
 from lockstep.recovery.description import Description
 from lockstep.recovery.seal import Unreadable
@@ -23,14 +25,15 @@ from lockstep.tracking.tags import (
     DIVERGED,
     ENVIRONMENT,
     KIND,
-    NOTE,
     OVERRIDES,
     PRUNED_AT,
     REASON,
     RUN_KEY,
     SWEEP_KEY,
     TOKEN,
+    labels,
 )
+from lockstep.tracking.tags import description as described
 
 LONGEST_NAME = 250
 """The longest name of an MLflow run, in characters: PostgreSQL and MySQL refuse longer ones."""
@@ -89,7 +92,9 @@ class Store:
         assert experiment is not None
         experiment_id: str = experiment.experiment_id
         if experiment.lifecycle_stage == "deleted":
-            restore = links.on_store(self.address, "mlflow", "experiments", "restore", "-x", experiment_id)
+            restore = links.on_store(
+                self.address, links.of_mlflow("experiments", "restore", "-x", experiment_id)
+            )
             problem = f"was deleted in this store; restore it with `{restore}` or give another name"
             raise Refused([f"tracking.experiment={name}: {problem}"])
         if moved := self.moved([experiment]):
@@ -109,7 +114,7 @@ class Store:
                 return (
                     f"experiment {experiment.name}: its artifacts are expected in {folder / ARTIFACTS}, but"
                     " this store was moved or copied from there; correct that with"
-                    f" `{links.on_store(self.address, 'lockstep', 'relocate')}`"
+                    f" `{links.on_store(self.address, links.verb('relocate'))}`"
                 )
         return ""
 
@@ -134,7 +139,7 @@ class Store:
             OVERRIDES: " ".join(map(without_password, description.overrides)),
             ENVIRONMENT: environment.environment(),
             "mlflow.user": getpass.getuser(),
-            "mlflow.source.name": "run.py",
+            "mlflow.source.name": Path(places.program().split()[-1]).name,
             "mlflow.source.type": "LOCAL",
         }
         if commit := environment.git_commit():
@@ -142,7 +147,8 @@ class Store:
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         if description.kind == "sweep":
-            tags |= {KIND: "sweep", SWEEP_KEY: description.sweep_key or ""}
+            tags |= {KIND: "sweep", SWEEP_KEY: description.sweep_key or "", **description.labels}
+            tags |= described(description.labels)
         else:
             config, data = description.run_config(self.uri), description.data_description()
             if data is None:
@@ -150,7 +156,8 @@ class Store:
                     "version 0.1.0 wrote it, without the digest of its data: train the run again"
                 )
             key = description.run_key or config.run_key(data.digest)
-            tags |= {KIND: "run", RUN_KEY: key, NOTE: environment.note(config, data)}
+            own = labels(config.tracking)
+            tags |= {KIND: "run", RUN_KEY: key, **own, **described(own, environment.note(config, data))}
             if data.scale:
                 tags[DATA_SCALE] = data.scale
         experiment_id = self._known_id(description.experiment)

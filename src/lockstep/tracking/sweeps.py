@@ -9,15 +9,17 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from lockstep.config import places
 from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
 from lockstep.tracking import links
 from lockstep.tracking.colors import colors_of
+from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import ENVIRONMENT, KIND, OVERRIDES, PRUNED_AT, REASON, RUN_KEY
+from lockstep.tracking.tags import ENVIRONMENT, KIND, OVERRIDES
 
 MEMBERS = "members.json"
 """The parent run's artifact: the ids of the sweep's runs, also of runs that earlier sweeps trained, the names
@@ -193,7 +195,7 @@ def read(store: Store, run_id: str) -> Sweep:
         experiment=experiment.name,
         experiment_ids=tuple(dict.fromkeys(run.info.experiment_id for run in found)),
         search=_search(run_id, found),
-        command=tags.get(COMMAND, f"python run.py -m {tags.get(OVERRIDES, '')}"),
+        command=tags.get(COMMAND, f"{places.program()} -m {tags.get(OVERRIDES, '')}"),
         seconds=(ended_at - parent.info.start_time) / 1e3,
         environment=json.loads(tags.get(ENVIRONMENT, "{}")),
         standings=Standings(runs, ranking),
@@ -204,43 +206,6 @@ def read(store: Store, run_id: str) -> Sweep:
     )
     best_first = [str(run.run_id) for run in sweep.compared]
     return replace(sweep, colors=colors_of([(best, tags_of[best]) for best in best_first]))
-
-
-def result_of(run: Run) -> RunResult:
-    """Return a recorded run's result."""
-    tags: Mapping[str, str] = run.data.tags
-    pruned_at = tags.get(PRUNED_AT)
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    return RunResult(
-        name=run.info.run_name,
-        run_key=tags.get(RUN_KEY, run.info.run_id),
-        data_digest=inputs[0].dataset.digest if inputs else "",
-        params=run.data.params,
-        overrides=tuple(tags.get(OVERRIDES, "").split()),
-        status=run.info.status,
-        metrics=run.data.metrics,
-        reason=tags.get(REASON, ""),
-        pruned_at=None if pruned_at is None else int(pruned_at),
-        is_stored=True,
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-    )
-
-
-def curve(store: Store, run: RunResult, metric: str) -> list[tuple[int, float]]:
-    """Return a metric's values, each with the training iterations done."""
-    points = store.client.get_metric_history(str(run.run_id), metric)
-    return sorted((point.step, point.value) for point in points)
-
-
-def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path | None:
-    """Return a copy of one artifact below `folder`, None where the run has none of that name."""
-    run_id, above = str(run.run_id), str(Path(artifact).parent)
-    listed = store.client.list_artifacts(run_id, None if above == "." else above)
-    if artifact not in {entry.path for entry in listed}:
-        return None
-    (folder / run_id).mkdir(exist_ok=True)
-    return Path(store.client.download_artifacts(run_id, artifact, str(folder / run_id)))
 
 
 def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str], dict[str, str] | None]:

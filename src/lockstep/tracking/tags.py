@@ -1,5 +1,8 @@
 """Tags of MLflow runs, and what they say of a run's end."""
 
+from collections.abc import Mapping
+
+from lockstep.config.tracking_config import TrackingConfig
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import History, Status
 
@@ -13,9 +16,23 @@ is how features were scaled, see DataDescription; CANARY tells which machines tr
 ARTIFACTS lists the files that its worker wrote, joined by commas."""
 
 NOTE = "mlflow.note.content"
+USER_NOTE = "lockstep.note"
+"""The tag of a run's or sweep's description, and of the part of it that is the user's."""
 
 DIVERGED = "diverged: "
 """The start of a run's REASON if its loss stopped being finite."""
+
+
+def labels(tracking: TrackingConfig) -> dict[str, str]:
+    """Return the tags that a user gave: their own, and the note."""
+    note = {} if tracking.note is None else {USER_NOTE: tracking.note}
+    return {**(tracking.tags or {}), **note}
+
+
+def description(tags: Mapping[str, str], text: str = "") -> dict[str, str]:
+    """Return the tag of a run's description: the user's note, and a text after it; empty where both are."""
+    parts = [part for part in (tags.get(USER_NOTE), text) if part]
+    return {NOTE: "\n\n".join(parts)} if parts else {}
 
 
 def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:

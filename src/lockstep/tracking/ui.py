@@ -9,7 +9,7 @@ from lockstep.tracking import _mlflow_compat, links
 from lockstep.tracking.colors import COLOR
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
-from lockstep.tracking.tags import NOTE
+from lockstep.tracking.tags import description
 
 COLORED = 20
 """The best runs that keep their colour in the store. MLflow's charts show at most so many, unless told."""
@@ -21,10 +21,12 @@ def describe(store: Store, sweep: Sweep, note: str) -> Sweep:
     Args:
         note: the parent run's description.
     """
-    store.client.set_tag(sweep.run_id, NOTE, note)
+    recorded = store.client.get_run(sweep.run_id).data
+    for key, text in description(recorded.tags, note).items():
+        store.client.set_tag(sweep.run_id, key, text)
     for run_id, color in list(sweep.colors.items())[:COLORED]:
         store.client.set_tag(run_id, COLOR, color)
-    now, known = time.time_ns() // 1_000_000, store.client.get_run(sweep.run_id).data.metrics
+    now, known = time.time_ns() // 1_000_000, recorded.metrics
     new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
     store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
     return replace(sweep, view=_record_view(store, sweep))

@@ -1,0 +1,172 @@
+"""Commands beside training: `python -m lockstep <verb>`, or `lockstep <verb>` where it is installed."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockstep.config import places
+from lockstep.config.errors import nearest
+from lockstep.config.places import outputs
+from lockstep.terminal.console import open_streams
+
+if TYPE_CHECKING:
+    from lockstep.tracking.store import Store  # which loads mlflow
+
+
+def main() -> int:
+    """Carry out the verb in `sys.argv` and return the exit code."""
+    open_streams()
+    parser = argparse.ArgumentParser(
+        prog="python -m lockstep" if places.program() == "python run.py" else places.program(),
+        description="Commands beside training.",
+        epilog=f"To train: {places.program()} key=value ... (see {places.program()} --help)",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    verbs.add_parser("doctor", help="say whether a run's numbers depend on its neighbours on this machine")
+    deliver = verbs.add_parser("deliver", help="upload results that a store did not take while runs trained")
+    deliver.add_argument("folder", type=Path, help="outputs/unfinished, or one of the folders in it")
+    report = verbs.add_parser("report", help="make a sweep's report again, from the store alone")
+    report.add_argument(
+        "sweep", help="a sweep's MLflow run id, or its start; or its folder in outputs/sweeps"
+    )
+    reproduce = verbs.add_parser("reproduce", help="train a run again from what the store has, and compare")
+    reproduce.add_argument("run", help="an MLflow run id, or its start")
+    reproduce.add_argument(
+        "--data",
+        metavar="PATH",
+        help="the run's data, if it was moved: the .npz file, or the folder of MNIST",
+    )
+    status = verbs.add_parser("status", help="list what is unfinished or could not be uploaded, and why")
+    status.add_argument("folder", type=Path, nargs="?", help="by default outputs/unfinished")
+    drop = verbs.add_parser("drop", help="abandon what `status` lists")
+    drop.add_argument("ids", nargs="+", metavar="id", help="the name of a folder in outputs/unfinished")
+    verbs.add_parser("relocate", help="make an SQLite store that was moved look for artifacts beside it")
+    if len(sys.argv) == 1:
+        parser.print_help(sys.stderr)
+        return 2
+    word = sys.argv[1]
+    if not word.startswith("-") and word not in verbs.choices:
+        allowed = ", ".join(verbs.choices)
+        parser.error(
+            f"{word}: neither key=value nor a verb; verbs are {allowed}{nearest(word, verbs.choices)}"
+        )
+    arguments = parser.parse_args()
+    if arguments.verb == "doctor":
+        from lockstep.cli import doctor
+
+        return 0 if doctor.examine() else 1
+    if arguments.verb == "report":
+        return _report(parser, arguments.sweep)
+    if arguments.verb == "reproduce":
+        return _reproduce(parser, arguments.run, arguments.data)
+    if arguments.verb == "deliver":
+        return _deliver(parser, arguments.folder)
+    from lockstep.cli import leftovers
+    from lockstep.config.errors import Refused
+
+    try:
+        if arguments.verb == "status":
+            leftovers.show(arguments.folder)
+        elif arguments.verb == "drop":
+            leftovers.drop(arguments.ids)
+        else:
+            leftovers.relocate(_opened(parser, _store_uri(), is_moved=True))
+    except Refused as refused:
+        parser.error(str(refused))
+    return 0
+
+
+def _deliver(parser: argparse.ArgumentParser, folder: Path) -> int:
+    if not folder.is_dir():
+        parser.error(f"{folder}: not a folder")
+    from lockstep.cli import leftovers
+    from lockstep.config.errors import Refused
+    from lockstep.terminal.console import show_log
+
+    show_log()
+    try:
+        left = leftovers.deliver(folder.absolute())
+    except Refused as refused:
+        parser.error(str(refused))
+    print("\n".join(left) if left else "all is in the store", file=sys.stderr if left else sys.stdout)
+    return 1 if left else 0
+
+
+def _store_uri() -> str:
+    """Return the URI of run.py's default store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs() / 'mlflow.db'}"  # see sqlite_path
+
+
+def _is_missing(uri: str) -> bool:
+    """Tell whether an SQLite store isn't there: it may have been moved."""
+    from lockstep.tracking.address import sqlite_path
+
+    return uri.startswith("sqlite") and not sqlite_path(uri).exists()
+
+
+def _opened(parser: argparse.ArgumentParser, uri: str, is_moved: bool = False) -> "Store":
+    """Open the store at `uri`; never create it.
+
+    Args:
+        is_moved: whether it may be one that was moved, and can't find its artifacts.
+    """
+    from lockstep.config.errors import Refused
+    from lockstep.tracking.store import Store
+
+    try:
+        if _is_missing(uri):
+            parser.error(f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI")
+        store = Store(uri)
+        if not is_moved and (moved := store.moved()):
+            parser.error(moved)
+        return store
+    except (Refused, ValueError) as refused:
+        parser.error(str(refused))
+
+
+def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    from lockstep.config.errors import Refused
+    from lockstep.report import page
+    from lockstep.tracking import sweeps
+    from lockstep.tracking.address import without_secrets
+    from lockstep.tracking.ids import resolve
+
+    uri, run_id, folder = _store_uri(), sweep, None
+    if Path(sweep).is_dir():
+        folder = Path(sweep).absolute()
+        if not (folder / page.KEPT).exists():
+            parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
+        kept = json.loads((folder / page.KEPT).read_text())
+        run_id = kept["run_id"]
+        if without_secrets(uri) != kept["uri"] and not _is_missing(kept["uri"]):
+            uri = kept["uri"]
+    try:
+        store = _opened(parser, uri)
+        run_id = resolve(store, run_id)
+        folder = folder or outputs() / "reports" / run_id
+        print(page.write(store, sweeps.read(store, run_id), folder))
+    except (MlflowException, Refused, ValueError) as error:
+        parser.error(str(error))
+    return 0
+
+
+def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -> int:
+    from mlflow.exceptions import MlflowException
+
+    from lockstep.cli.reproduce import reproduce
+    from lockstep.config.errors import Refused
+    from lockstep.tracking.ids import resolve
+
+    try:
+        store = _opened(parser, _store_uri())
+        comparison = reproduce(store, resolve(store, run_id), data)
+    except (Refused, MlflowException) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("\n".join(comparison.lines()))
+    return 0 if comparison.is_identical else 1

@@ -1,0 +1,47 @@
+"""A recorded run, read back: its result, its curves, its artifacts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from lockstep.results.run_result import RunResult
+from lockstep.tracking.store import Store
+from lockstep.tracking.tags import OVERRIDES, PRUNED_AT, REASON, RUN_KEY
+
+
+def result_of(run: Run) -> RunResult:
+    """Return a recorded run's result."""
+    tags: Mapping[str, str] = run.data.tags
+    pruned_at = tags.get(PRUNED_AT)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return RunResult(
+        name=run.info.run_name,
+        run_key=tags.get(RUN_KEY, run.info.run_id),
+        data_digest=inputs[0].dataset.digest if inputs else "",
+        params=run.data.params,
+        overrides=tuple(tags.get(OVERRIDES, "").split()),
+        status=run.info.status,
+        metrics=run.data.metrics,
+        reason=tags.get(REASON, ""),
+        pruned_at=None if pruned_at is None else int(pruned_at),
+        is_stored=True,
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+    )
+
+
+def curve(store: Store, run: RunResult, metric: str) -> list[tuple[int, float]]:
+    """Return a metric's values, each with the training iterations done."""
+    points = store.client.get_metric_history(str(run.run_id), metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path | None:
+    """Return a copy of one artifact below `folder`, None where the run has none of that name."""
+    run_id, above = str(run.run_id), str(Path(artifact).parent)
+    listed = store.client.list_artifacts(run_id, None if above == "." else above)
+    if artifact not in {entry.path for entry in listed}:
+        return None
+    (folder / run_id).mkdir(exist_ok=True)
+    return Path(store.client.download_artifacts(run_id, artifact, str(folder / run_id)))
