@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 from helpers.configs import run_config
 
 from lockstep.results.run_result import RunResult
@@ -92,13 +93,19 @@ def test_ids_are_short_but_as_long_as_tells_them_apart():
         assert [line.split()[-1] for line in shown(named)[1:]] == said
 
 
-def test_a_narrow_table_lacks_whole_columns_but_never_a_figure_or_an_id():
-    runs = [*seeds("256 lr=0.01", (0.90, 0.92), val=(0.5,)), result("b", test=(0.8,), val=(0.4,))]
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (120, "run n val accuracy test accuracy test loss training status id"),
+        (90, "run n val accuracy test accuracy training status id"),
+        (82, "run n val accuracy test accuracy status id"),
+    ],
+)
+def test_where_there_is_no_room_columns_are_left_out_and_figures_and_ids_never_cut(width, headings):
+    runs = seeds("lr=0.1 hidden_dim1=256 momentum=0.9", (0.90, 0.92), val=(0.5,))
     runs = [replace(run, run_id=f"{index}" * 32) for index, run in enumerate(runs)]
-    wide, narrow, narrowest = (
-        [" ".join(line.split()) for line in shown(runs, width=width)] for width in (100, 80, 72)
-    )
-    assert wide[0] == "run n val accuracy test accuracy test loss training status id"
-    assert narrow[0] == "run n val accuracy test accuracy training status id"
-    assert narrow[1] == "256 lr=0.01 2 0.5000 ± 0.0000 0.9100 ± 0.0141 1.2 s FINISHED 00000000"
-    assert narrowest[0] == "run n val accuracy test accuracy status id"
+    table = leaderboard(runs, ranked(runs, Ranking.of(runs)), "val/accuracy", width)
+    assert " ".join(str(column.header).replace("\n", " ") for column in table.columns) == headings
+    lines = shown(runs, width=width)
+    assert all(len(line) <= width for line in lines)
+    assert any("0.5000 ± 0.0000  0.9100 ± 0.0141" in line and line.endswith("00000000") for line in lines)
