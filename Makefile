@@ -24,8 +24,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 sweep: setup  ## train four perceptrons on MNIST
 	$(BIN)/python run.py -m model.hidden_dim1=128,256 optim.lr=1e-2,1e-3
 
-ui: setup  ## serve the results at http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri 'sqlite:///$(subst ?,%3F,$(subst %,%25,$(subst ','\'',$(CURDIR))))/outputs/mlflow.db' --host 127.0.0.1
+ui: setup  ## serve the results in MLflow's UI; PORT=5001 says where
+	@$(BIN)/python -m lockstep ui $(if $(PORT),--port $(PORT))
 
 test: setup  ## lint, check types, run the tests: what a change must pass
 	$(BIN)/ruff check

@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 
 import hypothesis  # noqa: F401 - by now: once a test has frozen the collector's objects, trio's hook warns
@@ -11,6 +12,8 @@ from lockstep.tracking.opening import open_store
 # Tests run beside each other: with several threads each, most of their time would be spent waiting for a core
 # (test_array.py took six times as long on 2 cores). What trains with several threads asks for them.
 torch.set_num_threads(1)
+
+os.environ["MLFLOW_PORT"] = "5000"  # in links, whatever else is served on this machine
 
 
 @pytest.fixture(autouse=True)

@@ -128,6 +128,7 @@ def _trained(command: Command) -> Standings:
         folder,
         command.max_batch_size,
         command.typed,
+        command.fail_fast,
     )
 
 

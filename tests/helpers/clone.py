@@ -69,4 +69,4 @@ class Clone:
 
 def _environment(extra):
     own = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    return own | dict(extra)
+    return own | {"MLFLOW_PORT": "5000"} | dict(extra)  # whatever else is served on this machine

@@ -72,11 +72,11 @@ logging.getLogger("lockstep").info("once")
 
 THREADS = {
     "prepare": """
-from lockstep.sweep import session
+from lockstep.sweep import arrays
 def fail(*_):
     raise RuntimeError("can't register atexit after shutdown")
-session.load_exporter = session.drawing.draw_ahead = fail
-session.prepare(None, None)
+arrays.load_exporter = arrays.drawing.draw_ahead = fail
+arrays.prepare(None, None)
 """,
     "uploader": """
 from lockstep.tracking.uploader import Uploader

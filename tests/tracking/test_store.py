@@ -171,7 +171,7 @@ def test_how_to_see_it(store, monkeypatch):
 
     training = "#/experiments/7/runs?workflowType=machine_learning"
     page = f"then open http://127.0.0.1:5000/{training}"
-    assert said() == f"mlflow ui --backend-store-uri {store.uri}, {page}"
+    assert said() == f"mlflow ui --backend-store-uri {store.uri} --port 5000, {page}"
     monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
     monkeypatch.setattr(store, "uri", "sqlite:////somewhere/outputs/mlflow.db")
     assert said() == f"make -C /somewhere ui, {page}"

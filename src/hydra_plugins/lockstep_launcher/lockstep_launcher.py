@@ -27,11 +27,13 @@ class LockstepLauncherConf:
         n_jobs: worker processes, -1 for one per core.
         exact: stack no runs in batched kernels; for machines where `python -m lockstep doctor` says that a
             run's numbers depend on its neighbours otherwise.
+        fail_fast: start no more runs after one has failed.
     """
 
     _target_: str = "hydra_plugins.lockstep_launcher.lockstep_launcher.LockstepLauncher"
     n_jobs: int = -1
     exact: bool = False
+    fail_fast: bool = False
 
 
 ConfigStore.instance().store(
@@ -45,8 +47,8 @@ class LockstepLauncher(Launcher):
     Jobs of a task function that isn't run.py's run one after the other.
     """
 
-    def __init__(self, n_jobs: int = -1, exact: bool = False) -> None:
-        self.n_jobs, self.exact = n_jobs, exact
+    def __init__(self, n_jobs: int = -1, exact: bool = False, fail_fast: bool = False) -> None:
+        self.n_jobs, self.exact, self.fail_fast = n_jobs, exact, fail_fast
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -92,6 +94,7 @@ class LockstepLauncher(Launcher):
             folder,
             command.max_batch_size,
             command.typed,
+            self.fail_fast,
         )
         metric = standings.ranking.metric
         try:

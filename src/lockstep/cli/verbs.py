@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockstep.config import places
-from lockstep.config.errors import nearest
+from lockstep.config.errors import nearest, without_password
 from lockstep.config.places import outputs
 from lockstep.terminal.console import open_streams
 
@@ -43,6 +43,8 @@ def main() -> int:
     status.add_argument("folder", type=Path, nargs="?", help="by default outputs/unfinished")
     drop = verbs.add_parser("drop", help="abandon what `status` lists")
     drop.add_argument("ids", nargs="+", metavar="id", help="the name of a folder in outputs/unfinished")
+    ui = verbs.add_parser("ui", help="serve the results in MLflow's UI")
+    ui.add_argument("--port", type=int, help="by default 5000, or the next one that is free")
     verbs.add_parser("relocate", help="make an SQLite store that was moved look for artifacts beside it")
     if len(sys.argv) == 1:
         parser.print_help(sys.stderr)
@@ -72,6 +74,8 @@ def main() -> int:
             leftovers.show(arguments.folder)
         elif arguments.verb == "drop":
             leftovers.drop(arguments.ids)
+        elif arguments.verb == "ui":
+            _serve(parser, arguments.port)
         else:
             leftovers.relocate(_opened(parser, _store_uri(), is_moved=True))
     except Refused as refused:
@@ -125,6 +129,20 @@ def _opened(parser: argparse.ArgumentParser, uri: str, is_moved: bool = False) -
         return store
     except (Refused, ValueError) as refused:
         parser.error(str(refused))
+
+
+def _serve(parser: argparse.ArgumentParser, port: int | None) -> None:
+    from lockstep.tracking import serving
+    from lockstep.tracking.address import sqlite_path, with_options
+
+    uri = _store_uri()
+    if uri.startswith("http"):
+        parser.error(f"{without_password(uri)}: this server has its own UI, at that address")
+    if _is_missing(uri):
+        parser.error(f"{uri}: there is no such store yet; train something first")
+    is_sqlite = uri.startswith("sqlite")
+    is_default = is_sqlite and sqlite_path(uri) == outputs() / "mlflow.db"
+    serving.serve(with_options(uri) if is_sqlite else uri, port, is_default)
 
 
 def _report(parser: argparse.ArgumentParser, sweep: str) -> int:

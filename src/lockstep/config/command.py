@@ -38,6 +38,7 @@ class Command:
         overrides: as typed, without Hydra's own.
         n_jobs: workers, -1 for one per core; 1 where the launcher isn't Lockstep's.
         exact: see TrainingArray.
+        fail_fast: whether no more runs are started after one has failed.
         max_batch_size: how many runs of a sweep train at a time, or None for all.
         search: None for a run or a grid.
         is_multirun: whether it is a sweep or search, be it by a preset's `hydra.mode`.
@@ -50,6 +51,7 @@ class Command:
     overrides: tuple[str, ...]
     n_jobs: int
     exact: bool
+    fail_fast: bool
     max_batch_size: int | None
     search: SearchRequest | None
     composer: Composer

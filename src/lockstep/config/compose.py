@@ -124,6 +124,7 @@ class _CommandLine:
             tuple(map(as_typed, self._typed)),
             launcher.n_jobs if is_ours else 1,
             is_ours and launcher.exact,
+            is_ours and launcher.fail_fast,
             OmegaConf.select(self._master, "hydra.sweeper.max_batch_size"),
             search,
             self._composer,

@@ -91,7 +91,7 @@ def build(store: Store, sweep: Sweep) -> str:
         sweep=sweep,
         sentence=sentence(sweep),
         columns=_columns(sweep),
-        local=links.LOCAL,
+        local=links.local(),
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
         all_runs=sweep.link(store),

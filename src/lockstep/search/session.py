@@ -24,12 +24,13 @@ from lockstep.search.halving import rungs
 from lockstep.search.space import Space, corners, space_of
 from lockstep.search.study import Study, claimed
 from lockstep.search.trials import PARENT, Trials
+from lockstep.sweep.arrays import has_failed, prepare, train_all
 from lockstep.sweep.checks import store_at
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.names import confirmation_name, swept_keys
 from lockstep.sweep.parent import SweepRequest
 from lockstep.sweep.planning import workers_for
-from lockstep.sweep.session import conclude, prepare, record, train_all
+from lockstep.sweep.session import conclude, record
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.tracking.store import Store
@@ -131,13 +132,14 @@ class _Search:
             recording = record(
                 self.store, sweep, epochs, lambda ledger: self._train(study, ledger), self.ranking
             )
-            study.optuna.set_user_attr(ENDED, True)
+            study.optuna.set_user_attr(ENDED, not recording.are_left)
         standings = recording.standings
         self._print(standings)
         conclude(self.store, self.first, recording, self.command.typed)
         return standings
 
-    def _train(self, study: Study, ledger: Ledger) -> None:
+    def _train(self, study: Study, ledger: Ledger) -> bool:
+        """Train the trials; tell whether some are left, as one has failed."""
         n_workers = min(workers_for(self.corners, self.command.n_jobs), self.settings.n_trials)
         trials = Trials(
             self.settings, self.space, self.composer, study, ledger, n_workers, self.command.exact
@@ -146,8 +148,11 @@ class _Search:
         ledger.adopt()  # after the trials have their folders
         prepared = cache(lambda: prepare(ledger, self.first))
 
+        def is_over() -> bool:
+            return self.command.fail_fast and has_failed(ledger)
+
         def next_task() -> Task | None:
-            task = trials.next()
+            task = None if is_over() else trials.next()
             if task is not None and n_workers > 1:
                 prepared()
             return task
@@ -155,11 +160,15 @@ class _Search:
         loaded = [datasets.load(config.data) for config in self.corners]
         by_digest = {dataset.description.digest: dataset for dataset in loaded}
         executor.carry_out(next_task, list(by_digest.values()), n_workers, ledger.receive, done=trials.done)
+        if is_over():
+            return True
         self._confirm(ledger)
+        return bool(ledger.pending())
 
     def _confirm(self, ledger: Ledger) -> None:
         """Train the best runs with as many seeds as the settings say."""
-        train_all(ledger, self.command.n_jobs, self.command.exact)  # runs that were deleted in MLflow
+        command = self.command
+        train_all(ledger, command.n_jobs, command.exact)  # runs that were deleted in MLflow
         seeds = [self.first.seed + index for index in range(self.settings.confirm_seeds)]
         best = Standings(tuple(ledger.results), self.ranking).rows[: self.settings.confirm_best]
         for repeats in best if seeds else ():
@@ -168,7 +177,7 @@ class _Search:
             for seed in (seed for seed in seeds if seed not in has):
                 request = self.composer.request((*run.overrides, f"seed={seed}"))
                 ledger.add(request, confirmation_name(run.name, seed))
-        train_all(ledger, self.command.n_jobs, self.command.exact)
+        train_all(ledger, command.n_jobs, command.exact, fail_fast=command.fail_fast)
 
     def _print(self, standings: Standings) -> None:
         metric, winner = self.settings.metric, standings.winner

@@ -4,30 +4,25 @@ import hashlib
 import json
 import logging
 import shlex
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from threadpoolctl import threadpool_limits
 
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
-from lockstep.execution import executor
 from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
-from lockstep.results.run_result import RunResult
+from lockstep.results.run_result import RunFailed, RunResult
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import conclusion, drawing
+from lockstep.sweep.arrays import train_all
 from lockstep.sweep.checks import store_at
 from lockstep.sweep.conclusion import Conclusion
-from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.names import run_names, sweep_name
 from lockstep.sweep.parent import ParentRun, SweepRequest
-from lockstep.sweep.planning import identities, plan_of
+from lockstep.sweep.planning import identities
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
@@ -39,7 +34,6 @@ from lockstep.tracking.pending import leftover
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import labels
 from lockstep.tracking.uploader import Uploader
-from lockstep.training.networks import load_exporter
 
 log = logging.getLogger("lockstep")
 
@@ -59,12 +53,14 @@ class Recording:
         trouble: the store's error if some results are not in the store, else empty.
         folder: the parent's, if it has one.
         owed: what is left to do for the sweep, None for a run without a sweep.
+        are_left: whether runs were not started, because one has failed.
     """
 
     standings: Standings
     trouble: str
     folder: RunFolder | None
     owed: Conclusion | None
+    are_left: bool
 
 
 @datasets.kept()
@@ -76,8 +72,9 @@ def carry_out(
     folder: Path | None = None,
     at_once: int | None = None,
     typed: Typed | None = None,
+    fail_fast: bool = False,
 ) -> Standings:
-    """Train and record runs, a sweep's under one parent run. A run that fails doesn't stop the others.
+    """Train and record runs, a sweep's under one parent run. A run that fails stops no other that trains.
 
     In a sweep, runs that the store has are not trained again, unfinished runs of an earlier command resume
     from their last checkpoint, and runs that another process is training are waited for.
@@ -90,20 +87,22 @@ def carry_out(
         folder: the sweep's folder, for its report.
         at_once: how many runs train at a time, None for all.
         typed: the command, None where no shell was used.
+        fail_fast: whether no more runs are started after one has failed.
 
     Raises:
         NotUploaded: if some results are not in the store; the next command, or `deliver`, uploads them.
+        RunFailed: if runs were not started because of `fail_fast`.
     """
     first = requests[0].config.tracking
     store, names = store_at(first.uri), run_names(requests)
     if sweep is None:
         names = [first.name or name for name in names]
 
-    def work(ledger: Ledger) -> None:
+    def work(ledger: Ledger) -> bool:
         for request, name in zip(requests, names, strict=True):
             ledger.add(request, name)
         ledger.adopt()
-        train_all(ledger, n_jobs, exact, at_once)
+        return train_all(ledger, n_jobs, exact, at_once, fail_fast)
 
     runs = identities(requests)
     parent = None
@@ -145,21 +144,21 @@ def record(
     store: Store,
     sweep: SweepRequest | None,
     epochs: int,
-    work: Callable[[Ledger], object],
+    work: Callable[[Ledger], bool],
     ranking: Ranking | None = None,
 ) -> Recording:
     """Train and record runs by `work`, and record the sweep's true status however it ends.
 
     Args:
         epochs: the epochs of all runs, as far as known.
-        work: adds runs to the ledger, and trains them.
+        work: adds runs to the ledger, and trains them; returns whether it has left runs, as one has failed.
         ranking: decides which run is best; None for a grid's default.
     """
     with recording(), Progress(epochs, sweep is not None) as progress, Uploader(store) as uploader:
         parent = None if sweep is None else ParentRun(store, sweep, uploader)
         ledger = Ledger(store, parent, uploader, progress)
         try:
-            work(ledger)
+            are_left = work(ledger)
             pending = uploader.wait()
             standings = _standings(ledger, ranking)
         except BaseException:
@@ -169,7 +168,7 @@ def record(
                     log.warning("the store lacks some results; %s keeps them", unfinished())
             progress.say_last(ledger.saved())
             raise
-        owed = _owed(ledger, standings, sweep)
+        owed = None if are_left else _owed(ledger, standings, sweep)
         has_ended = all(run.status == "FINISHED" for run in standings.runs)
         ledger.close("FINISHED" if has_ended else "FAILED", owed)
         pending = uploader.wait(CLOSING_SECONDS, in_haste=True) if pending else uploader.wait()
@@ -179,7 +178,7 @@ def record(
             if upload.is_refused or not pending:
                 log.warning("%s", leftover(upload.folder, upload.trouble, upload.description.name))
         folder = parent.folder if parent is not None else None
-        return Recording(standings, trouble, folder, owed)
+        return Recording(standings, trouble, folder, owed, are_left)
 
 
 def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:
@@ -202,6 +201,7 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
 
     Raises:
         NotUploaded: if some results are not in the store.
+        RunFailed: if runs were not started because one has failed.
     """
     deliver = verb("deliver", unfinished())
     if recording.trouble:
@@ -209,6 +209,14 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
             f"Some results could not be uploaded; the store says: {recording.trouble}\n"
             f"They are kept in {unfinished()}; once the store takes them, upload them with\n"
             f"  {deliver}"
+        )
+    if recording.are_left:
+        runs = recording.standings.runs
+        failed = next(run for run in runs if run.status == "FAILED" and not run.is_stored)
+        raise RunFailed(
+            f"{failed.name}: {failed.reason}\n"
+            "After that, no more runs were started (hydra.launcher.fail_fast=true); the same command without"
+            " it trains the others"
         )
     failures: list[str] = []
     if recording.folder is not None and recording.folder.owes:
@@ -249,44 +257,3 @@ def _print_run(store: Store, experiment_id: str, run: RunResult, has_pictures: b
         console.print(f"Its pictures: {folder}", soft_wrap=True)
     address = links.how_to_open(store.uri, links.run_link(store.uri, experiment_id, str(run.run_id)))
     console.print(f"The run in MLflow: {address}", soft_wrap=True)
-
-
-def prepare(ledger: Ledger, config: RunConfig) -> None:
-    """Prepare a command's end in a thread while workers train: draw shared pictures, load torch.export."""
-
-    def work() -> None:
-        # A failure here is harmless: the command's end retries, and reports if it fails again. One thread:
-        # with no free core, several would busily wait for each other.
-        with suppress(Exception), threadpool_limits(1):
-            drawing.draw_ahead(ledger.shared, config)
-        with suppress(Exception):
-            load_exporter()
-
-    threading.Thread(target=work, daemon=True).start()
-
-
-def train_all(ledger: Ledger, n_jobs: int, exact: bool, at_once: int | None = None) -> None:
-    """Train all pending runs, or wait until another command has trained them."""
-    while pending := ledger.pending()[:at_once]:
-        if taken := ledger.claim(pending):
-            _train(taken, ledger, n_jobs, exact)
-        elif any(entry.result is None for entry in pending):
-            ledger.wait_for_others()
-
-
-def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool) -> None:
-    configs = [entry.config for entry in taken]
-    planned = plan_of(configs, n_jobs)
-    tasks = (
-        ledger.task([taken[position] for position in array.runs], planned.threads, exact)
-        for array in planned.arrays
-    )
-    if planned.n_workers > 1:
-        prepare(ledger, configs[0])
-    loaded = {dataset.description.digest: dataset for dataset in (datasets.load(c.data) for c in configs)}
-    executor.carry_out(
-        lambda: next(tasks, None),
-        list(loaded.values()),
-        planned.n_workers,
-        ledger.receive,
-    )

@@ -13,7 +13,7 @@
 - `sweeps`: a sweep's members and winner, recorded and read back.
 - `ui`: how MLflow's UI shows a sweep; `colors`: a colour for each of its runs.
 - `ids`: runs and sweeps found by the start of their id.
-- `links`: where runs are seen in MLflow's UI; commands to paste.
+- `links`: where runs are seen in MLflow's UI, commands to paste; `serving`: serves that UI, and where.
 - `environment`: a run's versions, commit and description.
 - `recorded_run`: a run read back; `recorded_data`: the data of a recorded run, loaded again.
 - `predictions`: predictions of recorded runs, and the ensemble that they make.

@@ -9,11 +9,9 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from lockstep.config import places
+from lockstep.tracking import serving
 from lockstep.tracking._mlflow_compat import VIEW
 from lockstep.tracking.address import sqlite_path, with_options, without_secrets
-
-LOCAL = "http://127.0.0.1:5000"
-"""The address of MLflow's UI on this machine, as `mlflow ui` has it by default."""
 
 
 def verb(name: str, *arguments: str | Path) -> str:
@@ -43,11 +41,12 @@ def how_to_open(uri: str, address: str) -> str:
         return f"open {address}"
     is_sqlite = uri.startswith("sqlite")
     if is_sqlite and sqlite_path(uri) == places.outputs() / "mlflow.db":
-        root = places.root()
-        command = "make ui" if root == Path.cwd() else f"make -C {shlex.quote(str(root))} ui"
+        if serving.served() is not None:
+            return f"open {address}"
+        command = _ui_command(places.root())
     else:
         store = with_options(uri) if is_sqlite else without_secrets(uri)
-        command = f"mlflow ui --backend-store-uri {shlex.quote(store)}"
+        command = f"mlflow ui --backend-store-uri {shlex.quote(store)} --port {serving.port()}"
     return f"{command}, then open {address}"
 
 
@@ -72,6 +71,12 @@ def view_link(uri: str, experiment_id: str, view: str = "") -> str:
     return f"{_address(uri)}/#/experiments/{experiment_id}/runs?{TRAINING}{shown}"
 
 
+def _ui_command(root: Path) -> str:
+    if places.program() != "python run.py":
+        return verb("ui")
+    return "make ui" if root == Path.cwd() else f"make -C {shlex.quote(str(root))} ui"
+
+
 def run_link(uri: str, experiment_id: str, run_id: str) -> str:
     """Return a run's address."""
     return f"{_address(uri)}/#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
@@ -90,5 +95,10 @@ def runs_link(uri: str, experiment_ids: Sequence[str], search: str, metric: str,
     return f"{_address(uri)}/#/compare-experiments/s?{urlencode(wanted, quote_via=quote)}"
 
 
+def local() -> str:
+    """Return the address of MLflow's UI on this machine."""
+    return f"http://127.0.0.1:{serving.port()}"
+
+
 def _address(uri: str) -> str:
-    return without_secrets(uri).rstrip("/") if uri.startswith("http") else LOCAL
+    return without_secrets(uri).rstrip("/") if uri.startswith("http") else local()

@@ -1,0 +1,72 @@
+"""A command's pending runs, trained as arrays."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from threadpoolctl import threadpool_limits
+
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
+from lockstep.execution import executor
+from lockstep.sweep import drawing
+from lockstep.sweep.entry import Entry
+from lockstep.sweep.ledger import Ledger
+from lockstep.sweep.planning import plan_of
+from lockstep.training.networks import load_exporter
+
+
+def train_all(
+    ledger: Ledger, n_jobs: int, exact: bool, at_once: int | None = None, fail_fast: bool = False
+) -> bool:
+    """Train all pending runs, or wait until another command has trained them.
+
+    Args:
+        fail_fast: whether no array is started after a run has failed.
+
+    Returns:
+        Whether runs are left.
+    """
+    while (pending := ledger.pending()[:at_once]) and not (fail_fast and has_failed(ledger)):
+        if taken := ledger.claim(pending):
+            _train(taken, ledger, n_jobs, exact, fail_fast)
+        elif any(entry.result is None for entry in pending):
+            ledger.wait_for_others()
+    return bool(pending)
+
+
+def has_failed(ledger: Ledger) -> bool:
+    """Tell whether a run has failed in this command."""
+    return any(run.status == "FAILED" and not run.is_stored for run in ledger.results)
+
+
+def prepare(ledger: Ledger, config: RunConfig) -> None:
+    """Prepare a command's end in a thread while workers train: draw shared pictures, load torch.export."""
+
+    def work() -> None:
+        # A failure here is harmless: the command's end retries, and reports if it fails again. One thread:
+        # with no free core, several would busily wait for each other.
+        with suppress(Exception), threadpool_limits(1):
+            drawing.draw_ahead(ledger.shared, config)
+        with suppress(Exception):
+            load_exporter()
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool, fail_fast: bool) -> None:
+    configs = [entry.config for entry in taken]
+    planned = plan_of(configs, n_jobs)
+    tasks = (
+        ledger.task([taken[position] for position in array.runs], planned.threads, exact)
+        for array in planned.arrays
+    )
+    if planned.n_workers > 1:
+        prepare(ledger, configs[0])
+    loaded = {dataset.description.digest: dataset for dataset in (datasets.load(c.data) for c in configs)}
+    executor.carry_out(
+        lambda: None if fail_fast and has_failed(ledger) else next(tasks, None),
+        list(loaded.values()),
+        planned.n_workers,
+        ledger.receive,
+    )
