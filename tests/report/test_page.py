@@ -137,6 +137,14 @@ def test_the_best_run_can_be_trained_alone(swept):
     assert best.data.params["seed"] == "0"
 
 
+def test_a_sweep_of_which_no_run_came_to_a_score_has_a_report(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    parent, _ = recorded_sweep(store, [({"optim.lr": "9"}, {}, {"lockstep.reason": "diverged"}, "FAILED")])
+    text = page.build(store, sweeps.read(store, parent))
+    assert "No run was trained to its end." in text
+    assert "FAILED: diverged" in text
+
+
 @pytest.mark.parametrize("have", [(), ("best",), ("worst",), ("best", "worst")])
 def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")

@@ -90,7 +90,7 @@ def build(store: Store, sweep: Sweep) -> str:
     return environment.get_template("page.html.j2").render(
         sweep=sweep,
         sentence=sentence(sweep),
-        columns=_columns(sweep),
+        columns=_columns(sweep) if rows else [],
         local=links.LOCAL,
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
