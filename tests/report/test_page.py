@@ -209,6 +209,25 @@ def test_a_report_is_made_again_from_the_store_alone(swept):
         assert "Traceback" not in err
 
 
+def test_the_verb_prints_tables_and_compares(swept):
+    clone, _ = swept
+    _, parent, runs = runs_of(clone)
+    start = parent.info.run_id[:8]
+    code, out, err = clone.verb("report", start, "--format", "markdown")
+    assert (code, err) == (0, "")
+    assert out.startswith("<!-- python run.py -m data=digits")
+    assert out.count("| 2 |") == 4  # n
+    code, out, err = clone.verb("report", start, start)
+    assert (code, out.strip()) == (
+        0,
+        str(clone.root / "outputs" / "reports" / f"{start}-{start}" / "comparison.html"),
+    )
+    for words in ((start, start, "--format=csv"), (start, "--format=pdf"), (start, runs[0].info.run_id)):
+        code, out, err = clone.verb("report", *words)
+        assert (code, out) == (2, "")
+        assert "Traceback" not in err
+
+
 def test_a_sweep_that_wants_no_pictures_has_no_report_but_a_description(clone):
     code, out, _ = clone.quick(
         *("-m", "data=digits", "trainer.epochs=1", "seed=0,1", "model=logreg"),
