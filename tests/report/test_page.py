@@ -137,6 +137,14 @@ def test_the_best_run_can_be_trained_alone(swept):
     assert best.data.params["seed"] == "0"
 
 
+def test_a_sweep_of_which_no_run_came_to_a_score_has_a_report(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    parent, _ = recorded_sweep(store, [({"optim.lr": "9"}, {}, {"lockstep.reason": "diverged"}, "FAILED")])
+    text = page.build(store, sweeps.read(store, parent))
+    assert "No run was trained to its end." in text
+    assert "FAILED: diverged" in text
+
+
 @pytest.mark.parametrize("have", [(), ("best",), ("worst",), ("best", "worst")])
 def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
@@ -198,6 +206,25 @@ def test_a_report_is_made_again_from_the_store_alone(swept):
         code, out, err = clone.verb("report", wrong)
         assert (code, out) == (2, "")
         assert message in err
+        assert "Traceback" not in err
+
+
+def test_the_verb_prints_tables_and_compares(swept):
+    clone, _ = swept
+    _, parent, runs = runs_of(clone)
+    start = parent.info.run_id[:8]
+    code, out, err = clone.verb("report", start, "--format", "markdown")
+    assert (code, err) == (0, "")
+    assert out.startswith("<!-- python run.py -m data=digits")
+    assert out.count("| 2 |") == 4  # n
+    code, out, err = clone.verb("report", start, start)
+    assert (code, out.strip()) == (
+        0,
+        str(clone.root / "outputs" / "reports" / f"{start}-{start}" / "comparison.html"),
+    )
+    for words in ((start, start, "--format=csv"), (start, "--format=pdf"), (start, runs[0].info.run_id)):
+        code, out, err = clone.verb("report", *words)
+        assert (code, out) == (2, "")
         assert "Traceback" not in err
 
 

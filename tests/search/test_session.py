@@ -199,6 +199,7 @@ def test_the_best_are_confirmed_over_seeds_and_all_readers_name_the_same_winner(
     assert {run.run_id for run in sweep.winner.runs} == {run.run_id for run in sweep.rows[0].runs}
     assert {run.run_id for run in sweep.winner.runs} == set(of_best)
     assert len(sweep.runs) == 12
+    assert sweep.scales == {"optim.lr": "log"}
     assert f"Best by validation loss: lr={wording.shown(best)}" in wording.sentence(sweep)
     assert [run.info.run_id for run in runs if run.outputs.model_outputs] == [sweep.stored_winner]
 

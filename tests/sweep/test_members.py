@@ -190,6 +190,7 @@ def test_the_members_are_a_list_of_run_ids(uri, tmp_path):
         "experiments": [parent.info.experiment_id],
         "runs": [run.run_id for run in standings.runs],
         "names": ["lr=0.1", "lr=0.5"],
+        "scales": {},  # a grid's lists have none
     }
 
 

@@ -32,6 +32,13 @@ def main() -> int:
     report.add_argument(
         "sweep", help="a sweep's MLflow run id, or its start; or its folder in outputs/sweeps"
     )
+    report.add_argument("other", nargs="?", help="another sweep: shows the two side by side")
+    report.add_argument(
+        "--format",
+        choices=("html", "csv", "latex", "markdown"),
+        default="html",
+        help="print the leaderboard as such a table instead (mean, std, n)",
+    )
     reproduce = verbs.add_parser("reproduce", help="train a run again from what the store has, and compare")
     reproduce.add_argument("run", help="an MLflow run id, or its start")
     reproduce.add_argument(
@@ -61,7 +68,9 @@ def main() -> int:
 
         return 0 if doctor.examine() else 1
     if arguments.verb == "report":
-        return _report(parser, arguments.sweep)
+        if arguments.other is not None and arguments.format != "html":
+            parser.error(f"--format={arguments.format}: of one sweep only")
+        return _report(parser, arguments.sweep, arguments.other, arguments.format)
     if arguments.verb == "reproduce":
         return _reproduce(parser, arguments.run, arguments.data)
     if arguments.verb == "deliver":
@@ -145,32 +154,50 @@ def _serve(parser: argparse.ArgumentParser, port: int | None) -> None:
     serving.serve(with_options(uri) if is_sqlite else uri, port, is_default)
 
 
-def _report(parser: argparse.ArgumentParser, sweep: str) -> int:
+def _report(parser: argparse.ArgumentParser, sweep: str, other: str | None, form: str) -> int:
     from mlflow.exceptions import MlflowException
 
     from lockstep.config.errors import Refused
-    from lockstep.report import page
+    from lockstep.report import comparison, formats, page
     from lockstep.tracking import sweeps
-    from lockstep.tracking.address import without_secrets
     from lockstep.tracking.ids import resolve
 
-    uri, run_id, folder = _store_uri(), sweep, None
-    if Path(sweep).is_dir():
-        folder = Path(sweep).absolute()
-        if not (folder / page.KEPT).exists():
-            parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
-        kept = json.loads((folder / page.KEPT).read_text())
-        run_id = kept["run_id"]
-        if without_secrets(uri) != kept["uri"] and not _is_missing(kept["uri"]):
-            uri = kept["uri"]
+    asked = [_asked(parser, word) for word in (sweep, other) if word is not None]
+    if len({uri for uri, _ in asked}) > 1:
+        parser.error(f"{sweep} and {other}: they are in different stores")
     try:
-        store = _opened(parser, uri)
-        run_id = resolve(store, run_id)
-        folder = folder or outputs() / "reports" / run_id
-        print(page.write(store, sweeps.read(store, run_id), folder))
+        store = _opened(parser, asked[0][0])
+        found = [sweeps.read(store, resolve(store, run_id)) for _, run_id in asked]
+        first = found[0]
+        folder = outputs() / "reports"
+        if len(found) == 2:
+            name = "-".join(of_sweep.run_id[:8] for of_sweep in found)
+            print(comparison.write(store, (first, found[1]), folder / name))
+        elif form == "html":
+            own = Path(sweep).absolute() if Path(sweep).is_dir() else folder / first.run_id
+            print(page.write(store, first, own))
+        else:
+            print(formats.table(first, form), end="")
     except (MlflowException, Refused, ValueError) as error:
         parser.error(str(error))
     return 0
+
+
+def _asked(parser: argparse.ArgumentParser, sweep: str) -> tuple[str, str]:
+    """Return the URI of a sweep's store, and its run id or the start of it."""
+    from lockstep.report import page
+    from lockstep.tracking.address import without_secrets
+
+    uri = _store_uri()
+    if not Path(sweep).is_dir():
+        return uri, sweep
+    folder = Path(sweep).absolute()
+    if not (folder / page.KEPT).exists():
+        parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
+    kept = json.loads((folder / page.KEPT).read_text())
+    if without_secrets(uri) != kept["uri"] and not _is_missing(kept["uri"]):
+        uri = kept["uri"]
+    return uri, kept["run_id"]
 
 
 def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -> int:

@@ -3,5 +3,6 @@
 - `page`: the file and its template, `page.html.j2`; start reading here.
 - `charts`: interactive figures; `curves`: the learning curves; `choices`: which choice mattered.
 - `evidence`: which differences are more than chance, and an ensemble; its template is `evidence.html.j2`.
+- `comparison`: two sweeps side by side; `formats`: the leaderboard as a table for a paper.
 - `wording`: the sentence that sums a sweep up, and formatted values.
 """

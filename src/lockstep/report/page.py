@@ -18,7 +18,7 @@ from lockstep.recovery.temporary import temporary_folder
 from lockstep.report import charts, choices, evidence
 from lockstep.report.charts import Chart
 from lockstep.report.curves import learning_curves
-from lockstep.report.wording import figure, sentence, short, shown
+from lockstep.report.wording import duration, figure, sentence, short, shown, when
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Repeats
 from lockstep.tracking import links, recorded_run
@@ -70,12 +70,6 @@ def build(store: Store, sweep: Sweep) -> str:
         importance,
         _optional("the chart of effects", lambda: choices.effects(sweep, scores)),
     ]
-    environment = Environment(
-        loader=PackageLoader("lockstep.report", "."),
-        autoescape=select_autoescape(["j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     best = sweep.winner.representative if sweep.winner else None
     worst = rows[-1].representative if len(rows) > 1 else None
     with temporary_folder() as folder:
@@ -87,10 +81,13 @@ def build(store: Store, sweep: Sweep) -> str:
             _optional(f"mistakes of {run.name}", partial(_mistakes, store, run, folder)) or [] if run else []
             for run in (best, worst)
         )
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "page.html.j2",
         sweep=sweep,
         sentence=sentence(sweep),
-        columns=_columns(sweep),
+        columns=_columns(sweep) if rows else [],
+        when=when(sweep),
+        duration=duration,
         local=links.local(),
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
@@ -107,10 +104,20 @@ def build(store: Store, sweep: Sweep) -> str:
         best_name=best.name if best else "",
         worst_name=worst.name if worst else "",
         train_seconds=sum(run.metrics.get(TRAIN_SECONDS, 0.0) for run in sweep.runs),
-        plotly=get_plotlyjs(),
         separation=SEPARATION.values(),
         short=short,
     )
+
+
+def render(template: str, **values: object) -> str:
+    """Return a page of one of this folder's templates."""
+    environment = Environment(
+        loader=PackageLoader("lockstep.report", "."),
+        autoescape=select_autoescape(["j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(plotly=get_plotlyjs(), local=links.LOCAL, **values)
 
 
 def write(store: Store, sweep: Sweep, folder: Path) -> Path:

@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 from lockstep.results.winner import Repeats
 from lockstep.tracking.sweeps import Sweep
 
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+"""Whatever the locale."""
+
 
 def sentence(sweep: Sweep) -> str:
     """Return sentences that say what was swept and which run is best."""
-    over = " and ".join(
-        f"{key} ({_range([run.params.get(key, '') for run in sweep.runs])})" for key in sweep.swept
-    )
+    over = " and ".join(f"{key} ({values_of(sweep, key)})" for key in sweep.swept)
     n_runs = len(sweep.runs)
     said = [f"{n_runs} run{'s' * (n_runs != 1)} on {sweep.experiment}{' over ' + over if over else ''}."]
     if best := sweep.winner:
@@ -39,6 +44,26 @@ def figure(row: Repeats, metric: str) -> str:
     if metric.startswith("time/"):
         return f"{mean:.1f}"
     return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f} (n = {len(row.runs)})"
+
+
+def when(sweep: Sweep) -> str:
+    """Return a sweep's date, duration and commit in words."""
+    day = datetime.fromtimestamp(sweep.started_at / 1000)
+    said = [f"{day.day} {MONTHS[day.month - 1]} {day.year}", duration(sweep.seconds)]
+    return ", ".join(said + [f"commit {sweep.commit[:7]}"] * bool(sweep.commit))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words, such as 2 minutes 5 seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    parts = {"hour": minutes // 60, "minute": minutes % 60, "second": rest}
+    said = [f"{number} {unit}{'s' * (number != 1)}" for unit, number in parts.items() if number]
+    return " ".join(said) or "less than a second"
+
+
+def values_of(sweep: Sweep, key: str) -> str:
+    """Return the values that a sweep's runs have of a key."""
+    return _range([run.params.get(key, "") for run in sweep.runs])
 
 
 def _range(values: Sequence[str]) -> str:

@@ -48,6 +48,8 @@ class Sweep:
         swept: keys with different values, without seeds.
         stored_winner: the run id of the best run, None where that was not recorded.
         seconds: from its start to its end, or to now.
+        started_at: in milliseconds of Unix time.
+        commit: the git commit that trained it; empty where there was none.
         colors: of the runs that are compared, by their ids.
         view: the key of its view in MLflow's UI, see lockstep.tracking.links.view_of.
         scales: `log` or `linear`, by key, where a search declared it; None where that was not recorded.
@@ -67,6 +69,8 @@ class Sweep:
     colors: Mapping[str, str] = field(default_factory=dict)
     view: str = ""
     scales: Mapping[str, str] | None = None
+    started_at: int = 0
+    commit: str = ""
 
     @property
     def ranking(self) -> Ranking:
@@ -203,6 +207,8 @@ def read(store: Store, run_id: str) -> Sweep:
         stored_winner=tags.get(WINNER),
         view=links.view_of(experiment.tags, run_id),
         scales=scales,
+        started_at=parent.info.start_time,
+        commit=tags.get("mlflow.source.git.commit", ""),
     )
     best_first = [str(run.run_id) for run in sweep.compared]
     return replace(sweep, colors=colors_of([(best, tags_of[best]) for best in best_first]))
