@@ -53,6 +53,7 @@ def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
     [
         (representations, "separation", "no metrics of feature spaces"),
         (run_pictures, "_draw_curves", "no curves"),
+        (run_pictures, "_draw_mistakes", "no pictures of mistakes"),
         (run_pictures, "hidden_planes", "no pictures of hidden layers"),
         (run_pictures, "draw_data", "no pictures of the data"),
     ],
@@ -70,10 +71,20 @@ def test_a_diagnostic_that_fails_costs_the_run_nothing_else(tmp_path, monkeypatc
     artifacts = {str(p.relative_to(tmp_path / "0/artifacts")) for p in tmp_path.glob("0/artifacts/**/*.*")}
     missing = {
         "_draw_curves": {"curves/loss.png", "curves/accuracy.png"},
+        "_draw_mistakes": {"confusion.png", "mistakes.png"},
         "hidden_planes": {"pca/hidden1.png", "pca/hidden2.png"},
         "draw_data": {"samples.png", "pca/input.png"},
     }
     assert artifacts == ARTIFACTS - missing.get(name, set())
+
+
+@pytest.mark.parametrize(("pictures", "kept"), [("none", set()), ("best", {"predictions.parquet"})])
+def test_runs_keep_their_predictions_also_where_only_the_winner_has_pictures(tmp_path, pictures, kept):
+    config = run_config(MLP, epochs=1)
+    tracking = config.tracking.model_copy(update={"pictures": pictures})
+    trained([config.model_copy(update={"tracking": tracking})], tmp_path, lambda *_: None)
+    files = {str(p.relative_to(tmp_path / "0/artifacts")) for p in tmp_path.glob("0/artifacts/**/*.*")}
+    assert files == {"config.yaml", "history.parquet", "model/state_dict.pt"} | kept
 
 
 def test_what_libraries_warn_of_in_a_worker_is_in_the_runs_end(tmp_path, monkeypatch):

@@ -1,13 +1,16 @@
 """The pictures of a run; how each looks, test_plots.py asks."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from helpers.configs import LOGREG, run_config
 
 from lockstep.data.datasets import load
 from lockstep.pictures import run_pictures
+from lockstep.results import predictions_file
 from lockstep.training.loop import train
+from lockstep.training.prediction import predict
 
 
 def draw(run, dataset, folder, shared):
@@ -47,3 +50,20 @@ def test_a_picture_that_broke_half_way_is_drawn_again_by_the_next(tmp_path, monk
             draw(run, dataset, tmp_path / "0", tmp_path)
     draw(run, dataset, tmp_path / "1", tmp_path)
     assert (tmp_path / "1" / "pca" / "input.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawn"), [((8, 8), {"confusion.png", "mistakes.png"}), ((64,), {"confusion.png"})]
+)
+def test_mistakes_are_shown_where_instances_are_images(tmp_path, shape, drawn):
+    config = run_config(LOGREG, epochs=1)
+    dataset = load(config.data)
+    dataset = replace(dataset, description=replace(dataset.description, feature_shape=shape))
+    [run] = train([config], dataset)
+    predictions_file.write(predict(run, dataset), tmp_path)
+    steps = run_pictures.drawings(
+        run, dataset, "a name", tmp_path, tmp_path, tmp_path / predictions_file.FILE
+    )
+    steps["pictures of mistakes"]()
+    assert {path.name for path in tmp_path.glob("*.png")} == drawn
+    assert drawn == run_pictures.files(config, dataset.description) & {"confusion.png", "mistakes.png"}

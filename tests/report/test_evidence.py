@@ -81,7 +81,9 @@ def test_the_best_networks_are_told_apart_where_the_test_set_can(swept):
     assert found.n_alike == 1
     text = swept.text(sweep)
     assert "1 of the 2 networks that follow can't be told from the best one by 200 test instances" in text
-    assert "0.9500 0.9104 to 0.9726" in text
+    assert "optim.lr=0.1 the best 0.9500 0.9104 to 0.9726" in text
+    assert "optim.lr=0.2 may be chance 0.9350" in text
+    assert "optim.lr=0.3 real 0.7000 0.6332 to 0.7593 0 : 50 < 0.0001" in text
     assert "seed=range(0,5)" in text
     assert "partly luck" not in text
 

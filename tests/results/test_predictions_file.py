@@ -43,10 +43,10 @@ def test_others_read_it_as_a_table(tmp_path):
     assert json.loads(schema.metadata[b"class_names"]) == ["a", "b", "c"]
 
 
-def test_ten_thousand_instances_of_ten_classes_are_less_than_the_bytes_of_their_probabilities(tmp_path):
+def test_ten_thousand_instances_of_ten_classes_take_less_than_their_probabilities(tmp_path):
     names = tuple(map(str, range(10)))
     predictions_file.write({"test": split(10_000, 0, names)}, tmp_path)
-    assert (tmp_path / predictions_file.FILE).stat().st_size < 10_000 * 10 * 4
+    assert (tmp_path / predictions_file.FILE).stat().st_size < 0.96 * 10_000 * 10 * 4
 
 
 @pytest.mark.parametrize("broken", ["text", "no names", "a class without a name", "other rows", "no rows"])

@@ -88,7 +88,6 @@ def build(store: Store, sweep: Sweep) -> str:
         columns=_columns(sweep) if rows else [],
         when=when(sweep),
         duration=duration,
-        local=links.local(),
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
         all_runs=sweep.link(store),
@@ -117,7 +116,7 @@ def render(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(plotly=get_plotlyjs(), local=links.LOCAL, **values)
+    return environment.get_template(template).render(plotly=get_plotlyjs(), local=links.local(), **values)
 
 
 def write(store: Store, sweep: Sweep, folder: Path) -> Path:
