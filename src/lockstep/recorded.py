@@ -27,7 +27,7 @@ from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Standings
 from lockstep.terminal import console as terminal
 from lockstep.terminal import tables
-from lockstep.terminal.console import PlainConsole
+from lockstep.terminal.console import FILE_WIDTH, PlainConsole
 from lockstep.tracking import recorded_data, sweeps
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
@@ -36,10 +36,6 @@ from lockstep.training.networks import Network
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-WIDE = 1000
-"""Characters; a table in HTML has room for all columns."""
 
 
 class Run:
@@ -215,7 +211,7 @@ class Sweep:
 
     def _html(self) -> str:
         best = self._recorded.winner
-        table = notebook.table_html(self._leaderboard(WIDE), best.name if best else None)
+        table = notebook.table_html(self._leaderboard(FILE_WIDTH), best.name if best else None)
         return f"{table}<p>{escape(self.name)}: {self.id}</p>"
 
     def _repr_html_(self) -> str:
