@@ -18,11 +18,17 @@ from lockstep.config.errors import Refused
 
 if TYPE_CHECKING:
     from lockstep.recorded import Run, Sweep
+    from lockstep.results.run_result import RunFailed
     from lockstep.sweep.session import NotUploaded
 
-__all__ = ["NotUploaded", "Refused", "Run", "Sweep", "__version__", "load", "search", "sweep"]
+__all__ = ["NotUploaded", "Refused", "Run", "RunFailed", "Sweep", "__version__", "load", "search", "sweep"]
 
-_LATE = {"NotUploaded": "lockstep.sweep.session", "Run": "lockstep.recorded", "Sweep": "lockstep.recorded"}
+_LATE = {
+    "NotUploaded": "lockstep.sweep.session",
+    "Run": "lockstep.recorded",
+    "RunFailed": "lockstep.results.run_result",
+    "Sweep": "lockstep.recorded",
+}
 
 
 def sweep(*overrides: str, config_dir: str | Path | None = None) -> "Sweep":
@@ -38,6 +44,7 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> "Sweep":
     Raises:
         Refused: listing every bad key and value, before anything has started.
         NotUploaded: if some results are not in the store; the message says how to upload them.
+        RunFailed: with `hydra.launcher.fail_fast=true`, if runs were not started because one has failed.
     """
     with _without_notice():
         from lockstep import api
@@ -57,7 +64,7 @@ def search(
         settings: `timeout`, `sampler`, `pruner` and so on: what `hydra.sweeper.` has on the command line.
 
     Raises:
-        Refused, NotUploaded: as `sweep`.
+        Refused, NotUploaded, RunFailed: as `sweep`.
     """
     with _without_notice():
         from lockstep import api

@@ -32,6 +32,7 @@ from lockstep.sweep.session import NotUploaded
 from lockstep.terminal.console import console, shown_log, stage
 from lockstep.tracking import sweeps
 from lockstep.tracking.address import sqlite_path
+from lockstep.tracking.ids import resolve
 from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import KIND
@@ -57,18 +58,13 @@ def load(id_: str) -> Sweep | Run:
     if uri.startswith("sqlite") and not sqlite_path(uri).exists():
         raise Refused([f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI"])
     store = Store(uri)
-    experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
-    is_id = id_.isalnum() and id_.isascii()
-    found = store.search(experiments, f"attributes.run_id LIKE '{id_}%'") if is_id else []
-    if len(found) != 1:
-        ids = ": " + ", ".join(run.info.run_id for run in found[:5]) if found else ""
-        raise Refused([f"{id_}: {len(found) or 'no'} runs in {store.address} have an id that starts so{ids}"])
-    kind = found[0].data.tags.get(KIND)
-    if kind not in ("run", "sweep"):
-        raise Refused([f"{found[0].info.run_id}: not a run of Lockstep"])
+    run = store.client.get_run(resolve(store, id_))
+    kind = run.data.tags.get(KIND)
     if kind == "run":
-        return Run(store, result_of(found[0]))
-    return Sweep(store, sweeps.read(store, found[0].info.run_id))
+        return Run(store, result_of(run))
+    if kind != "sweep":
+        raise Refused([f"{run.info.run_id}: not a run of Lockstep"])
+    return Sweep(store, sweeps.read(store, run.info.run_id))
 
 
 def _called(

@@ -20,6 +20,9 @@ from lockstep.tracking.store import Store
 SHOWN = 10
 """Runs whose curves are shown: the best."""
 
+DPI = 100
+"""Of figures on the screen."""
+
 
 def table_html(table: Table, bold: str | None) -> str:
     """Return a table of the terminal as HTML.
@@ -81,4 +84,4 @@ def show_figures() -> None:
     if Figure not in shell.display_formatter.formatters["image/png"].type_printers:
         from IPython.core.pylabtools import select_figure_formats
 
-        select_figure_formats(shell, {"png"})
+        select_figure_formats(shell, {"png"}, dpi=DPI)  # artifacts have more: a notebook would grow large

@@ -96,3 +96,17 @@ def test_a_database_without_mlflows_tables_is_refused_and_left_alone(tmp_path, e
     with pytest.raises(Refused, match=f"it lacks MLflow's tables {lost}: it is another program's"):
         Store(f"sqlite:///{path}")
     assert path.read_bytes() == before
+
+
+def test_a_store_that_was_deleted_or_replaced_is_not_written_to(tmp_path, empty_store):
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_store, path)
+    opening.open_store(f"sqlite:///{path}")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"deleted or replaced .* start Python again"):
+        opening.open_store(f"sqlite:///{path}")
+    assert not path.exists()
+    shutil.copy(empty_store, tmp_path / "other.db")
+    (tmp_path / "other.db").rename(path)
+    with pytest.raises(ValueError, match="deleted or replaced"):
+        opening.open_store(f"sqlite:///{path}")

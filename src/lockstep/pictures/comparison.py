@@ -7,6 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+LONGEST = 32
+"""Characters of a run's name."""
+
 Curve = Sequence[tuple[int, float]]
 """Values, each with the training iterations done."""
 
@@ -29,7 +32,7 @@ def learning_curves(measures: Mapping[str, Mapping[str, Curve]], best: str | Non
             steps, values = zip(*points, strict=True)
             style: dict[str, Any] = {"lw": 2.5, "zorder": 3} if run == best else {"lw": 1.2}
             style |= {"color": f"C{runs.index(run)}", "marker": "." if len(points) <= FEW else ""}
-            axes.plot(steps, values, label=run, **style)
+            axes.plot(steps, values, label=_shorten(run), **style)
         axes.set(xlabel="iteration", title=measure)
         axes.grid(color="0.9", lw=0.6)
         if measure.endswith("accuracy"):
@@ -37,6 +40,11 @@ def learning_curves(measures: Mapping[str, Mapping[str, Curve]], best: str | Non
     lines = figure.axes[0].get_lines()
     figure.legend(handles=lines, loc="outside right center", frameon=False, fontsize="small")
     return figure
+
+
+def _shorten(name: str) -> str:
+    """Return the start of a name that leaves room for the curves."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _show_differences(axes: Axes, curves: Mapping[str, Curve]) -> None:

@@ -44,6 +44,10 @@ CLOSING_SECONDS = 2.0
 class NotUploaded(Exception):
     """Some results are not in the store; the message says how to upload them later."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: as on the command line, no traceback."""
+        return str(self).splitlines()
+
 
 @dataclass(frozen=True)
 class Recording:

@@ -46,6 +46,9 @@ LOCKS = {
 }
 """How a connection to a database locks a name, until it is closed."""
 
+_files: dict[Path, tuple[int, int] | None] = {}
+"""The SQLite stores that this process has opened, see `_identity`: MLflow keeps its connections to them."""
+
 
 def open_store(uri: str) -> mlflow.MlflowClient:
     """Return a client of a store that has answered.
@@ -78,6 +81,11 @@ def _sqlite(uri: str) -> mlflow.MlflowClient:
     path = sqlite_path(uri)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it, such as {path / 'mlflow.db'}")
+    if _files.get(path, _identity(path)) != _identity(path):
+        raise ValueError(
+            "it was deleted or replaced since this process opened it, and MLflow would still write to the old"
+            " file; start Python again (in a notebook, restart the kernel)"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=20)
     try:
@@ -92,7 +100,18 @@ def _sqlite(uri: str) -> mlflow.MlflowClient:
     with _locked(Path(f"{path}.lock")):
         if not path.stat().st_size:
             _make(path)
-        return _answering(with_options(uri))
+        client = _answering(with_options(uri))
+        _files[path] = _identity(path)
+        return client
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from one that takes its place later; None without one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
