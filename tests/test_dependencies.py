@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-OF_OTHERS = {"cmaes"}  # imported by Optuna's CmaEsSampler
+OF_OTHERS = {"cmaes", "psutil"}  # imported by Optuna's CmaEsSampler, and by MLflow's monitor
 FREE = {"torch", "torchvision"}  # each machine has its own build
 
 

@@ -45,6 +45,10 @@ def grid(uri, **values):
         ({"+note": ["[red]\x1b[31m:x:", "b"]}, ["note=[red]\\x1b[31m:x:", "b"]),
         ({"data__path": ['"a b/c"', "a b/d"]}, ["c", "d"]),
         ({"optim__lr": ["0.1", "'0.1'"]}, ["optim.lr=0.1", "optim.lr='0.1'"]),  # short forms are equal
+        (
+            {"trainer__epochs": ["1", "'1'", "2"]},
+            ["trainer.epochs=1", "trainer.epochs='1'", "trainer.epochs=2"],
+        ),
         ({"seed": [1, 1]}, ["mlp", "mlp"]),
     ],
     ids=lambda value: " x ".join(value) if isinstance(value, dict) else "",

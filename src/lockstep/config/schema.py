@@ -228,9 +228,13 @@ class RunConfig(Frozen):
     def params(self) -> dict[str, Any]:
         """Return every resolved value under the key that a user types, without the store's address.
 
-        The run's name, tags and note are no params either: the store has them as such.
+        Nor are the run's name, tags and note, which the store has as such, and `system_metrics`.
         """
-        commands: Any = {"tracking": {"uri", "name", "tags", "note"}, "dry_run": True, "rerun": True}
+        commands: Any = {
+            "tracking": {"uri", "name", "tags", "note", "system_metrics"},
+            "dry_run": True,
+            "rerun": True,
+        }
         flat = dict(flatten(self.model_dump(mode="json", exclude=commands)))
         for group in NAMED:
             flat[group] = flat.pop(f"{group}.name")

@@ -29,6 +29,7 @@ class TrackingConfig(Frozen):
         name: of the sweep, or of a run without a sweep; None for what it sweeps, or differs in.
         tags: of the run, and of its sweep's parent run.
         note: the start of their description.
+        system_metrics: whether the sweep, or a run without one, gets metrics of the machine.
     """
 
     uri: str = Field(min_length=1)
@@ -37,6 +38,7 @@ class TrackingConfig(Frozen):
     name: Annotated[str, Field(min_length=1, max_length=250), _IS_TEXT] | None = None
     tags: dict[str, Annotated[str, Field(max_length=5000), _IS_TEXT]] | None = None
     note: Annotated[str, Field(min_length=1, max_length=5000), _IS_TEXT] | None = None
+    system_metrics: bool = False
 
     @field_validator("tags")
     @classmethod

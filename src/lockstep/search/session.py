@@ -130,7 +130,12 @@ class _Search:
             )
             epochs = settings.n_trials * self.epochs + confirming
             recording = record(
-                self.store, sweep, epochs, lambda ledger: self._train(study, ledger), self.ranking
+                self.store,
+                sweep,
+                epochs,
+                lambda ledger: self._train(study, ledger),
+                self.ranking,
+                self.first.tracking.system_metrics,
             )
             study.optuna.set_user_attr(ENDED, not recording.are_left)
         standings = recording.standings

@@ -5,6 +5,7 @@ import json
 import logging
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from lockstep.sweep.planning import identities
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.terminal.progress import Progress
-from lockstep.tracking import links
+from lockstep.tracking import links, system_metrics
 from lockstep.tracking.address import local_path
 from lockstep.tracking.links import verb
 from lockstep.tracking.patience import patient
@@ -114,7 +115,7 @@ def carry_out(
         request = _sweep_request(requests, runs, sweep, store)
         parent = replace(request, folder=folder, command=typed.whole if typed else "")
     epochs = {run: request.config.trainer.epochs for run, request in zip(runs, requests, strict=True)}
-    recording = record(store, parent, sum(epochs.values()), work)
+    recording = record(store, parent, sum(epochs.values()), work, has_monitor=first.system_metrics)
     standings = recording.standings
     console.print()
     metric = standings.ranking.metric
@@ -150,6 +151,7 @@ def record(
     epochs: int,
     work: Callable[[Ledger], bool],
     ranking: Ranking | None = None,
+    has_monitor: bool = False,
 ) -> Recording:
     """Train and record runs by `work`, and record the sweep's true status however it ends.
 
@@ -157,12 +159,14 @@ def record(
         epochs: the epochs of all runs, as far as known.
         work: adds runs to the ledger, and trains them; returns whether it has left runs, as one has failed.
         ranking: decides which run is best; None for a grid's default.
+        has_monitor: whether metrics of the machine are recorded, see `tracking.system_metrics`.
     """
     with recording(), Progress(epochs, sweep is not None) as progress, Uploader(store) as uploader:
         parent = None if sweep is None else ParentRun(store, sweep, uploader)
         ledger = Ledger(store, parent, uploader, progress)
         try:
-            are_left = work(ledger)
+            with _monitored(store, ledger, sweep is not None) if has_monitor else nullcontext():
+                are_left = work(ledger)
             pending = uploader.wait()
             standings = _standings(ledger, ranking)
         except BaseException:
@@ -183,6 +187,16 @@ def record(
                 log.warning("%s", leftover(upload.folder, upload.trouble, upload.description.name))
         folder = parent.folder if parent is not None else None
         return Recording(standings, trouble, folder, owed, are_left)
+
+
+def _monitored(store: Store, ledger: Ledger, is_sweep: bool) -> AbstractContextManager[None]:
+    """Record metrics of the machine with the sweep's parent, or with a run without a sweep."""
+
+    def run_id() -> str | None:
+        of_one = (entry.run_id for entry in ledger.pending())
+        return ledger.parent_run_id if is_sweep else next(of_one, None)
+
+    return system_metrics.recorded(store, run_id)
 
 
 def _owed(ledger: Ledger, standings: Standings, sweep: SweepRequest | None) -> Conclusion | None:

@@ -17,5 +17,6 @@
 - `environment`: a run's versions, commit and description.
 - `recorded_run`: a run read back; `recorded_data`: the data of a recorded run, loaded again.
 - `predictions`: predictions of recorded runs, and the ensemble that they make.
+- `system_metrics`: metrics of the machine while a command trains.
 - `logged_model`: a run's network as a logged model.
 """
