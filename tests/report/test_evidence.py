@@ -126,6 +126,7 @@ def test_runs_on_another_validation_split_are_no_members(swept):
 
 def test_settings_with_repeats_get_a_test_over_repeats(swept):
     wrong = {("0.1", 0): 10, ("0.1", 1): 12, ("0.1", 2): 11, ("0.2", 0): 40, ("0.2", 1): 44, ("0.2", 2): 41}
+    wrong["0.3", 0] = 50  # no repeat
     runs = [(f"{lr} {seed}", range(n), range(n)) for (lr, seed), n in wrong.items()]
     sweep = swept.record(runs, params=lambda name: dict(zip(("optim.lr", "seed"), name.split(), strict=True)))
     found = evidence.of(swept.store, sweep)
