@@ -1,6 +1,7 @@
 """The installed `lockstep` command, outside a checkout."""
 
 import os
+import shutil
 import subprocess
 import sys
 from zipfile import ZipFile
@@ -13,8 +14,8 @@ from lockstep.cli import program, run, verbs
 
 
 @pytest.fixture
-def installed(tmp_path):
-    """Carries out `lockstep` as an installed wheel has it, in an empty folder."""
+def installed(tmp_path, empty_store):
+    """Carries out `lockstep` as an installed wheel has it, in a folder with a store."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
@@ -28,7 +29,8 @@ def installed(tmp_path):
         f"#!{sys.executable}\nimport sys\nfrom lockstep.cli.program import main\nsys.exit(main())\n"
     )
     script.chmod(0o755)
-    folder.mkdir()
+    (folder / "outputs").mkdir(parents=True)
+    shutil.copy(empty_store, folder / "outputs" / "mlflow.db")  # MLflow takes seconds to make one
 
     def carry_out(*arguments):
         environment = {
@@ -91,4 +93,4 @@ def test_a_misspelt_verb_is_refused_with_the_nearest_one(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         verbs.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err.endswith("status, drop, relocate; did you mean report?\n")
+    assert capsys.readouterr().err.endswith("ui, relocate; did you mean report?\n")

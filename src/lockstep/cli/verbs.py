@@ -59,9 +59,7 @@ def main() -> int:
     word = sys.argv[1]
     if not word.startswith("-") and word not in verbs.choices:
         allowed = ", ".join(verbs.choices)
-        parser.error(
-            f"{word}: neither key=value nor a verb; verbs are {allowed}{nearest(word, verbs.choices)}"
-        )
+        parser.error(f"{word}: not a verb; verbs are {allowed}{nearest(word, verbs.choices)}")
     arguments = parser.parse_args()
     if arguments.verb == "doctor":
         from lockstep.cli import doctor
