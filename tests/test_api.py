@@ -12,6 +12,7 @@ import mlflow
 import pytest
 from helpers.clone import Clone
 from helpers.composing import refusal
+from helpers.processes import fork_servers
 
 import lockstep
 
@@ -109,8 +110,9 @@ def test_the_process_keeps_its_own_ways(at_clone):
         )
 
     before = state()
-    lockstep.sweep(*DIGITS, LR)
+    lockstep.sweep(*DIGITS[:-1], LR, "hydra.launcher.n_jobs=2")
     assert state() == before
+    assert fork_servers(os.getpid()) == set()
 
 
 def test_a_second_thread_is_refused(at_clone, monkeypatch):
