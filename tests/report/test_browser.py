@@ -281,9 +281,9 @@ def test_it_is_read_on_a_phone_and_in_the_dark(browser, card):
 def test_the_printed_address_shows_the_sweep_in_mlflow(browser, card, ui):
     """The walk that the README describes: the best run on top, curves, and its pictures."""
     (address, _, runs), (_, report, out) = ui, card
-    [printed] = re.findall(r"then open (http://127\.0\.0\.1:5000/\S+)", out)
-    assert f'href="{html.escape(printed)}"' in report.read_text()  # "all together, best first"
-    browser.open(printed.replace("http://127.0.0.1:5000", address))
+    [(at, place)] = re.findall(r"then open (http://127\.0\.0\.1:\d+)(/\S+)", out)
+    assert f'href="{html.escape(at + place)}"' in report.read_text()  # "all together, best first"
+    browser.open(address + place)
     browser.resize(2000, 1000)  # what is out of sight is not in the page either
 
     def cell(name, column):
