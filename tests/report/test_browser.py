@@ -187,7 +187,9 @@ def test_the_report_is_drawn_without_an_error_and_asks_for_nothing(browser, card
         ("effects", ".heatmaplayer image"),
     ):
         assert browser.find_elements(By.CSS_SELECTOR, f"#{name} {drawn}"), name
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#curves path.js-line")) == 8  # 4 runs, 2 metrics
+    assert (
+        len(browser.find_elements(By.CSS_SELECTOR, "#curves .scatterlayer path.js-line")) == 8
+    )  # 4 runs, 2 metrics
     pictures = browser.find_elements(By.CSS_SELECTOR, ".pictures img")
     for picture in pictures:  # which are loaded as they come into view
         browser.execute_script("arguments[0].scrollIntoView()", picture)
