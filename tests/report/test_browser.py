@@ -187,14 +187,13 @@ def test_the_report_is_drawn_without_an_error_and_asks_for_nothing(browser, card
         ("effects", ".heatmaplayer image"),
     ):
         assert browser.find_elements(By.CSS_SELECTOR, f"#{name} {drawn}"), name
-    assert (
-        len(browser.find_elements(By.CSS_SELECTOR, "#curves .scatterlayer path.js-line")) == 8
-    )  # 4 runs, 2 metrics
+    lines = browser.find_elements(By.CSS_SELECTOR, "#curves .scatterlayer path.js-line")
+    assert len(lines) == 8  # 4 runs, 2 metrics
     pictures = browser.find_elements(By.CSS_SELECTOR, ".pictures img")
     for picture in pictures:  # which are loaded as they come into view
         browser.execute_script("arguments[0].scrollIntoView()", picture)
         browser.until(lambda _, picture=picture: picture.get_property("naturalWidth") == 640)
-    assert len(pictures) == 5  # three spaces of the best run, one of best and worst
+    assert len(pictures) == 9  # three spaces of the best run; of best and worst a space, confusions, mistakes
     assert browser.errors() == []
     sent = browser.requests()
     assert sent[0] == report.as_uri()
