@@ -4,6 +4,7 @@ A command whose output is shown is run as it stands. The others are composed, ch
 (`dry_run=true`, on digits in place of MNIST): what training does, other tests ask.
 """
 
+import json
 import os
 import re
 import shlex
@@ -87,6 +88,8 @@ def filled_in(text, clone):
     for what, value in (
         ("<day>/<time>", "/".join(report.parts[-3:-1])),
         ("<run id>", run.info.run_id),
+        ("<sweep>", json.loads((report.parent / "sweep.json").read_text())["run_id"]),
+        ("<other sweep>", json.loads((report.parent / "sweep.json").read_text())["run_id"]),
         ("<model id>", model.model_id),
     ):
         text = text.replace(what, value)

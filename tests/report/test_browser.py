@@ -187,12 +187,13 @@ def test_the_report_is_drawn_without_an_error_and_asks_for_nothing(browser, card
         ("effects", ".heatmaplayer image"),
     ):
         assert browser.find_elements(By.CSS_SELECTOR, f"#{name} {drawn}"), name
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#curves path.js-line")) == 8  # 4 runs, 2 metrics
+    lines = browser.find_elements(By.CSS_SELECTOR, "#curves .scatterlayer path.js-line")
+    assert len(lines) == 8  # 4 runs, 2 metrics
     pictures = browser.find_elements(By.CSS_SELECTOR, ".pictures img")
     for picture in pictures:  # which are loaded as they come into view
         browser.execute_script("arguments[0].scrollIntoView()", picture)
         browser.until(lambda _, picture=picture: picture.get_property("naturalWidth") == 640)
-    assert len(pictures) == 5  # three spaces of the best run, one of best and worst
+    assert len(pictures) == 9  # three spaces of the best run; of best and worst a space, confusions, mistakes
     assert browser.errors() == []
     sent = browser.requests()
     assert sent[0] == report.as_uri()
@@ -281,9 +282,9 @@ def test_it_is_read_on_a_phone_and_in_the_dark(browser, card):
 def test_the_printed_address_shows_the_sweep_in_mlflow(browser, card, ui):
     """The walk that the README describes: the best run on top, curves, and its pictures."""
     (address, _, runs), (_, report, out) = ui, card
-    [printed] = re.findall(r"then open (http://127\.0\.0\.1:5000/\S+)", out)
-    assert f'href="{html.escape(printed)}"' in report.read_text()  # "all together, best first"
-    browser.open(printed.replace("http://127.0.0.1:5000", address))
+    [(at, place)] = re.findall(r"then open (http://127\.0\.0\.1:\d+)(/\S+)", out)
+    assert f'href="{html.escape(at + place)}"' in report.read_text()  # "all together, best first"
+    browser.open(address + place)
     browser.resize(2000, 1000)  # what is out of sight is not in the page either
 
     def cell(name, column):

@@ -70,3 +70,5 @@ def test_many_values_searched_on_a_log_scale_have_a_log_axis():
         sorted(float(point[0]) for point in many)
     )
     assert dict(zip(lr.ticktext, lr.tickvals, strict=True))["0.2"] == pytest.approx(np.log10(0.2))
+    assert (lr.ticktext[0], lr.ticktext[-1]) == ("0.11", "0.29")
+    assert list(lr.tickvals) == sorted(lr.tickvals)

@@ -54,3 +54,9 @@ def test_equal_settings_and_other_rankings(store, tmp_path):
     text = comparison.write(store, (pair[0], pair[0]), tmp_path).read_text()
     assert "neither is ahead" in text
     assert "Nothing: their runs have the same values" in text
+    text = comparison.write(store, pair[::-1], tmp_path).read_text()
+    assert "B is ahead: A 0.8500, B 0.9000" in text
+    [chart] = re.findall(r'id="curves-data">(.*?)</script>', text, re.S)
+    traces = json.loads(chart.replace("<\\/", "</"))["data"]
+    widths = {trace["name"][0]: trace["line"]["width"] for trace in traces}
+    assert widths["B"] > widths["A"]

@@ -47,8 +47,12 @@ def test_many_runs_have_no_legend():
 
 def test_neither_a_diverged_run_nor_the_first_epochs_set_the_axis():
     curves = {
-        "train/loss": {"1": line(2.0, 0.25), "0": line(2.3, 0.5), "2": line(2.3, 1e6, math.inf, math.nan)},
-        "test/accuracy": {"1": line(0.9, 0.98), "0": line(0.7, 0.92), "2": line(0.1, 0.1)},
+        "train/loss": {
+            "1": line(2.0, 1.0, 0.5, 0.25),
+            "0": line(2.3, 1.5, 1.0, 0.5),
+            "2": line(2.3, 1e6, math.inf, math.nan),
+        },
+        "test/accuracy": {"1": line(0.9, 0.95, 0.98), "0": line(0.7, 0.92, 0.93), "2": line(0.1, 0.1, 0.1)},
     }
     chart = learning_curves(runs("1", "0", "2"), curves, COLORS)
     axes = chart.figure.layout
@@ -57,7 +61,7 @@ def test_neither_a_diverged_run_nor_the_first_epochs_set_the_axis():
     assert (10**low, 10**high) == pytest.approx((0.25, 2.3), rel=0.2)
     assert axes.yaxis2.range == pytest.approx((0.92, 0.98), abs=0.005)
     assert "outside" in chart.text
-    whole = {"test/accuracy": {"1": line(0.9, 0.95), "0": line(0.9, 0.9)}}
+    whole = {"test/accuracy": {"1": line(0.9, 0.94, 0.95), "0": line(0.9, 0.9)}}
     chart = learning_curves(runs("1", "0"), whole, COLORS)
     assert chart.figure.layout.yaxis.range == pytest.approx((0.9, 0.95), abs=0.005)
     assert "outside" not in chart.text

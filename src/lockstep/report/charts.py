@@ -88,15 +88,7 @@ def _dimension(sweep: Sweep, key: str, values: Sequence[str]) -> dict[str, objec
     if len(distinct) > NAMED_VALUES and len(numbers) == len(values):
         if not is_log(sweep, key, numbers):
             return {"label": short(key), "values": numbers}
-        decades = range(math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers))) + 1)
-        ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-        ticks = [tick for tick in ticks if min(numbers) <= tick <= max(numbers)]
-        return {
-            "label": short(key),
-            "values": list(map(math.log10, numbers)),
-            "tickvals": list(map(math.log10, ticks)),
-            "ticktext": [f"{tick:g}" for tick in ticks],
-        }
+        return {"label": short(key), **_log_axis(numbers)}
     place = {value: index for index, value in enumerate(distinct)}
     return {
         "label": short(key),
@@ -105,3 +97,14 @@ def _dimension(sweep: Sweep, key: str, values: Sequence[str]) -> dict[str, objec
         "ticktext": [escape(shown(value)) or "–" for value in distinct],
         "range": [-0.1, len(distinct) - 0.9],
     }
+
+
+def _log_axis(numbers: Sequence[float]) -> dict[str, object]:
+    """Return the logarithms of numbers, with ticks at both ends, and at 1, 2 and 5 of each decade."""
+    low, high = math.log10(min(numbers)), math.log10(max(numbers))
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    round_ones = [math.log10(digit) + decade for decade in decades for digit in (1, 2, 5)]
+    room = 0.06 * (high - low)  # for a tick's text
+    ticks = [low, *(tick for tick in round_ones if low + room < tick < high - room), high]
+    texts = [f"{10**tick:.3g}" for tick in ticks]
+    return {"values": list(map(math.log10, numbers)), "tickvals": ticks, "ticktext": texts}

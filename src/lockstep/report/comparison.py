@@ -55,16 +55,23 @@ def _winners(pair: Pair) -> list[RunResult | None]:
     return [sweep.winner.representative if sweep.winner else None for sweep in pair]
 
 
-def _verdict(pair: Pair) -> str:
-    """Return which sweep's winner is better, by a metric that ranks both or else by test accuracy."""
+def _ahead(pair: Pair) -> tuple[str, str]:
+    """Return the metric that compares both, and whose winner is better by it: A, B, neither, or unknown.
+
+    The metric is test accuracy where the sweeps are ranked differently."""
     same = pair[0].ranking == pair[1].ranking
     metric = pair[0].metric if same else "test/accuracy"
-    scores = [sweep.winner.mean(metric) if sweep.winner else None for sweep in pair]
-    first, second = scores
+    first, second = (sweep.winner.mean(metric) if sweep.winner else None for sweep in pair)
     if first is None or second is None:
-        return "They can't be compared: one of them has no winner with a score."
-    maximize = pair[0].ranking.maximize if same else True
-    ahead = "neither" if first == second else "A" if (first > second) == maximize else "B"
+        return metric, "unknown"
+    is_first = (first > second) == (pair[0].ranking.maximize or not same)
+    return metric, "neither" if first == second else "A" if is_first else "B"
+
+
+def _verdict(pair: Pair) -> str:
+    metric, ahead = _ahead(pair)
+    if ahead == "unknown":
+        return f"They can't be compared: the best run of one has no {metric}."
     said = [
         f"{name} {figure(sweep.winner, metric)}"
         for name, sweep in zip("AB", pair, strict=True)
@@ -88,15 +95,17 @@ def _side(store: Store, sweep: Sweep) -> dict[str, object]:
 
 
 def _curves(store: Store, pair: Pair) -> Chart | None:
-    """Return the curves of both winners, A's in the first colour."""
-    best = [
+    """Return the curves of both winners, the better one's thick."""
+    metric, ahead = _ahead(pair)
+    named = [
         replace(run, name=f"{name}: {run.name}")
         for name, run in zip("AB", _winners(pair), strict=True)
         if run is not None
     ]
-    metrics = dict.fromkeys(("train/loss", pair[0].metric, pair[1].metric))
+    colors = {str(run.run_id): FIRST["AB".index(run.name[0])] for run in named}
+    best = named[::-1] if ahead == "B" else named
     curves = {
-        metric: {str(run.run_id): recorded_run.curve(store, run, metric) for run in best}
-        for metric in metrics
+        key: {str(run.run_id): recorded_run.curve(store, run, key) for run in best}
+        for key in ("train/loss", metric)
     }
-    return learning_curves(best, curves, {str(run.run_id): FIRST[place] for place, run in enumerate(best)})
+    return learning_curves(best, curves, colors)

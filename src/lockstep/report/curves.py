@@ -91,7 +91,7 @@ def _range(metric: str, curves: Iterable[Points]) -> tuple[tuple[float, float], 
         return (0.0, 1.0), True
 
     def badness(of_run: Sequence[float]) -> float:
-        later = of_run[len(of_run) // 2 :]
+        later = of_run[len(of_run) // 2 :] if len(of_run) > 2 else of_run
         return 1 - min(later) if _is_share(metric) else max(later)
 
     limit = FAR * statistics.median_low(map(badness, values))
