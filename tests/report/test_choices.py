@@ -1,5 +1,6 @@
 """Which choices mattered: importances and effects."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -65,8 +66,9 @@ def test_an_effect_is_drawn_on_the_scale_that_was_searched():
     assert (figure.layout.xaxis.type, figure.layout.xaxis2.type) == ("log", None)
 
 
-def test_runs_of_a_search_are_compared_after_the_same_epoch(tmp_path):
+def test_runs_of_a_search_are_compared_after_the_same_epoch(tmp_path, empty_store):
     """lr decides what a run has after an epoch; it is pruned or not by chance."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     lrs = [round(0.1 * k, 1) for k in range(1, 9)]
     pruned = [{} if k % 3 == 0 else {"lockstep.pruned_at": "1"} for k in range(8)]

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import sys
 
 import mlflow
@@ -137,7 +138,8 @@ def test_the_best_run_can_be_trained_alone(swept):
     assert best.data.params["seed"] == "0"
 
 
-def test_a_sweep_of_which_no_run_came_to_a_score_has_a_report(tmp_path):
+def test_a_sweep_of_which_no_run_came_to_a_score_has_a_report(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     parent, _ = recorded_sweep(store, [({"optim.lr": "9"}, {}, {"lockstep.reason": "diverged"}, "FAILED")])
     text = page.build(store, sweeps.read(store, parent))
@@ -146,7 +148,8 @@ def test_a_sweep_of_which_no_run_came_to_a_score_has_a_report(tmp_path):
 
 
 @pytest.mark.parametrize("have", [(), ("best",), ("worst",), ("best", "worst")])
-def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
+def test_pictures_that_runs_lack_are_left_out(tmp_path, empty_store, have):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     runs = [({"optim.lr": str(lr)}, {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.9, 0.1)]
     parent, ids = recorded_sweep(store, runs)
@@ -172,8 +175,9 @@ def test_pictures_that_runs_lack_are_left_out(tmp_path, have):
     ],
 )
 def test_a_part_of_the_report_that_cannot_be_made_costs_no_other(
-    tmp_path, monkeypatch, caplog, module, name, lost
+    tmp_path, empty_store, monkeypatch, caplog, module, name, lost
 ):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     runs = [({"optim.lr": str(lr)}, {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.9, 0.1)]
     parent, _ = recorded_sweep(store, runs)

@@ -1,6 +1,7 @@
 """How MLflow's UI shows a sweep. The UI itself: tests/report/test_browser.py."""
 
 import json
+import shutil
 
 import pytest
 from helpers.records import recorded_sweep
@@ -12,7 +13,8 @@ from lockstep.tracking.store import Store
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     return Store(f"sqlite:///{tmp_path}/mlflow.db")
 
 
