@@ -3,6 +3,7 @@ import os
 import shutil
 
 import hypothesis  # noqa: F401 - by now: once a test has frozen the collector's objects, trio's hook warns
+import mlflow
 import pytest
 import torch
 from helpers.clone import Clone
@@ -22,6 +23,13 @@ def root_level():
     before = logging.root.level
     yield
     logging.root.setLevel(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tracking_uri():
+    """What mlflow.set_tracking_uri sets, in the environment, too, is not for the next test file."""
+    yield
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from helpers.records import carried_out
 
 from lockstep.recovery.mending import DAMAGED
 from lockstep.recovery.run_folder import unfinished
+from lockstep.sweep import session
 from lockstep.sweep.ledger import Ledger
 
 
@@ -37,7 +38,7 @@ class Interrupted:
 
         with monkeypatch.context() as patch:
             patch.setattr(Ledger, "receive", interrupting)
-            patch.setattr("lockstep.sweep.session.CLOSING_SECONDS", 0.5)
+            patch.setattr(session, "CLOSING_SECONDS", 0.5)
             patch.setattr(mlflow.MlflowClient, "set_terminated", refusing)
             with pytest.raises(KeyboardInterrupt):
                 carried_out(sweep(self.uri), ["..."], n_jobs=1)

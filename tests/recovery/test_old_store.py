@@ -47,8 +47,14 @@ def runs_of(clone, experiment):
 
 
 def everything_of(runs):
-    """Each run's status, times, params, metrics and tags; as text, in which NaN equals NaN."""
-    return {run.info.run_id: f"{run.info} {run.data.to_dictionary()}" for run in runs}
+    """Each run's status, times, params, metrics and tags; as text, in which NaN equals NaN.
+
+    Its colour in MLflow's charts is left out: each sweep that a run belongs to sets it.
+    """
+    data = {run.info.run_id: run.data.to_dictionary() for run in runs}
+    for of_run in data.values():
+        of_run["tags"].pop("mlflow.runColor", None)
+    return {run.info.run_id: f"{run.info} {data[run.info.run_id]}" for run in runs}
 
 
 def artifacts_of(run):

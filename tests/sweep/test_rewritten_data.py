@@ -12,6 +12,7 @@ from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import ArraysConfig
 from lockstep.data import datasets
 from lockstep.recovery.run_folder import unfinished
+from lockstep.sweep import session
 from lockstep.sweep.ledger import Ledger
 
 
@@ -80,7 +81,7 @@ def test_what_a_kill_left_is_uploaded_with_the_data_of_its_training(sweep, uri, 
     before = datasets.load(sweep.data).description.digest
     with monkeypatch.context() as patch:
         rewriting(patch, tmp_path, interrupt=True)
-        patch.setattr("lockstep.sweep.session.CLOSING_SECONDS", 0.0)
+        patch.setattr(session, "CLOSING_SECONDS", 0.0)
         patch.setattr(mlflow.MlflowClient, "create_run", lambda *_, **__: 1 / 0)
         with pytest.raises(KeyboardInterrupt):
             sweep(0)

@@ -108,9 +108,10 @@ def pictures_of(uri):
 
 
 NUMBERS = {"config.yaml", "history.parquet", "model/state_dict.pt"}
+PREDICTIONS = {"predictions.parquet"}
 PICTURES = {
     *("samples.png", "curves/loss.png", "curves/accuracy.png", "pca/explained_variance.json"),
-    *("pca/input.png", "pca/hidden1.png", "pca/hidden2.png"),
+    *("pca/input.png", "pca/hidden1.png", "pca/hidden2.png", "confusion.png", "mistakes.png"),
 }
 
 
@@ -123,8 +124,9 @@ def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
     jobs = [with_pictures(job(uri, f"lr={lr}", optim=sgd(float(lr))), pictures) for lr in lrs]
     results = carried_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
     assert [result.status for result in results] == ["FINISHED"] * len(lrs)
+    of_all = NUMBERS if pictures == "none" else NUMBERS | PREDICTIONS
     assert pictures_of(uri) == {
-        f"lr={lr}": NUMBERS | (PICTURES if f"lr={lr}" in drawn else set()) for lr in lrs
+        f"lr={lr}": of_all | (PICTURES if f"lr={lr}" in drawn else set()) for lr in lrs
     }
 
 

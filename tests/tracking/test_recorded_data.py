@@ -122,12 +122,12 @@ def test_reproduce_asks_for_data_that_was_moved(swept, own):
     own.rename(clone.root / "moved.npz")
     code, out, err = clone.verb("reproduce", run.info.run_id)
     assert (code, out) == (2, "")
-    assert f"python -m lockstep reproduce {run.info.run_id} --data PATH" in err
+    assert f" -m lockstep reproduce {run.info.run_id} --data PATH" in err
     code, out, _ = clone.verb("reproduce", run.info.run_id, "--data", "moved.npz")
     assert code == 0
     # 12 training instances: 6 batches of 2; a loss and an accuracy each, and one evaluation.
     compared = "14 losses and accuracies, 7 metric points, the weights"
-    assert out.splitlines()[-1] == f"logreg: identical, all {compared}"
+    assert out.splitlines()[-1] == f"arrays own.npz standardize batch_size=2 logreg epochs=1: identical, all {compared}"
 
 
 MLP = {"name": "mlp", "dropout": 0.0, "activation": "relu"}

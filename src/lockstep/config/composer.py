@@ -113,8 +113,15 @@ class Composer:
         if not is_plain(override, self._groups):
             return False
         if key in self._groups:
-            return override.value() in (None, self.values(()).get(f"{key}.name"))
+            return override.value() in (None, self._default_option(key))
         return key in defaults and bool(defaults[key] == override.value())
+
+    def _default_option(self, group: str) -> str | None:
+        try:
+            option: str | None = self.values(()).get(f"{group}.name")
+        except (HydraException, Refused):  # what is typed for Hydra refers to a preset
+            return None
+        return option
 
     def for_hydra(self, override: Override) -> str:
         """Return an override as Hydra takes it: without null for a group of presets, which means none."""
