@@ -127,7 +127,8 @@ def test_reproduce_asks_for_data_that_was_moved(swept, own):
     assert code == 0
     # 12 training instances: 6 batches of 2; a loss and an accuracy each, and one evaluation.
     compared = "14 losses and accuracies, 7 metric points, the weights"
-    assert out.splitlines()[-1] == f"arrays own.npz standardize batch_size=2 logreg epochs=1: identical, all {compared}"
+    name = "arrays own.npz standardize batch_size=2 logreg epochs=1"
+    assert out.splitlines()[-1] == f"{name}: identical, all {compared}"
 
 
 MLP = {"name": "mlp", "dropout": 0.0, "activation": "relu"}
