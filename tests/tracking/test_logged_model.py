@@ -84,12 +84,20 @@ def test_a_sweep_whose_best_run_has_a_model_logs_no_second_one(swept):
     assert len(client.search_logged_models([experiment])) == 1
 
 
-def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone):
+def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone, monkeypatch):
     assert clone.quick("data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")[0] == 0
     client, run = mlflow.MlflowClient(clone.store), best_run(clone)
     begun = client.create_logged_model(run.info.experiment_id, "model", run.info.run_id)
+    store = Store(clone.store)
+    log_outputs = store.client.log_outputs
+
+    def also_by_another_command(*arguments):  # one with the same sweep
+        log_outputs(*arguments)
+        log_outputs(*arguments)
+
+    monkeypatch.setattr(store.client, "log_outputs", also_by_another_command)
     for _ in range(2):
-        assert log_model(Store(clone.store), run.info.run_id) == f"models:/{begun.model_id}"
+        assert log_model(store, run.info.run_id) == f"models:/{begun.model_id}"
     [model] = client.search_logged_models([run.info.experiment_id])
     assert (model.model_id, model.status) == (begun.model_id, LoggedModelStatus.READY)
     mlflow.set_tracking_uri(clone.store)

@@ -11,6 +11,7 @@ from typing import Any
 import mlflow.pytorch
 import numpy as np
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
@@ -49,8 +50,8 @@ def log_model(store: Store, run_id: str) -> str:
     """
     client = store.client
     run = client.get_run(run_id)
-    if run.outputs is not None and run.outputs.model_outputs:
-        return f"models:/{run.outputs.model_outputs[0].model_id}"
+    if known := _known(run):
+        return known
     with temporary_folder() as folder:
         config_file, weights = (
             Path(client.download_artifacts(run_id, artifact, str(folder)))
@@ -77,8 +78,8 @@ def log_ensemble(
         example_NxF: rows of the data set.
     """
     run = store.client.get_run(run_id)
-    if run.outputs is not None and run.outputs.model_outputs:
-        return f"models:/{run.outputs.model_outputs[0].model_id}"
+    if known := _known(run):
+        return known
     example_NxF = example_NxF[:EXAMPLES]
     described = _Logged(ENSEMBLE, ENSEMBLE, network, "probabilities", example_NxF, tuple(class_names))
     return _log(store, run, described, step=0)
@@ -115,8 +116,19 @@ def _log(store: Store, run: Run, model: _Logged, step: int) -> str:
         files = [path for path in saved.rglob("*") if path.is_file()]
         confirm(missing(saved, files, partial(client.list_logged_model_artifacts, logged.model_id)))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+    try:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step)])
+    except MlflowException:
+        if known := _known(client.get_run(run_id)):  # by another command, with the same sweep
+            return known
+        raise
     return f"models:/{logged.model_id}"
+
+
+def _known(run: Run) -> str | None:
+    """Return the URI of the model that a run has, None if it has none."""
+    outputs = run.outputs.model_outputs if run.outputs is not None else []
+    return f"models:/{outputs[0].model_id}" if outputs else None
 
 
 def _save(model: _Logged, path: Path, described: Model) -> None:
