@@ -21,7 +21,7 @@ MOST = 65_535
 
 def served() -> int | None:
     """Return the port at which `ui` serves the default store now, None if it does not."""
-    with suppress(FileNotFoundError), _file().open() as file:
+    with suppress(FileNotFoundError, ValueError), _file().open() as file:  # ValueError: not written yet
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # by the server
