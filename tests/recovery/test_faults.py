@@ -19,7 +19,7 @@ DIGITS = ("-m", "data=digits", "trainer.log_every=10", "trainer.checkpoint_secon
 FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)", "tracking.pictures=none")
 EIGHT = (*DIGITS, "trainer.epochs=2000", "seed=range(0,8)")
 MIXED = (*DIGITS, "trainer.epochs=1000", "model.hidden_dims=[24,16]", "optim=sgd,adam,adamw", "seed=0,1")
-BFLOAT16 = (*DIGITS, "trainer.epochs=1000", "trainer.precision=bfloat16", "seed=range(0,6)")
+BFLOAT16 = (*DIGITS, "trainer.epochs=3000", "trainer.precision=bfloat16", "seed=range(0,6)")
 _undisturbed = {}
 
 
