@@ -210,11 +210,13 @@ class Uploader:
             if self._is_away:
                 log.warning("the store can be written again")
             self._is_away = False
-            if now.status is not None:
+            # A search's last runs are added after `adopt`: the folder may have a newer upload.
+            is_over = now.status is not None and self._uploads[upload.name] is upload
+            if is_over:
                 del self._uploads[upload.name]
             self._changed.notify()
         upload.folder.note_trouble("")
-        if now.status is not None and not upload.folder.owes:
+        if is_over and not upload.folder.owes:
             upload.folder.release()
         return True
 
