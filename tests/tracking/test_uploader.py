@@ -11,13 +11,15 @@ import mlflow
 import pytest
 from helpers import forked
 from helpers.configs import LOGREG, job
+from helpers.events import epoch
 from helpers.faults import contents
-from helpers.records import carried_out, recorded, statuses
+from helpers.records import carried_out, config, described, recorded, statuses
 
-from lockstep.recovery.run_folder import unfinished
+from lockstep.recovery.run_folder import RunFolder, unfinished
 from lockstep.sweep.session import NotUploaded
 from lockstep.tracking import uploader as uploader_module
 from lockstep.tracking.pending import upload_pending
+from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 
@@ -172,6 +174,32 @@ def test_what_is_closed_is_not_touched_again(uri, monkeypatch):
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", lambda *_: pytest.fail("was touched"))
     assert upload_pending(unfinished()) == []
     assert recorded(uri) == states
+
+
+def test_a_run_that_was_adopted_and_is_then_asked_for_is_recorded_to_its_end(uri, monkeypatch):
+    """As a search's confirmation run, which is added after the folders of a killed command are adopted."""
+    store, folder = Store(uri), RunFolder(unfinished() / "a-run")
+    folder.claim()
+    folder.create(described(store, config()))
+    folder.journal.append(epoch())
+    is_ending, may_go_on, end = threading.Event(), threading.Event(), Recorded.end
+
+    def waits(recorded, status, tags):
+        is_ending.set()
+        assert may_go_on.wait(60)
+        end(recorded, status, tags)
+
+    monkeypatch.setattr(Recorded, "end", waits)
+    with uploader_module.Uploader(store) as uploader:
+        uploader.adopt(folder)
+        assert is_ending.wait(60)  # as KILLED
+        asked_for = uploader.add(folder, is_new=False)
+        may_go_on.set()
+        uploader.update(asked_for, folder.history()[0], "FINISHED")
+        assert uploader.wait() == []
+    [run] = store.client.search_runs([store.experiment_id("tiny")])
+    assert run.info.status == "FINISHED"
+    assert not folder.path.exists()
 
 
 def test_a_stores_address_is_the_same_from_everywhere(uri, tmp_path, monkeypatch):
