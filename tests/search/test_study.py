@@ -7,13 +7,13 @@ from optuna.trial import TrialState
 from lockstep.search.study import FILE, Study
 
 
+def suggest(trial):
+    trial.suggest_float("lr", 0.001, 1, log=True)
+    trial.suggest_categorical("width", [16, 32])
+
+
 def proposals(study, n):
-    trials = []
-    for _ in range(n):
-        trial = study.ask()
-        trial.suggest_float("lr", 0.001, 1, log=True)
-        trial.suggest_categorical("width", [16, 32])
-        trials.append(trial)
+    trials = [study.ask(suggest) for _ in range(n)]
     for trial in trials:
         study.optuna.tell(trial, trial.params["lr"])
     return [trial.params for trial in trials]
@@ -29,6 +29,27 @@ def test_one_that_is_opened_again_proposes_what_it_would_have(tmp_path, sampler)
         assert proposals(Study(tmp_path / "parts", settings, 10), 4) == part
     other = Study(tmp_path / "other", search(sampler=sampler, seed=4), 10)
     assert proposals(other, 4) != expected[0]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_kill_while_a_trial_is_asked_for_changes_no_proposal(tmp_path, sampler):
+    settings, folder = search(sampler=sampler), tmp_path / "study"
+    path, seals = folder / FILE, folder / f"{FILE}.seals"
+    study = Study(folder, settings, 10)
+    before = path.stat().st_size
+    expected = [study.ask(suggest).params for _ in range(2)]
+    log, sealing = path.read_bytes(), seals.read_bytes()
+    ends = [end for end in range(before, len(log)) if log[end - 1 : end] == b"\n"]
+    assert len(ends) > 4
+    for end in [end + more for end in ends for more in (0, 7)]:
+        path.write_bytes(log[:end])
+        seals.write_bytes(sealing)
+        again = Study(folder, settings, 10)
+        trials = again.running()
+        for trial in trials:
+            suggest(trial)
+        trials += [again.ask(suggest) for _ in range(2 - len(trials))]
+        assert [trial.params for trial in trials] == expected, end
 
 
 def damaged(log, seals):
@@ -74,7 +95,7 @@ def test_of_a_damaged_log_what_is_whole_is_kept_and_the_rest_is_said(tmp_path, m
 
 def test_a_trial_that_was_not_told_is_still_running_with_what_it_was_given(tmp_path):
     study = Study(tmp_path, search(), 10)
-    value = study.ask().suggest_float("lr", 0, 1)
+    value = study.ask(lambda trial: trial.suggest_float("lr", 0, 1)).params["lr"]
     [trial] = Study(tmp_path, search(), 10).running()
     assert trial.params == {"lr": value}
     assert trial.suggest_float("lr", 0, 1) == value

@@ -2,7 +2,7 @@
 
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,19 @@ class Study:
         """Sync the file to disk, so that it survives a power cut."""
         self._log.sync()
 
-    def ask(self) -> Trial:
-        """Return a new trial."""
+    def ask(self, suggest: Callable[[Trial], object]) -> Trial:
+        """Return a new trial with all of its values.
+
+        They are recorded at once: a sampler would go on from half of them with other values.
+
+        Args:
+            suggest: asks the trial for its values.
+        """
         self.optuna.sampler = _sampler(self._search, len(self))
-        return self.optuna.ask()
+        with self._log.as_one_part():
+            trial = self.optuna.ask()
+            suggest(trial)
+        return trial
 
     def enqueue_one_of(self, points: Sequence[dict[str, Any]]) -> None:
         """Let the next trial be one of these points, drawn by a generator of its own; values by key."""

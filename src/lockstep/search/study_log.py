@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ class StudyLog(BaseJournalBackend):
         self._mend()
         self._entries: list[dict[str, Any]] = []
         self._read = 0  # bytes
+        self._held: list[dict[str, Any]] | None = None  # entries of a part that is not written yet
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
         """Return the entries from a number on, as `BaseJournalBackend` requires."""
@@ -44,14 +47,27 @@ class StudyLog(BaseJournalBackend):
             for line in file:
                 self._entries.append(json.loads(line))
                 self._read += len(line)
-        return self._entries[log_number_from:]
+        return [*self._entries, *(self._held or [])][log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries."""
+        if self._held is not None:
+            self._held += logs
+            return
         part = "".join(f"{json.dumps(entry, separators=(',', ':'))}\n" for entry in logs).encode()
         with self._path.open("ab") as file:
             self._seal(file.tell(), part)
             file.write(part)
+
+    @contextmanager
+    def as_one_part(self) -> Iterator[None]:
+        """Write all entries of the block as one part, at its end: a kill leaves all of them, or none."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            self.append_logs(held)
 
     def sync(self) -> None:
         """Sync the files to disk, so that they survive a power cut."""

@@ -108,7 +108,7 @@ class Trials:
         """Add new trials until they fill an array."""
         while self._may_ask:
             n_twins = self._n_twins
-            self._add(self._study.ask())
+            self._add(self._study.ask(self._space.suggest))
             if self._n_twins > n_twins:  # samplers repeat themselves in small spaces
                 self._study.enqueue_one_of(self._space.untried(self._tried))
             elif self._n_trials % self._array_size == 0:
