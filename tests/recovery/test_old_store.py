@@ -49,7 +49,7 @@ def runs_of(clone, experiment):
 def everything_of(runs):
     """Each run's status, times, params, metrics and tags; as text, in which NaN equals NaN.
 
-    Its colour in MLflow's charts is left out: each sweep that a run belongs to sets it.
+    Its colour in MLflow's charts is left out: it gets one with the first report that shows it.
     """
     data = {run.info.run_id: run.data.to_dictionary() for run in runs}
     for of_run in data.values():

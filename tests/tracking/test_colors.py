@@ -11,6 +11,11 @@ def test_a_run_keeps_its_colour_and_no_other_gets_it():
     assert found == {"a": FIRST[1], "b": FIRST[0], "c": FIRST[2], "d": "#123456"}
 
 
+def test_runs_of_two_sweeps_that_have_one_colour_get_two():
+    found = colors_of([("a", {COLOR: FIRST[0]}), ("b", {COLOR: FIRST[1]}), ("c", {COLOR: FIRST[0]})])
+    assert found == {"a": FIRST[0], "b": FIRST[1], "c": FIRST[2]}
+
+
 def test_of_many_runs_none_looks_like_another():
     found = colors_of([(str(k), {}) for k in range(50)]).values()
     assert len(set(found)) == 50

@@ -15,12 +15,15 @@ GOLDEN_ANGLE = 0.381966
 
 
 def colors_of(tags: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
-    """Return the colours of runs by their ids: a run's own, where it has one, else one that no other run has.
+    """Return the colours of runs by their ids, one for each: a run's own, unless a better run has it, too.
 
     Args:
         tags: the runs' ids and tags, the best run first.
     """
-    own = {run_id: of_run[COLOR] for run_id, of_run in tags if COLOR in of_run}
+    own: dict[str, str] = {}
+    for run_id, of_run in tags:
+        if (color := of_run.get(COLOR)) and color not in own.values():
+            own[run_id] = color
     unused = (color for color in _palette() if color not in own.values())
     return {run_id: own.get(run_id) or next(unused) for run_id, _ in tags}
 
