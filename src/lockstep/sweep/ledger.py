@@ -267,8 +267,8 @@ class Ledger:
         """Say what an interrupted command leaves to the next one."""
         left, n = self.pending(), len(self._by_folder)
         n_resumed = sum(bool(entry.folder.checkpoints()) for entry in left)
-        resume = f"{n_resumed} resume from a checkpoint, {len(left) - n_resumed} from the start"
-        return f"{n - len(left)} of {n} runs have ended" + (f"; {resume}" if left else "")
+        to_train = f"{n_resumed} from a checkpoint, {len(left) - n_resumed} from the start"
+        return f"{n - len(left)} of {n} runs have ended" + (f"; left to train: {to_train}" if left else "")
 
     @property
     def ended(self) -> list[Entry]:
