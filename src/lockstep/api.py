@@ -31,10 +31,10 @@ from lockstep.sweep import session as sweeping
 from lockstep.sweep.session import NotUploaded
 from lockstep.terminal.console import console, shown_log, stage
 from lockstep.tracking import sweeps
-from lockstep.tracking.address import sqlite_path
+from lockstep.tracking.address import default_uri
 from lockstep.tracking.ids import resolve
 from lockstep.tracking.recorded_run import result_of
-from lockstep.tracking.store import Store
+from lockstep.tracking.store import existing_store
 from lockstep.tracking.tags import KIND
 
 _in_use = threading.Lock()
@@ -54,10 +54,7 @@ def search(overrides: Sequence[str], settings: Mapping[str, Any], config_dir: st
 
 def load(id_: str) -> Sweep | Run:
     """Carry out `lockstep.load`."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{places.outputs() / 'mlflow.db'}"
-    if uri.startswith("sqlite") and not sqlite_path(uri).exists():
-        raise Refused([f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI"])
-    store = Store(uri)
+    store = existing_store(default_uri())
     run = store.client.get_run(resolve(store, id_))
     kind = run.data.tags.get(KIND)
     if kind == "run":

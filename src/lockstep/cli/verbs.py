@@ -2,8 +2,8 @@
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from lockstep.tracking.store import Store  # which loads mlflow
 
 
-def main() -> int:
-    """Carry out the verb in `sys.argv` and return the exit code."""
-    open_streams()
+def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """Return the parser, and the verbs."""
     parser = argparse.ArgumentParser(
         prog="python -m lockstep" if places.program() == "python run.py" else places.program(),
         description="Commands beside training.",
@@ -53,13 +52,19 @@ def main() -> int:
     ui = verbs.add_parser("ui", help="serve the results in MLflow's UI")
     ui.add_argument("--port", type=int, help="by default 5000, or the next one that is free")
     verbs.add_parser("relocate", help="make an SQLite store that was moved look for artifacts beside it")
+    return parser, verbs.choices
+
+
+def main() -> int:
+    """Carry out the verb in `sys.argv` and return the exit code."""
+    open_streams()
+    parser, verbs = _parser()
     if len(sys.argv) == 1:
         parser.print_help(sys.stderr)
         return 2
     word = sys.argv[1]
-    if not word.startswith("-") and word not in verbs.choices:
-        allowed = ", ".join(verbs.choices)
-        parser.error(f"{word}: not a verb; verbs are {allowed}{nearest(word, verbs.choices)}")
+    if not word.startswith("-") and word not in verbs:
+        parser.error(f"{word}: not a verb; verbs are {', '.join(verbs)}{nearest(word, verbs)}")
     arguments = parser.parse_args()
     if arguments.verb == "doctor":
         from lockstep.cli import doctor
@@ -84,7 +89,7 @@ def main() -> int:
         elif arguments.verb == "ui":
             _serve(parser, arguments.port)
         else:
-            leftovers.relocate(_opened(parser, _store_uri(), is_moved=True))
+            leftovers.relocate(_opened(parser, is_moved=True))
     except Refused as refused:
         parser.error(str(refused))
     return 0
@@ -106,46 +111,26 @@ def _deliver(parser: argparse.ArgumentParser, folder: Path) -> int:
     return 1 if left else 0
 
 
-def _store_uri() -> str:
-    """Return the URI of run.py's default store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs() / 'mlflow.db'}"  # see sqlite_path
-
-
-def _is_missing(uri: str) -> bool:
-    """Tell whether an SQLite store isn't there: it may have been moved."""
-    from lockstep.tracking.address import sqlite_path
-
-    return uri.startswith("sqlite") and not sqlite_path(uri).exists()
-
-
-def _opened(parser: argparse.ArgumentParser, uri: str, is_moved: bool = False) -> "Store":
-    """Open the store at `uri`; never create it.
-
-    Args:
-        is_moved: whether it may be one that was moved, and can't find its artifacts.
-    """
+def _opened(parser: argparse.ArgumentParser, uri: str | None = None, is_moved: bool = False) -> "Store":
+    """Open a store as `existing_store` does, by default run.py's."""
     from lockstep.config.errors import Refused
-    from lockstep.tracking.store import Store
+    from lockstep.tracking.address import default_uri
+    from lockstep.tracking.store import existing_store
 
     try:
-        if _is_missing(uri):
-            parser.error(f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI")
-        store = Store(uri)
-        if not is_moved and (moved := store.moved()):
-            parser.error(moved)
-        return store
+        return existing_store(uri or default_uri(), is_moved)
     except (Refused, ValueError) as refused:
         parser.error(str(refused))
 
 
 def _serve(parser: argparse.ArgumentParser, port: int | None) -> None:
     from lockstep.tracking import serving
-    from lockstep.tracking.address import sqlite_path, with_options
+    from lockstep.tracking.address import default_uri, is_missing, sqlite_path, with_options
 
-    uri = _store_uri()
+    uri = default_uri()
     if uri.startswith("http"):
         parser.error(f"{without_password(uri)}: this server has its own UI, at that address")
-    if _is_missing(uri):
+    if is_missing(uri):
         parser.error(f"{uri}: there is no such store yet; train something first")
     is_sqlite = uri.startswith("sqlite")
     is_default = is_sqlite and sqlite_path(uri) == outputs() / "mlflow.db"
@@ -184,16 +169,16 @@ def _report(parser: argparse.ArgumentParser, sweep: str, other: str | None, form
 def _asked(parser: argparse.ArgumentParser, sweep: str) -> tuple[str, str]:
     """Return the URI of a sweep's store, and its run id or the start of it."""
     from lockstep.report import page
-    from lockstep.tracking.address import without_secrets
+    from lockstep.tracking.address import default_uri, is_missing, without_secrets
 
-    uri = _store_uri()
+    uri = default_uri()
     if not Path(sweep).is_dir():
         return uri, sweep
     folder = Path(sweep).absolute()
     if not (folder / page.KEPT).exists():
         parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
     kept = json.loads((folder / page.KEPT).read_text())
-    if without_secrets(uri) != kept["uri"] and not _is_missing(kept["uri"]):
+    if without_secrets(uri) != kept["uri"] and not is_missing(kept["uri"]):
         uri = kept["uri"]
     return uri, kept["run_id"]
 
@@ -206,7 +191,7 @@ def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -
     from lockstep.tracking.ids import resolve
 
     try:
-        store = _opened(parser, _store_uri())
+        store = _opened(parser)
         comparison = reproduce(store, resolve(store, run_id), data)
     except (Refused, MlflowException) as error:
         print(error, file=sys.stderr)

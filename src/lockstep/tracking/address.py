@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from lockstep.config import places
 from lockstep.config.errors import SECRET_OPTION, without_password
 from lockstep.tracking import _mlflow_compat
 
@@ -16,6 +17,16 @@ ARTIFACTS = "artifacts"
 
 OPTIONS = re.compile(r"\?\w+=[^/?]*$")
 """Options after the path of an SQLite store."""
+
+
+def default_uri() -> str:
+    """Return the URI of the store that commands use unless `tracking.uri` says otherwise."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{places.outputs() / 'mlflow.db'}"
+
+
+def is_missing(uri: str) -> bool:
+    """Tell whether an SQLite store isn't there: it may have been moved."""
+    return uri.startswith("sqlite") and not sqlite_path(uri).exists()
 
 
 def without_secrets(uri: str) -> str:

@@ -15,7 +15,14 @@ from lockstep.config.errors import Refused, without_password
 from lockstep.recovery.description import Description
 from lockstep.recovery.seal import Unreadable
 from lockstep.tracking import environment, links
-from lockstep.tracking.address import ARTIFACTS, sqlite_path, sqlite_uri, stood_in, without_secrets
+from lockstep.tracking.address import (
+    ARTIFACTS,
+    is_missing,
+    sqlite_path,
+    sqlite_uri,
+    stood_in,
+    without_secrets,
+)
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.opening import open_store
 from lockstep.tracking.patience import patient
@@ -265,6 +272,23 @@ class Store:
         """Tell whether the experiment has any runs beside parent runs."""
         search = f"tags.`{KIND}` = 'run'"
         return bool(self.client.search_runs([self._known_id(experiment)], search, max_results=1))
+
+
+def existing_store(uri: str, is_moved: bool = False) -> Store:
+    """Open a store that is there; never make one.
+
+    Args:
+        is_moved: whether it may be one that was moved, and can't find its artifacts.
+
+    Raises:
+        Refused: if it is not there, can't be used, or was moved.
+    """
+    if is_missing(uri):
+        raise Refused([f"{uri}: there is no such store; give its address as MLFLOW_TRACKING_URI"])
+    store = Store(uri)
+    if not is_moved and (moved := store.moved()):
+        raise Refused([moved])
+    return store
 
 
 def _artifact_location(uri: str) -> str | None:
