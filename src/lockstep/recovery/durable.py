@@ -3,9 +3,22 @@
 import os
 from pathlib import Path
 
+ATTEMPTS = 5
+"""How often a file is written whose folder somebody removes in the meantime."""
+
 
 def replace(path: Path, content: bytes) -> None:
-    """Replace a file atomically; make its folder where somebody has removed it."""
+    """Replace a file atomically; make its folder where somebody has removed it, also while it is written."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            _replace(path, content)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+
+
+def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("wb") as file:

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -70,8 +71,8 @@ class Journal:
             os.truncate(self.path, whole)
 
     def sync(self) -> None:
-        """Sync the file to disk, so that it survives a power cut."""
-        with self.path.open("rb") as file:
+        """Sync the file to disk, so that it survives a power cut; without one there is nothing to sync."""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
             os.fsync(file.fileno())
 
     def unread(self) -> Iterator[Event]:

@@ -244,8 +244,7 @@ class Uploader:
     def _upload(self, upload: Upload, now: Snapshot) -> None:
         recorded, folder, description = self._recorded(upload), upload.folder, upload.description
         if isinstance(recorded, RecordedRun):
-            if folder.journal.path.exists():
-                folder.journal.sync()  # first: after a power cut the store must not know more
+            folder.journal.sync()  # first: after a power cut the store must not know more
             recorded.record(now.history, last=now.status not in (None, "KILLED"), at_end=now.metrics)
         if now.status is None:
             return
