@@ -35,5 +35,5 @@ def test_a_folder_that_is_removed_again_and_again_is_an_error(tmp_path, monkeypa
         return undisturbed(self, target)
 
     monkeypatch.setattr(Path, "rename", removed_first)
-    with pytest.raises(FileNotFoundError, match="run.json"):
+    with pytest.raises(FileNotFoundError, match=r"run\.json"):
         durable.replace(path, b"content")
