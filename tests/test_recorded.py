@@ -5,8 +5,10 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import mlflow
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import lockstep
 from lockstep.pictures import plots
@@ -119,6 +121,14 @@ def test_figures_are_the_artifacts_pictures(root):
     for picture, file in files.items():
         plots.save(run.figure(picture), root / "again.png")
         assert (root / "again.png").read_bytes() == (folder / file).read_bytes(), picture
+    for picture in ("confusion", "mistakes"):  # Pillow writes these files: their pixels are compared
+        run.figure(picture).savefig(root / "again.png")
+        again, file = (
+            np.asarray(Image.open(path).convert("RGB"), int)
+            for path in (root / "again.png", folder / f"{picture}.png")
+        )
+        assert again.shape == file.shape
+        assert np.abs(again - file).max() <= 1, picture
     with pytest.raises(lockstep.Refused, match=r"figure hiden1: not one of loss, .*; did you mean hidden1\?"):
         run.figure("hiden1")
 

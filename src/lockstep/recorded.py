@@ -22,7 +22,7 @@ from lockstep.data.datasets import Dataset
 from lockstep.ensemble import Ensemble
 from lockstep.pictures import run_pictures
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file
+from lockstep.results import history_file, predictions_file
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Standings
 from lockstep.terminal import console as terminal
@@ -101,12 +101,18 @@ class Run:
         """Return one of its pictures as a matplotlib figure, as it is among its artifacts.
 
         Args:
-            picture: `loss`, `accuracy`, `samples`, or a feature space: `input`, `hidden1`, ...
+            picture: `loss`, `accuracy`, `samples`, `confusion`, `mistakes`, or a feature space: `input`,
+                `hidden1`, ...
 
         Raises:
             Refused: if there is no such picture, or the store lacks what it shows.
         """
-        names = [*run_pictures.CURVES, "samples", *run_pictures.spaces(self.config)]
+        names = [
+            *run_pictures.CURVES,
+            "samples",
+            *run_pictures.OF_MISTAKES,
+            *run_pictures.spaces(self.config),
+        ]
         if picture not in names:
             raise Refused([f"figure {picture}: not one of {', '.join(names)}{nearest(picture, names)}"])
         notebook.show_figures()
@@ -116,6 +122,10 @@ class Run:
             return run_pictures.curve(picture, history, self.name)
         if picture == "samples":
             return run_pictures.samples(self.dataset())
+        if picture in run_pictures.OF_MISTAKES:
+            with temporary_folder() as folder:
+                test = predictions_file.read(self._artifact(predictions_file.FILE, folder))["test"]
+            return run_pictures.of_mistakes(picture, test, self.dataset(), self.name)
         return run_pictures.space(picture, self.network(), self.dataset(), self.name)
 
     def _artifact(self, name: str, folder: Path) -> Path:

@@ -1,9 +1,9 @@
 """The leaderboard as a table for a paper."""
 
-import csv
 import io
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from helpers.swept import sweep_of
 
@@ -19,7 +19,11 @@ def sweep():
 
 
 def test_csv_has_all_digits(sweep):
-    first, second = csv.DictReader(io.StringIO(table(sweep, "csv")))
+    text = table(sweep, "csv")
+    assert text.splitlines()[:2] == ["# python run.py -m a=1,2", "# commit 1a2b3c4d"]
+    first, second = pd.read_csv(io.StringIO(text), comment="#", dtype=str, keep_default_na=False).to_dict(
+        "records"
+    )
     assert (first["optim.lr"], first["model.hidden_dims"], first["n"]) == ("0.1", "[64, 32]", "2")
     assert float(first["test/accuracy mean"]) == pytest.approx(0.92)
     assert float(first["test/accuracy std"]) == pytest.approx(0.0282842712)

@@ -146,6 +146,16 @@ def plane(
     return figure
 
 
+def of_image(image: Image.Image) -> Figure:
+    """Return a figure that is an image, pixel for pixel at DPI."""
+    figure = Figure(figsize=(image.width / DPI, image.height / DPI), dpi=DPI)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.asarray(image))
+    axes.set_axis_off()
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG. The same figure gives the same bytes: the file names no software version."""
     path.parent.mkdir(parents=True, exist_ok=True)

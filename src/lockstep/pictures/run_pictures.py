@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from matplotlib.figure import Figure
+from PIL.Image import Image
 
+from lockstep.config.errors import Refused
 from lockstep.config.schema import LogRegConfig, RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription, is_image
@@ -23,7 +25,8 @@ from lockstep.training.networks import MultilayerPerceptron, Network
 CURVES = ("loss", "accuracy")
 EXPLAINED = "explained_variance.json"
 EXPLAINED_FILE = f"pca/{EXPLAINED}"
-CONFUSION, MISTAKES = "confusion.png", "mistakes.png"
+OF_MISTAKES = ("confusion", "mistakes")
+CONFUSION, MISTAKES = (f"{picture}.png" for picture in OF_MISTAKES)
 
 
 def drawings(
@@ -105,12 +108,18 @@ def _add_data_pictures(of_data: Path, folder: Path, diverged: bool) -> None:
 
 
 def _draw_mistakes(predictions: Predictions, dataset: Dataset, name: str, folder: Path) -> None:
-    mistakes.save(mistakes.confusion(predictions, f"Confusion matrix: {name}"), folder / CONFUSION)
-    shape = dataset.description.feature_shape
-    if is_image(shape):  # profiles of features would tell nobody why
-        title = f"Most confident mistakes: {name}"
-        picture = mistakes.most_confident(predictions, dataset.x_test.numpy(), shape, title)
-        mistakes.save(picture, folder / MISTAKES)
+    mistakes.save(_confusion(predictions, name), folder / CONFUSION)
+    if is_image(dataset.description.feature_shape):  # profiles of features would tell nobody why
+        mistakes.save(_most_confident(predictions, dataset, name), folder / MISTAKES)
+
+
+def _confusion(predictions: Predictions, name: str) -> Image:
+    return mistakes.confusion(predictions, f"Confusion matrix: {name}")
+
+
+def _most_confident(predictions: Predictions, dataset: Dataset, name: str) -> Image:
+    shape, title = dataset.description.feature_shape, f"Most confident mistakes: {name}"
+    return mistakes.most_confident(predictions, dataset.x_test.numpy(), shape, title)
 
 
 def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: Path) -> None:
@@ -145,6 +154,21 @@ def samples(dataset: Dataset) -> Figure:
     data = dataset.description
     x_NxF, y_N = dataset.x_train.numpy(), dataset.y_train.numpy()
     return plots.samples(x_NxF, y_N, data.feature_shape, data.class_names)
+
+
+def of_mistakes(wanted: str, predictions: Predictions, dataset: Dataset, name: str) -> Figure:
+    """Return the figure of one of OF_MISTAKES, of predictions on the test set.
+
+    Raises:
+        Refused: if mistakes are wanted of instances that are no images.
+    """
+    if wanted == "confusion":
+        return plots.of_image(_confusion(predictions, name))
+    if not is_image(dataset.description.feature_shape):
+        raise Refused(
+            [f"figure {wanted}: the instances are no images; confusion shows the mistakes by class"]
+        )
+    return plots.of_image(_most_confident(predictions, dataset, name))
 
 
 def spaces(config: RunConfig) -> list[str]:

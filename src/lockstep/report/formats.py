@@ -21,7 +21,10 @@ LATEX = {
 
 
 def table(sweep: Sweep, form: str) -> str:
-    """Return the leaderboard in one of FORMATS, with the command and commit as a comment; CSV has none."""
+    """Return the leaderboard in one of FORMATS, with the command and commit as a comment.
+
+    CSV has no comments of its own; pandas and R skip lines that start with `#` (comment="#").
+    """
     metrics = [
         metric
         for metric in dict.fromkeys((sweep.metric, "test/accuracy", "test/loss"))
@@ -32,6 +35,7 @@ def table(sweep: Sweep, form: str) -> str:
 
 def _csv(sweep: Sweep, metrics: Sequence[str]) -> str:
     written = io.StringIO()
+    written.writelines(f"# {line}\n" for line in _comment(sweep))
     rows = csv.writer(written, lineterminator="\n")
     of_metrics = [name for metric in metrics for name in (f"{metric} mean", f"{metric} std")]
     rows.writerow([*sweep.swept, "n", *of_metrics])
