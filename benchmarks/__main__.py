@@ -23,13 +23,8 @@ from rich.console import Console
 
 from benchmarks import peers
 from benchmarks.peers import STREAM, Model
-from lockstep.config.schema import (
-    LogRegConfig,
-    MLPConfig,
-    RunConfig,
-    SGDConfig,
-    TrainerConfig,
-)
+from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.schema import RunConfig, SGDConfig, TrainerConfig
 from lockstep.config.tracking_config import TrackingConfig
 from lockstep.data import datasets
 from lockstep.execution import executor

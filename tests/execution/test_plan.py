@@ -5,7 +5,8 @@ from helpers.configs import LOGREG, MLP, run_config, sgd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockstep.config.schema import AdamConfig, MLPConfig
+from lockstep.config.model_config import MLPConfig
+from lockstep.config.schema import AdamConfig
 from lockstep.data.description import DataDescription
 from lockstep.execution import plan as plan_module
 from lockstep.execution.plan import cost, plan, state_bytes

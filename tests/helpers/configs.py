@@ -1,11 +1,10 @@
 """Configs of small runs on digits, and of runs on MNIST."""
 
+from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import (
     DigitsConfig,
     DownloadedConfig,
-    LogRegConfig,
-    MLPConfig,
     RunConfig,
     SGDConfig,
     TrackingConfig,

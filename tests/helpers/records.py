@@ -6,14 +6,8 @@ import mlflow
 import numpy as np
 import torch
 
-from lockstep.config.schema import (
-    DigitsConfig,
-    LogRegConfig,
-    RunConfig,
-    SGDConfig,
-    TrackingConfig,
-    TrainerConfig,
-)
+from lockstep.config.model_config import LogRegConfig
+from lockstep.config.schema import DigitsConfig, RunConfig, SGDConfig, TrackingConfig, TrainerConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.recovery.description import Description

@@ -8,7 +8,8 @@ from helpers.clone import REPOSITORY
 from helpers.configs import LOGREG, STREAM, sgd
 
 from lockstep.config.errors import Refused
-from lockstep.config.schema import MLPConfig, RunConfig, TrackingConfig, TrainerConfig
+from lockstep.config.model_config import MLPConfig
+from lockstep.config.schema import RunConfig, TrackingConfig, TrainerConfig
 from lockstep.data.datasets import load
 from lockstep.training.loop import train
 

@@ -7,7 +7,7 @@ from helpers.reference import OPTIMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockstep.config.schema import LogRegConfig, MLPConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.pictures.representations import hidden_planes, separation

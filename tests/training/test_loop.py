@@ -9,10 +9,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lockstep.config.errors import Refused
-from lockstep.config.schema import (
-    MLPConfig,
-    TrainerConfig,
-)
+from lockstep.config.model_config import MLPConfig
+from lockstep.config.schema import TrainerConfig
 from lockstep.data.datasets import load
 from lockstep.data.minibatches import split
 from lockstep.training import networks

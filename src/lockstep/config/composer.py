@@ -12,10 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lockstep.config.errors import NAMED, Refused, holds_password, nearest
+from lockstep.config.model_config import MLPConfig
 from lockstep.config.overrides import as_typed, is_choice, is_plain
 from lockstep.config.parsing import as_text
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import MLPConfig, RunConfig, flatten, types_of
+from lockstep.config.schema import RunConfig, flatten, types_of
 
 
 class Composer:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lockstep.config.schema import AdamConfig, LogRegConfig, RunConfig
+from lockstep.config.model_config import LogRegConfig
+from lockstep.config.schema import AdamConfig, RunConfig
 from lockstep.data.description import DataDescription
 
 ARRAY_BYTES = 16 * 2**20

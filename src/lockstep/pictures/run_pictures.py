@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from lockstep.config.errors import Refused
-from lockstep.config.schema import LogRegConfig, RunConfig
+from lockstep.config.model_config import LogRegConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription, is_image
 from lockstep.pictures import mistakes, plots

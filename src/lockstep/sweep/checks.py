@@ -6,7 +6,8 @@ from functools import cache
 from mlflow.exceptions import MlflowException
 
 from lockstep.config.errors import Refused
-from lockstep.config.schema import LogRegConfig, RunConfig
+from lockstep.config.model_config import LogRegConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.description import DataDescription
 from lockstep.data.memory import physical_bytes

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from loky import cpu_count
 
-from lockstep.config.schema import LogRegConfig, RunConfig
+from lockstep.config.model_config import LogRegConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 
 

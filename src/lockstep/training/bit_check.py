@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from lockstep.config.schema import LogRegConfig, MLPConfig, SGDConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.schema import SGDConfig
 from lockstep.training import networks
 from lockstep.training.array import TrainingArray
 from lockstep.training.device import cpu_settings

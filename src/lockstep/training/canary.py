@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from lockstep.config.schema import AdamConfig, LogRegConfig, MLPConfig, SGDConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training import networks
 from lockstep.training.array import TrainingArray
 from lockstep.training.device import cpu_settings

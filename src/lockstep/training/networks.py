@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.schema import LogRegConfig, MLPConfig, RunConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.training import random_streams
 
