@@ -43,6 +43,7 @@ def with_max(shape, largest):
         ((28, 28), 100, "255"),
         ((28, 28, 1), 100, "255"),
         ((3, 8, 8), 100, "255"),
+        ((8, 8, 4), 100, "255"),
         ((8, 8), 16, "none"),
         ((8, 8, 3), 1, "none"),
         ((5, 1), 1, "none"),
@@ -59,7 +60,8 @@ def test_auto_divides_only_pixels_by_255(tmp_path, caplog, shape, largest, scale
     # b581169 divided all of uint8: its digest is that of the same scaling.
     assert (dataset.description.digest == as_before.description.digest) == (scale == "255")
     what = {"255": "divided by 255", "none": "used as they are"}[scale]
-    said = f"{path}: features are {what} (data.scale=auto); classes: 0, 1, 2"
+    taken = ", images are taken as N x H x W x C" if len(shape) == 3 and shape[2] in (1, 3, 4) else ""
+    said = f"{path}: features are {what} (data.scale=auto){taken}; classes: 0, 1, 2"
     assert caplog.messages.count(said) == 1
     assert load(path, batch_size=3, val_size=1) is dataset
     assert caplog.messages.count(said) == 1

@@ -1,5 +1,7 @@
 """Pictures of mistakes: what they show, looked up in their pixels."""
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -70,9 +72,11 @@ def test_the_most_confident_mistakes_come_first_each_with_its_image(texts):
     assert image[:, half:].min() == 255
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5, 3), (1, 4, 5), (4, 5, 1), (4, 5)])
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 5), (8, 10, 3), (1, 4, 5), (8, 10, 1), (4, 5), (4, 4, 5), (8, 10, 4)]
+)
 def test_images_of_any_shape_are_drawn_upright(shape):
-    x_NxF = np.linspace(0, 1, int(np.prod(shape)))[None]
+    x_NxF = np.linspace(0, 1, math.prod(shape))[None]
     image = np.asarray(mistakes._image(x_NxF, shape))
     assert image.shape == (mistakes.IMAGE, mistakes.IMAGE, 3)
     assert (image[:14] == 255).all() and (image[-14:] == 255).all()  # 4 x 5: a margin above and below

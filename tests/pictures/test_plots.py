@@ -315,14 +315,21 @@ def test_samples_show_the_first_ten_instances_of_each_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feature_shape", "axis"), [((3, 4, 5), 0), ((4, 5, 3), 2), ((1, 4, 5), 0), ((4, 5, 1), 2)]
+    ("feature_shape", "axis"),
+    [
+        *[((3, 4, 5), 0), ((5, 6, 3), 2), ((1, 4, 5), 0), ((5, 6, 1), 2)],
+        *[((4, 5, 3), 0), ((4, 5, 6), 0), ((5, 6, 4), 2)],  # four channels, of which three are shown
+    ],
 )
 def test_samples_in_colour(feature_shape: tuple[int, int, int], axis: int) -> None:
-    x = RNG.random((2, int(np.prod(feature_shape))))
+    channels = np.moveaxis(RNG.random((2, *feature_shape)), axis + 1, 0)
+    channels[3:] += 9  # a fourth channel doesn't change the scale either
+    x, channels = np.moveaxis(channels, 0, axis + 1).reshape(2, -1), channels[:3]
     figure = plots.samples(x, np.array([1, 0]), feature_shape, ["a", "b"])
     image = pixels(figure.axes[0].images[0])  # of the class "a", so the second instance
-    expected = np.moveaxis(x[1].reshape(feature_shape), axis, -1)
-    np.testing.assert_allclose(image, ((expected - x.min()) / (x.max() - x.min())).squeeze())
+    expected = np.moveaxis(channels[:, 1], 0, -1)
+    low, high = channels.min(), channels.max()
+    np.testing.assert_allclose(image, ((expected - low) / (high - low)).squeeze())
 
 
 def test_samples_keep_the_proportions_of_an_image() -> None:

@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig
 from lockstep.data import arrays, downloads, scaling
 from lockstep.data.arrays import Array
-from lockstep.data.description import DataDescription
+from lockstep.data.description import DataDescription, has_channels_last
 from lockstep.data.labels import Labels, encode, listed
 from lockstep.data.scaling import Scaling
 
@@ -31,7 +31,8 @@ class Dataset:
     """A data set in memory. All runs of a process share it, so never write to it.
 
     Attributes:
-        x_train, x_test: N x F and M x F, float32, scaled as `description` says.
+        x_train, x_test: N x F and M x F, float32, scaled as `description` says; features in the source's
+            order, see `lockstep.data.images`.
         y_train, y_test: N and M, int64, 0 .. n_classes - 1.
     """
 
@@ -124,8 +125,10 @@ def _load_arrays(path: Path, stamp: tuple[int, int] | None, wanted: Scaling) -> 
     dataset = _dataset("arrays", read, labels, str(path), wanted, earlier, scaling.automatic(x_train))
     done = {"none": "used as they are", "standardize": "standardized"}
     scale, classes = dataset.description.scale, listed(labels.class_names)
-    what = done.get(scale, f"divided by {scale}")
-    log.info("%s: features are %s (data.scale=%s); classes: %s", path, what, wanted.scale, classes)
+    what = f"{done.get(scale, f'divided by {scale}')} (data.scale={wanted.scale})"
+    if has_channels_last(dataset.description.feature_shape):
+        what += ", images are taken as N x H x W x C"
+    log.info("%s: features are %s; classes: %s", path, what, classes)
     return dataset
 
 

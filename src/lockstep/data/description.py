@@ -11,7 +11,7 @@ class DataDescription:
     Attributes:
         digest: 32 hex digits of the SHA-256 of the source arrays, and of how they are scaled if that differs
             from version 0.1.0; equal for equal data.
-        feature_shape: the shape of one instance before it is flattened, (28, 28) for MNIST.
+        feature_shape: the shape of one instance in its source, before it is flattened: (28, 28) for MNIST.
         class_names: the name of each class index.
         n_train, n_test: instances.
         source: where the data came from: a function, a class or a path.
@@ -37,7 +37,25 @@ class DataDescription:
         """The number of classes."""
         return len(self.class_names)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape in which a network sees an instance: C x H x W of an image, `feature_shape` of others."""
+        if len(self.feature_shape) == 2:
+            return (1, *self.feature_shape)
+        if has_channels_last(self.feature_shape):
+            return (self.feature_shape[-1], *self.feature_shape[:-1])
+        return self.feature_shape
+
+
+CHANNELS = (1, 3, 4)
+"""How many channels an image may have: grey, red-green-blue, and a fourth, such as opacity or infrared."""
+
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Tell whether an instance's shape is an image's: H x W, or 3-D with 1 or 3 channels first or last."""
-    return len(shape) == 2 or (len(shape) == 3 and not {1, 3}.isdisjoint((shape[0], shape[-1])))
+    """Tell whether an instance's shape is an image's: H x W, C x H x W, or H x W x C, with C in CHANNELS."""
+    return len(shape) == 2 or (len(shape) == 3 and (shape[0] in CHANNELS or shape[-1] in CHANNELS))
+
+
+def has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Tell whether an instance's shape is H x W x C. If both its ends are in CHANNELS, it is C x H x W."""
+    return len(shape) == 3 and shape[-1] in CHANNELS and shape[0] not in CHANNELS

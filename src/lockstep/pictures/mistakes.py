@@ -133,9 +133,9 @@ def most_confident(
 
 def _image(x_1xF: FloatArray, shape: tuple[int, ...]) -> Image.Image:
     """Return an instance, its least value black and its greatest white, IMAGE pixels on its longer side."""
-    images = as_images(to_unit_range(x_1xF), shape)
+    images = as_images(x_1xF, shape)
     assert images is not None
-    pixels_HxWxC = np.round(255 * np.atleast_3d(images[0])).astype(np.uint8)
+    pixels_HxWxC = np.round(255 * np.atleast_3d(to_unit_range(images)[0])).astype(np.uint8)
     image = Image.fromarray(np.broadcast_to(pixels_HxWxC, (*pixels_HxWxC.shape[:2], 3)).copy())
     return ImageOps.pad(image, (IMAGE, IMAGE), Image.Resampling.NEAREST, color="white")
 

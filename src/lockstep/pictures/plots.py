@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lockstep.data.description import is_image
+from lockstep.data.description import has_channels_last, is_image
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -39,13 +39,14 @@ def samples(
 ) -> Figure:
     """Draw the first 10 instances of each of the first 10 classes, a row per class.
 
-    Draw images if `feature_shape` is an image's (H x W, or 3-D with 1 or 3 channels first or last), else
-    profiles over the features. All share one scale, from the least to the greatest value shown."""
+    Draw images if `feature_shape` is an image's (see `is_image`), else profiles over the features. All share
+    one scale, from the least to the greatest value shown."""
     rows = min(len(class_names), CLASSES_SHOWN)
     chosen = [np.flatnonzero(y_N == label)[:SAMPLES_PER_CLASS] for label in range(rows)]
     cells = [(row, column) for row, indices in enumerate(chosen) for column in range(len(indices))]
-    shown = to_unit_range(x_NxF[np.concatenate(chosen)])
-    images = as_images(shown, feature_shape)
+    x_shown = x_NxF[np.concatenate(chosen)]
+    images = as_images(x_shown, feature_shape)
+    shown = to_unit_range(x_shown if images is None else images)
     height, width = (2, 3) if images is None else images.shape[1:3]
     # Inches: an instance's longer side is 0.6; neither side is less than 0.25, so that the rows' names fit.
     cell_height, cell_width = np.maximum(0.6 * np.array([height, width]) / max(height, width), 0.25)
@@ -58,7 +59,7 @@ def samples(
             profile = np.resize(shown[index], max(2, shown.shape[1]))  # a line needs two points
             axes.plot(np.linspace(left, right, len(profile)), bottom - 0.92 * profile, TRAIN_COLOR, lw=0.9)
         else:
-            axes.imshow(images[index], cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top))
+            axes.imshow(shown[index], cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top))
     axes.set(xlim=(0, SAMPLES_PER_CLASS), ylim=(rows, 0), xticks=[], aspect=cell_height / cell_width)
     axes.set_yticks(np.arange(rows) + 0.5, names)
     axes.tick_params(length=0)
@@ -224,12 +225,17 @@ def to_unit_range(values: FloatArray) -> NDArray[np.float64]:
     return (filled - low) / (high - low if high > low else 1.0)
 
 
-def as_images(x_NxF: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
-    """Return N x H x W (x 1 or 3 channels), or None where the features are no image."""
+def as_images(x_NxF: FloatArray, shape: tuple[int, ...]) -> FloatArray | None:
+    """Return N x H x W (x 1 or 3 channels), or None where the features are no image.
+
+    A fourth channel is left out: it may be opacity, but also infrared.
+    """
     if not is_image(shape):
         return None
     images = x_NxF.reshape(-1, *shape)
-    return np.moveaxis(images, 1, -1) if len(shape) == 3 and shape[0] in (1, 3) else images
+    if len(shape) == 2:
+        return images
+    return (images if has_channels_last(shape) else np.moveaxis(images, 1, -1))[..., :3]
 
 
 def _draw_dots(
