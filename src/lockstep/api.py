@@ -87,7 +87,9 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
     if config_dir is not None and not Path(config_dir).is_dir():
         raise Refused([f"config_dir={config_dir}: not a folder"])
     folder = None if config_dir is None else Path(config_dir).absolute()
-    command = compose(places.conf(), arguments, multirun=True, config_dir=folder)
+    command = compose(
+        places.conf(), arguments, multirun=True, config_dir=folder, read_network=cli.network_code
+    )
     requests = command.requests if command.search is None else corners(command.search)
     configs = [request.config for request in requests]
     _check_is_for_python(command, configs)

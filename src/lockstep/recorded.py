@@ -21,6 +21,7 @@ from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.ensemble import Ensemble
 from lockstep.pictures import run_pictures
+from lockstep.pictures.representations import names
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file, predictions_file
 from lockstep.results.run_result import RunResult
@@ -107,26 +108,24 @@ class Run:
         Raises:
             Refused: if there is no such picture, or the store lacks what it shows.
         """
-        names = [
-            *run_pictures.CURVES,
-            "samples",
-            *run_pictures.OF_MISTAKES,
-            *run_pictures.spaces(self.config),
-        ]
-        if picture not in names:
-            raise Refused([f"figure {picture}: not one of {', '.join(names)}{nearest(picture, names)}"])
         notebook.show_figures()
         if picture in run_pictures.CURVES:
             with temporary_folder() as folder:
                 history = history_file.read(self._artifact(history_file.FILE, folder).parent)
             return run_pictures.curve(picture, history, self.name)
+        dataset = self.dataset()
         if picture == "samples":
-            return run_pictures.samples(self.dataset())
+            return run_pictures.samples(dataset)
         if picture in run_pictures.OF_MISTAKES:
             with temporary_folder() as folder:
                 test = predictions_file.read(self._artifact(predictions_file.FILE, folder))["test"]
-            return run_pictures.of_mistakes(picture, test, self.dataset(), self.name)
-        return run_pictures.space(picture, self.network(), self.dataset(), self.name)
+            return run_pictures.of_mistakes(picture, test, dataset, self.name)
+        network = self.network()
+        spaces = ["input", *names(network, dataset)]
+        if picture not in spaces:
+            known = [*run_pictures.CURVES, "samples", *run_pictures.OF_MISTAKES, *spaces]
+            raise Refused([f"figure {picture}: not one of {', '.join(known)}{nearest(picture, known)}"])
+        return run_pictures.space(picture, network, dataset, self.name)
 
     def _artifact(self, name: str, folder: Path) -> Path:
         """Return a copy of an artifact below `folder`."""

@@ -54,7 +54,7 @@ def test_an_array_that_does_not_fit_is_split(tmp_path, monkeypatch):
         (representations, "separation", "no metrics of feature spaces"),
         (run_pictures, "_draw_curves", "no curves"),
         (run_pictures, "_draw_mistakes", "no pictures of mistakes"),
-        (run_pictures, "hidden_planes", "no pictures of hidden layers"),
+        (run_pictures, "planes_of", "no pictures of hidden layers"),
         (run_pictures, "draw_data", "no pictures of the data"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_diagnostic_that_fails_costs_the_run_nothing_else(tmp_path, monkeypatc
     missing = {
         "_draw_curves": {"curves/loss.png", "curves/accuracy.png"},
         "_draw_mistakes": {"confusion.png", "mistakes.png"},
-        "hidden_planes": {"pca/hidden1.png", "pca/hidden2.png"},
+        "planes_of": {"pca/hidden1.png", "pca/hidden2.png"},
         "draw_data": {"samples.png", "pca/input.png"},
     }
     assert artifacts == ARTIFACTS - missing.get(name, set())

@@ -66,4 +66,4 @@ def test_mistakes_are_shown_where_instances_are_images(tmp_path, shape, drawn):
     )
     steps["pictures of mistakes"]()
     assert {path.name for path in tmp_path.glob("*.png")} == drawn
-    assert drawn == run_pictures.files(config, dataset.description) & {"confusion.png", "mistakes.png"}
+    assert drawn == run_pictures.files(run.network, dataset) & {"confusion.png", "mistakes.png"}

@@ -3,19 +3,19 @@
 import pytest
 import torch
 from helpers.configs import run_config
+from helpers.nets import module
 from helpers.reference import OPTIMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
-from lockstep.pictures.representations import hidden_planes, separation
+from lockstep.pictures.representations import planes_of, separation
 from lockstep.results import predictions_file
 from lockstep.training import artifacts
 from lockstep.training.checkpoint import Checkpoint, to_bytes
 from lockstep.training.loop import train
-from lockstep.training.networks import MultilayerPerceptron
 from lockstep.training.prediction import predict
 
 N_TRAIN, N_TEST = 130, 40
@@ -38,6 +38,7 @@ def mlp(hidden_dims, dropout, activation, max_norm, input_dropout):
     return MLPConfig(name="mlp", hidden_dims=hidden_dims, activation=activation, max_norm=max_norm, **drops)
 
 
+MODULES = st.sampled_from([module("Odd"), module("Odd", width=5), module("perceptron", dropout=0.3)])
 MODELS = st.just(LogRegConfig(name="logreg")) | st.builds(
     mlp,
     st.lists(WIDTHS, min_size=1, max_size=3),
@@ -46,6 +47,7 @@ MODELS = st.just(LogRegConfig(name="logreg")) | st.builds(
     st.sampled_from([None, 0.6]),
     st.sampled_from([0.0, 0.2]),
 )
+MODELS |= MODULES
 
 
 @st.composite
@@ -63,6 +65,8 @@ def arrays(draw):
     kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
     kinds = draw(st.lists(kinds, min_size=1, max_size=2))
     runs = draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=6))
+    if any(isinstance(model, ModuleConfig) for model, _ in runs) and shared["precision"] == "bfloat16":
+        shared["precision"] = "float32"
     configs = [run_config(model, optim, seed, **shared) for seed, (model, optim) in enumerate(runs)]
     return dataset, configs, draw(st.permutations(range(len(runs)))), draw(st.sampled_from([1, 2]))
 
@@ -88,9 +92,7 @@ class Recording:
         found |= {"evaluations": history.evaluations, "state": to_bytes(run.state())}
         if history.diverged_at is None:
             found["spaces"] = separation(run.network, self._dataset)
-            if isinstance(run.network, MultilayerPerceptron):
-                x_NxF = self._dataset.x_train.to(next(run.network.parameters()).dtype)
-                planes = hidden_planes(run.network.representations(x_NxF))
+            if planes := planes_of(run.network, self._dataset):
                 found["planes"] = [(p.points_Nx2.tobytes(), p.explained_variance_ratio) for p in planes]
         self.of_seed[run.config.seed] = found
 

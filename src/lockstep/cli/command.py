@@ -26,6 +26,7 @@ from lockstep.config.command import Command
 from lockstep.config.compose import check_shown, compose
 from lockstep.config.errors import without_password
 from lockstep.config.hydra_settings import in_job
+from lockstep.config.own_network import NetworkCode
 from lockstep.config.run_request import Typed
 from lockstep.config.schema import RunConfig
 from lockstep.execution.collector import uncollected
@@ -174,6 +175,7 @@ def _checked(
         command = compose(
             arguments=arguments.overrides,
             multirun=arguments.multirun,
+            read_network=network_code,
             **_config_of(arguments, conf_dir),
         )
         command = replace(command, typed=_typed(arguments, command.is_multirun))
@@ -186,6 +188,13 @@ def _checked(
     except (HydraException, Refused) as refused:
         print(without_password(str(refused)), file=sys.stderr)
         return REFUSED
+
+
+def network_code(path: str) -> NetworkCode:
+    """Return the code at a path that a command names; this loads torch."""
+    from lockstep.training import network_code as code
+
+    return code.read(path)
 
 
 def _typed(arguments: Namespace, is_multirun: bool) -> Typed:

@@ -255,7 +255,7 @@ def _compare_pictures(
         series = {name: dict(enumerate(ratios)) for name, ratios in now if name in recorded or not warned}
         comparison.add("shares of variance", recorded, series)
     found = {path.relative_to(stored).as_posix() for path in stored.rglob("*")}
-    wanted = run_pictures.files(again.config, dataset.description)
+    wanted = run_pictures.files(again.network, dataset)
     if not written and again.config.tracking.pictures == "all" and not warned:
         written = wanted - {run_pictures.CONFUSION, run_pictures.MISTAKES}
     comparison.missing += sorted((written & {*wanted, predictions_file.FILE}) - found)

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lockstep.config.errors import Refused, nearest
 from lockstep.config.hydra_settings import in_job, problems_of
 from lockstep.config.loader import Loader, numbered
 from lockstep.config.overrides import Setting, as_typed, grid, is_plain, with_own_sweep
+from lockstep.config.own_network import Reader, resolved, typed_paths
 from lockstep.config.parsing import parse, quoted
 from lockstep.config.run_request import RunRequest
 from lockstep.config.search_config import SearchConfig
@@ -38,6 +40,7 @@ def compose(
     multirun: bool = False,
     config_name: str = "config",
     config_dir: Path | None = None,
+    read_network: Reader | None = None,
 ) -> Command:
     """Compose and validate every run of a command.
 
@@ -47,13 +50,14 @@ def compose(
         multirun: whether `-m` was given; `hydra.mode=MULTIRUN` counts as well.
         config_name: the primary config.
         config_dir: a folder of the user's with more options, as `--config-dir` gives it.
+        read_network: reads the code of `model=module`, which is refused without it.
 
     Raises:
         Refused: listing every unknown group, option and key and every bad value of every run.
     """
     try:
         with config_loader(conf_dir, config_dir, "run") as loader:
-            return _CommandLine(loader, config_name, arguments, multirun).command()
+            return _CommandLine(loader, config_name, arguments, multirun, read_network).command()
     except HydraException as error:
         raise Refused([message_of(error)]) from error
     except OmegaConfBaseException as error:
@@ -79,7 +83,12 @@ class _CommandLine:
     """A command line, parsed by Hydra, and the problems found in it so far."""
 
     def __init__(
-        self, hydra: ConfigLoader, config_name: str, arguments: Sequence[str], multirun: bool
+        self,
+        hydra: ConfigLoader,
+        config_name: str,
+        arguments: Sequence[str],
+        multirun: bool,
+        read_network: Reader | None = None,
     ) -> None:
         overrides = parse(without_aliases(hydra, config_name, arguments), hydra, multirun)
         for_hydra = [override for override in overrides if override.is_hydra_override()]
@@ -91,7 +100,8 @@ class _CommandLine:
         typed = typed_keys(override for override in for_hydra if as_typed(override) in arguments)
         self._loader = Loader(hydra, config_name, list(map(as_typed, for_hydra)), typed)
         self._groups = self._loader.groups
-        self._composer = Composer(self._load_run, self._groups, self._in_job)
+        module = None if read_network is None else partial(resolved, typed_paths(self._typed), read_network)
+        self._composer = Composer(self._load_run, self._groups, self._in_job, module)
         self._given = dict(zip(arguments, map(self._composer.for_hydra, overrides), strict=True))
         self._problems: list[str] = []
         self._swept: set[str] = set()

@@ -29,6 +29,7 @@ class Composer:
         load: composes some overrides by Hydra.
         groups: the names of config groups.
         in_job: lets `${hydra:...}` resolve to what the run with some overrides and a number has there.
+        module: see RunConfig.of.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class Composer:
         load: Callable[[list[str]], DictConfig],
         groups: Collection[str],
         in_job: Callable[[Sequence[str], int | None], AbstractContextManager[None]] | None = None,
+        module: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        self._load, self._groups, self._in_job = load, groups, in_job
+        self._load, self._groups, self._in_job, self._module = load, groups, in_job, module
         self._bases: dict[tuple[str, ...], DictConfig | Exception] = {}
         self._values: dict[tuple[str, ...], dict[str, Any]] = {}
         self._need_job: set[tuple[str, ...]] = set()
@@ -91,7 +93,7 @@ class Composer:
                     raise
                 composed = self._composed([o for o in parsed if as_typed(o) not in problems])
             with nullcontext() if in_job is None else in_job(overrides, number):
-                config = RunConfig.of(composed)
+                config = RunConfig.of(composed, self._module)
             found = [*problems.values(), *_pointless(parsed, composed, config)]
         except HydraException as error:
             raise Refused([*problems.values(), message_of(error)]) from error

@@ -3,8 +3,9 @@
 SEEDS = ("seed", "data.shuffle_seed")
 """Runs that differ only in these settings are repeats."""
 
-_DATA = ("data.root", "data.path", "data.scale")
-"""Settings that name the data, which is identified by a digest of its content as scaled."""
+_CONTENT = ("data.root", "data.path", "data.scale", "model.path")
+"""Settings that name files: the data is identified by a digest of its content as scaled, and the user's own
+network by `model.source`."""
 
 _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""
@@ -12,7 +13,7 @@ _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 
 def is_identity(key: str) -> bool:
     """Tell whether a setting is part of a run's identity."""
-    return changes_numbers(key) and key not in _DATA
+    return changes_numbers(key) and key not in _CONTENT
 
 
 def changes_numbers(key: str) -> bool:

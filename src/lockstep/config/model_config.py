@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from lockstep.config.frozen import Count, Frozen
 
@@ -52,3 +52,26 @@ class MLPConfig(Frozen):
         object.__setattr__(self, "hidden_dim1", dims[0])
         object.__setattr__(self, "hidden_dim2", dims[1] if len(dims) > 1 else None)
         return self
+
+
+class ModuleConfig(Frozen):
+    """The user's own network: its settings are the arguments that `source` takes, plain data.
+
+    Attributes:
+        path: the file and the class or function in it, `/…/my_nets.py:ConvNet`.
+        source: what identifies the code, see `lockstep.training.network_code`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Literal["module"]
+    path: str
+    source: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the class or function."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+ModelConfig = LogRegConfig | MLPConfig | ModuleConfig

@@ -7,7 +7,7 @@ error found.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -19,7 +19,7 @@ from lockstep.config import plain_yaml
 from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
 from lockstep.config.identity import is_identity
-from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.model_config import ModelConfig
 from lockstep.config.tracking_config import TrackingConfig
 
 NUMERICS_VERSION = 2
@@ -114,7 +114,7 @@ class TrainerConfig(Frozen):
 class RunConfig(Frozen):
     """The resolved config of one run."""
 
-    model: Annotated[LogRegConfig | MLPConfig, Field(discriminator="name")]
+    model: Annotated[ModelConfig, Field(discriminator="name")]
     optim: Annotated[SGDConfig | AdamConfig, Field(discriminator="name")]
     data: Annotated[DataConfig, Field(discriminator="name")]
     trainer: TrainerConfig
@@ -131,8 +131,13 @@ class RunConfig(Frozen):
         return self
 
     @classmethod
-    def of(cls, composed: DictConfig) -> Self:
+    def of(
+        cls, composed: DictConfig, module: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    ) -> Self:
         """Validate a config that Hydra composed, without its `hydra` node.
+
+        Args:
+            module: completes the settings of `model=module`, which is refused without it.
 
         Raises:
             Refused: with a message for each value that is missing, unknown, mistyped or out of range.
@@ -153,6 +158,10 @@ class RunConfig(Frozen):
             raise Refused([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
         if missing:
             raise Refused([f"{key}: required; give it as {key}=<value>" for key in sorted(missing)])
+        if isinstance(tree.get("model"), dict) and tree["model"].get("name") == "module":
+            if module is None:
+                raise Refused(["model=module: its code can't be run here"])
+            tree["model"] = module(tree["model"])
         return cls._validated(tree)
 
     @classmethod

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lockstep.config.model_config import LogRegConfig
+from lockstep.config.model_config import MLPConfig
 from lockstep.config.schema import AdamConfig, RunConfig
 from lockstep.data.description import DataDescription
 
@@ -22,6 +22,20 @@ GEMM_SHARE = 0.8
 
 FLOPS_PER_STEP = 1e6
 """The remaining cost of a run's step, in the same FLOPs."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run of a module needs, as measured.
+
+    Attributes:
+        n_parameters: that are trained.
+        step, row: the costs of a training step and of evaluating an instance, see PlannedArray.cost.
+    """
+
+    n_parameters: int
+    step: float
+    row: float
 
 
 @dataclass(frozen=True)
@@ -66,16 +80,23 @@ class Plan:
         return sum(sorted((array.bytes for array in self.arrays), reverse=True)[: self.n_workers])
 
 
-def plan(configs: Sequence[RunConfig], descriptions: Sequence[DataDescription], n_jobs: int) -> Plan:
+def plan(
+    configs: Sequence[RunConfig],
+    descriptions: Sequence[DataDescription],
+    n_jobs: int,
+    needs: Sequence[Need | None] | None = None,
+) -> Plan:
     """Spread runs over workers so that the workers finish together; runs of equal data share few arrays.
 
     Args:
         configs: one or more runs.
         descriptions: each run's data.
         n_jobs: the most workers, 1 or more; with fewer runs than that, runs get several threads.
+        needs: of each run whose network is a module; None for the others.
     """
     n_workers = min(n_jobs, len(configs))
-    costs = [cost(config, data) for config, data in zip(configs, descriptions, strict=True)]
+    each = list(zip(configs, descriptions, needs or [None] * len(configs), strict=True))
+    costs = [cost(*of_run) for of_run in each]
     groups: dict[object, list[int]] = {}
     for k, config in enumerate(configs):
         groups.setdefault((config.data, config.trainer.device, config.trainer.precision), []).append(k)
@@ -90,7 +111,7 @@ def plan(configs: Sequence[RunConfig], descriptions: Sequence[DataDescription], 
     for worker in range(n_workers):
         for group in groups.values():
             mine = [k for k in group if of_worker[k] == worker]
-            sizes = [state_bytes(configs[k], descriptions[k]) for k in mine]
+            sizes = [state_bytes(*each[k]) for k in mine]
             for start, stop in pairwise(_cuts(sizes)):
                 arrays.append(
                     PlannedArray(
@@ -103,14 +124,17 @@ def plan(configs: Sequence[RunConfig], descriptions: Sequence[DataDescription], 
     return Plan(tuple(arrays), n_workers, threads=n_jobs // n_workers)
 
 
-def cost(config: RunConfig, data: DataDescription) -> float:
+def cost(config: RunConfig, data: DataDescription, need: Need | None = None) -> float:
     """Return a run's training time on one thread, in FLOPs of a large GEMM that would take as long."""
-    layers = _layers(config, data)
-    n_weights = sum(n_in * n_out for n_in, n_out in layers)
-    n_first = layers[0][0] * layers[0][1]
     batch = config.data.batch_size
     n_left = data.n_train - config.data.val_size
     steps = n_left // batch if config.data.drop_last else math.ceil(n_left / batch)
+    if need is not None:
+        evaluated = data.n_test + config.data.val_size
+        return config.trainer.epochs * (steps * need.step + evaluated * need.row)
+    layers = _layers(config, data)
+    n_weights = sum(n_in * n_out for n_in, n_out in layers)
+    n_first = layers[0][0] * layers[0][1]
     # Forward, gradients of the weights, gradients of all inputs but the data.
     gemms = 2 * batch * (3 * n_weights - n_first) / GEMM_SHARE
     moved = FLOPS_PER_BYTE * _item_bytes(config) * n_weights
@@ -118,15 +142,16 @@ def cost(config: RunConfig, data: DataDescription) -> float:
     return config.trainer.epochs * (steps * (gemms + moved + FLOPS_PER_STEP) + evaluation)
 
 
-def state_bytes(config: RunConfig, data: DataDescription) -> int:
+def state_bytes(config: RunConfig, data: DataDescription, need: Need | None = None) -> int:
     """Return the bytes of a run's weights, gradients and optimizer state."""
     vectors = 5 if isinstance(config.optim, AdamConfig) else 3 if config.optim.nesterov else 2
-    n_parameters = sum((n_in + 1) * n_out for n_in, n_out in _layers(config, data))
+    of_layers = sum((n_in + 1) * n_out for n_in, n_out in _layers(config, data))
+    n_parameters = of_layers if need is None else need.n_parameters
     return vectors * _item_bytes(config) * n_parameters
 
 
 def _layers(config: RunConfig, data: DataDescription) -> list[tuple[int, int]]:
-    hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
+    hidden = config.model.hidden_dims if isinstance(config.model, MLPConfig) else ()
     return list(pairwise([data.n_features, *hidden, data.n_classes]))
 
 

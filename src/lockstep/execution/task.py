@@ -19,9 +19,10 @@ from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
 from lockstep.results import predictions_file
 from lockstep.results.history import Epoch
-from lockstep.training import artifacts, checkpoint
+from lockstep.training import artifacts, checkpoint, network_code
 from lockstep.training.checkpoint import Checkpoint
 from lockstep.training.loop import TrainedRun, train
+from lockstep.training.network_code import NetworkCode
 from lockstep.training.prediction import predict
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -52,6 +53,7 @@ class Task:
     Attributes:
         digest: the digest of the data set that they share.
         shared: folder of the pictures that all runs on a data set share.
+        code: that their networks need.
         pause_at: the epoch after which runs stop with a checkpoint; None trains them to their end.
     """
 
@@ -60,6 +62,7 @@ class Task:
     shared: Path
     threads: int
     exact: bool
+    code: tuple[NetworkCode, ...] = ()
     pause_at: int | None = None
 
     def of(self, runs: Iterable[TaskRun]) -> "Task":
@@ -85,6 +88,7 @@ def train_task(task: Task, dataset: Dataset, report: Report) -> None:
 
 
 def _train_alone(task: Task, dataset: Dataset, report: Report) -> None:
+    network_code.add(task.code)
     by_epochs: dict[int, list[tuple[_Written, Checkpoint | None]]] = {}
     for run in task.runs:
         written = _Written(run, report, task)

@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from lockstep.data.datasets import Dataset
+from lockstep.pictures.layer_inputs import layer_inputs
 from lockstep.training.device import cpu_settings
-from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
+from lockstep.training.networks import LogisticRegression, MultilayerPerceptron, Network
 
 FloatArray = NDArray[np.floating[Any]]
 
 # Up to 1,000 features, solve for the covariance's eigenvectors, as scikit-learn does by default. Beyond, that
 # matrix costs more than ARPACK's passes over the data (60,000 x 3,136 pixels: 5.9 s against 2.6 s).
 WIDEST_COVARIANCE = 1000
+
+OF_MODULES = 10_000
+"""Training instances on the planes of a module's representations."""
 
 FITTED, MEASURED, NEIGHBOURS = 2000, 1000, 5
 """Training and test instances that spaces are measured on: 0.5 s per run. More instances change little."""
@@ -82,8 +86,43 @@ def hidden_planes(representations: Iterable[torch.Tensor]) -> list[Plane]:
 
 
 @fixed_settings()
+def planes_of(network: Network, dataset: Dataset) -> list[Plane]:
+    """Return the planes of a network's representations of the training set.
+
+    Those of a module are of the first OF_MODULES instances.
+    """
+    weight = next(network.parameters())
+    if isinstance(network, LogisticRegression):
+        return []
+    if isinstance(network, MultilayerPerceptron):
+        return hidden_planes(network.representations(dataset.x_train.to(weight.device, weight.dtype)))
+    x_NxF = dataset.x_train[:OF_MODULES].to(weight.device, weight.dtype)
+    return [
+        Plane(path, f"Representation before {path}", *_project(h_NxH))
+        for path, h_NxH in layer_inputs(network, x_NxF).items()
+    ]
+
+
+def _representations(network: Network, x_NxF: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
+    """Return a network's representations of instances, N x H each, by name."""
+    if isinstance(network, LogisticRegression):
+        return ()
+    if isinstance(network, MultilayerPerceptron):
+        return ((f"hidden{layer}", h) for layer, h in enumerate(network.representations(x_NxF), start=1))
+    return layer_inputs(network, x_NxF).items()
+
+
+def names(network: Network, dataset: Dataset) -> list[str]:
+    """Return the names of a network's representations."""
+    weight = next(network.parameters())
+    return [
+        name for name, _ in _representations(network, dataset.x_train[:2].to(weight.device, weight.dtype))
+    ]
+
+
+@fixed_settings()
 @torch.no_grad()
-def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Dataset) -> dict[str, float]:
+def separation(network: Network, dataset: Dataset) -> dict[str, float]:
     """Return metrics of how well the input space and each representation separate the classes.
 
     They are measured on FITTED training and MEASURED test instances, the same for every run. A space with
@@ -99,11 +138,11 @@ def separation(network: LogisticRegression | MultilayerPerceptron, dataset: Data
         x_NxF = torch.cat([dataset.x_train[fitted], dataset.x_test[measured]])
         _of_inputs[dataset.description.digest] = _measured("input", x_NxF, dataset)
     found = dict(_of_inputs[dataset.description.digest])
-    if isinstance(network, MultilayerPerceptron):
+    if not isinstance(network, LogisticRegression):
         fitted, measured = _subsample(dataset)
         x_NxF = torch.cat([dataset.x_train[fitted], dataset.x_test[measured]]).to(weight.device, weight.dtype)
-        for layer, h_NxH in enumerate(network.representations(x_NxF), start=1):
-            found |= _measured(f"hidden{layer}", h_NxH, dataset)
+        for name, h_NxH in _representations(network, x_NxF):
+            found |= _measured(name, h_NxH, dataset)
     return found
 
 

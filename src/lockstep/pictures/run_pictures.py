@@ -11,17 +11,15 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from lockstep.config.errors import Refused
-from lockstep.config.model_config import LogRegConfig
-from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
-from lockstep.data.description import DataDescription, is_image
+from lockstep.data.description import is_image
 from lockstep.pictures import mistakes, plots
-from lockstep.pictures.representations import Plane, hidden_planes, input_plane
+from lockstep.pictures.representations import Plane, input_plane, names, planes_of
 from lockstep.results import predictions_file
 from lockstep.results.history import History
 from lockstep.results.predictions import Predictions
 from lockstep.training.loop import TrainedRun
-from lockstep.training.networks import MultilayerPerceptron, Network
+from lockstep.training.networks import Network
 
 CURVES = ("loss", "accuracy")
 EXPLAINED = "explained_variance.json"
@@ -44,8 +42,8 @@ def drawings(
     diverged = run.history.diverged_at is not None
 
     def draw_hidden() -> None:
-        if not diverged and isinstance(run.network, MultilayerPerceptron):
-            _draw_planes(_of_hidden_layers(run.network, dataset), dataset, name, folder / "pca")
+        if not diverged and (planes := planes_of(run.network, dataset)):
+            _draw_planes(planes, dataset, name, folder / "pca")
 
     def draw_mistakes() -> None:
         if not diverged and predictions is not None:
@@ -59,11 +57,11 @@ def drawings(
     }
 
 
-def files(config: RunConfig, data: DataDescription) -> set[str]:
+def files(network: Network, dataset: Dataset) -> set[str]:
     """Return the files that `drawings` makes of a run that did not diverge, by their paths in its folder."""
     curves = {f"curves/{metric}.png" for metric in CURVES}
-    of_mistakes = {CONFUSION, MISTAKES} if is_image(data.feature_shape) else {CONFUSION}
-    planes = {f"pca/{space}.png" for space in spaces(config)}
+    of_mistakes = {CONFUSION, MISTAKES} if is_image(dataset.description.feature_shape) else {CONFUSION}
+    planes = {f"pca/{space}.png" for space in ("input", *names(network, dataset))}
     return {"samples.png", EXPLAINED_FILE, *curves, *of_mistakes, *planes}
 
 
@@ -78,15 +76,8 @@ def draw_data(dataset: Dataset, shared: Path) -> Path:
 
 def explained_variance(network: Network, dataset: Dataset) -> dict[str, list[float]]:
     """Return what `drawings` writes to EXPLAINED_FILE: each plane's shares of its space's variance."""
-    planes = [input_plane(dataset.x_train)]
-    if isinstance(network, MultilayerPerceptron):
-        planes += _of_hidden_layers(network, dataset)
+    planes = [input_plane(dataset.x_train), *planes_of(network, dataset)]
     return {plane.name: list(plane.explained_variance_ratio) for plane in planes}
-
-
-def _of_hidden_layers(network: MultilayerPerceptron, dataset: Dataset) -> list[Plane]:
-    weight = next(network.parameters())
-    return hidden_planes(network.representations(dataset.x_train.to(weight.device, weight.dtype)))
 
 
 def _draw_data(dataset: Dataset, folder: Path) -> Path:
@@ -172,24 +163,18 @@ def of_mistakes(wanted: str, predictions: Predictions, dataset: Dataset, name: s
     return plots.of_image(_most_confident(predictions, dataset, name))
 
 
-def spaces(config: RunConfig) -> list[str]:
-    """Return the names of a run's feature spaces: `input`, `hidden1`, …"""
-    hidden = () if isinstance(config.model, LogRegConfig) else config.model.hidden_dims
-    return ["input", *(f"hidden{layer}" for layer in range(1, len(hidden) + 1))]
-
-
 def space(wanted: str, network: Network, dataset: Dataset, name: str) -> Figure:
-    """Return the figure of one of a run's `spaces`: all training instances, on two principal components."""
-    if wanted == "input" or not isinstance(network, MultilayerPerceptron):
+    """Return the figure of one of a run's feature spaces, such as `input`, on two principal components."""
+    if wanted == "input":
         return _of_plane(input_plane(dataset.x_train), dataset, dataset.description.name)
-    [plane] = [plane for plane in _of_hidden_layers(network, dataset) if plane.name == wanted]
+    [plane] = [plane for plane in planes_of(network, dataset) if plane.name == wanted]
     return _of_plane(plane, dataset, name)
 
 
 def _of_plane(plane: Plane, dataset: Dataset, name: str) -> Figure:
     return plots.plane(
         plane.points_Nx2,
-        dataset.y_train.numpy(),
+        dataset.y_train[: len(plane.points_Nx2)].numpy(),
         dataset.description.class_names,
         plane.explained_variance_ratio,
         f"{plane.title}: {name}",

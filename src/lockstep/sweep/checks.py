@@ -6,14 +6,16 @@ from functools import cache
 from mlflow.exceptions import MlflowException
 
 from lockstep.config.errors import Refused
-from lockstep.config.model_config import LogRegConfig
+from lockstep.config.model_config import LogRegConfig, ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.data.memory import physical_bytes
-from lockstep.execution.plan import state_bytes
+from lockstep.execution.plan import Need, state_bytes
 from lockstep.recovery import claims
 from lockstep.recovery.run_folder import unfinished
+from lockstep.sweep.planning import need_of
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
 from lockstep.training.device import device_of
@@ -31,12 +33,11 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
     for stream, trainer in dict.fromkeys((config.data, config.trainer) for config in configs):
         try:
             device = device_of(trainer)
-            data = datasets.load(stream).description
-            problems += datasets.check_stream(stream, data)
-            if device.type == "cpu":
-                same = (c for c in configs if (c.data, c.trainer) == (stream, trainer))
-                for config in {(c.model, c.optim): c for c in same}.values():
-                    problems += check_memory(config, data)
+            dataset = datasets.load(stream)
+            problems += datasets.check_stream(stream, dataset.description)
+            same = [c for c in configs if (c.data, c.trainer) == (stream, trainer)]
+            for config in {(c.model, c.optim): c for c in same}.values():
+                problems += check_network(config, dataset, device.type)
         except Refused as refused:
             problems += refused.problems
     uris = {config.tracking.uri for config in configs}
@@ -49,12 +50,31 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
         raise Refused(problems)
 
 
-def check_memory(config: RunConfig, data: DataDescription) -> list[str]:
+def check_network(config: RunConfig, dataset: Dataset, device: str) -> list[str]:
+    """Return why a run's network can't be trained on this device; empty if it can."""
+    if not isinstance(config.model, ModuleConfig):
+        return check_memory(config, dataset.description) if device == "cpu" else []
+    problems = []
+    if device != "cpu":
+        problems.append(f"trainer.device={config.trainer.device}: model=module trains on the CPU")
+    if config.trainer.precision == "bfloat16":
+        problems.append("trainer.precision=bfloat16: model=module trains in float32 or float64")
+    if problems:
+        return problems
+    try:
+        need = need_of(config, dataset)
+    except Refused as refused:
+        return list(refused.problems)
+    return check_memory(config, dataset.description, need)
+
+
+def check_memory(config: RunConfig, data: DataDescription, need: Need | None = None) -> list[str]:
     """Return why a run can't be trained in this machine's memory; empty if it can."""
-    needed, memory = state_bytes(config, data), physical_bytes()
+    needed, memory = state_bytes(config, data, need), physical_bytes()
     if needed <= memory or isinstance(config.model, LogRegConfig):
         return []
     given = ", ".join(f"model.{key}={value}" for key, value in config.model if key.startswith("hidden_"))
+    given = given or f"model={config.model.name}"
     return [
         f"{given}: weights, gradients and optimizer state need {needed / 2**30:,.1f} GiB;"
         f" this machine has {memory / 2**30:,.1f} GiB of memory"

@@ -31,7 +31,7 @@ from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import REASON, TOKEN, conclusion
 from lockstep.tracking.uploader import Uploader
-from lockstep.training import artifacts
+from lockstep.training import artifacts, network_code
 
 log = logging.getLogger("lockstep")
 
@@ -202,6 +202,7 @@ class Ledger:
             shared,
             threads,
             exact,
+            network_code.needed_by(entry.config for entry in entries),
             pause_at,
         )
 

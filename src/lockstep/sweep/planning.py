@@ -1,22 +1,41 @@
 """The plan of a command's arrays and workers."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.data.datasets import Dataset
 from lockstep.execution.cores import count_workers
-from lockstep.execution.plan import Plan, plan
+from lockstep.execution.plan import Need, Plan, plan
 from lockstep.sweep.names import run_names
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
+from lockstep.training import network_check
 from lockstep.training.device import device_of, gemm_flops
 
 
 def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
     """Return the plan for runs, and load their data."""
-    descriptions = [datasets.load(config.data).description for config in configs]
-    return plan(configs, descriptions, workers_for(configs, n_jobs))
+    loaded = [datasets.load(config.data) for config in configs]
+    needs = [need_of(config, dataset) for config, dataset in zip(configs, loaded, strict=True)]
+    return plan(configs, [dataset.description for dataset in loaded], workers_for(configs, n_jobs), needs)
+
+
+def need_of(config: RunConfig, dataset: Dataset) -> Need | None:
+    """Return what a run needs whose network is a module; None for others.
+
+    Raises:
+        Refused: if the module can't be trained, see `network_check`.
+    """
+    if (found := network_check.measure(config, dataset)) is None:
+        return None
+    flops = _flops()
+    return Need(found.n_parameters, found.step_seconds * flops, found.row_seconds * flops)
+
+
+_flops = cache(gemm_flops)
 
 
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
@@ -29,7 +48,7 @@ def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
     """Print the plan of these runs with its estimated time; train nothing."""
     runs = list(dict(zip(identities(requests), requests, strict=True)).values())
     planned = plan_of([request.config for request in runs], n_jobs)
-    flops = gemm_flops()
+    flops = _flops()
     console.print(tables.plan_table(planned, run_names(runs), flops))
     console.print()
     console.print(tables.plan_summary(planned, flops), soft_wrap=True)

@@ -9,23 +9,29 @@ from pathlib import Path
 
 from loky import cpu_count
 
-from lockstep.config.model_config import LogRegConfig
+from lockstep.config.model_config import LogRegConfig, ModelConfig, ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 
 
 def note(config: RunConfig, data: DataDescription) -> str:
     """Return a run's description in one line."""
-    model, trainer = config.model, config.trainer
-    hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
-    widths = "-".join(map(str, (data.n_features, *hidden, data.n_classes)))
-    of_mlp = "" if isinstance(model, LogRegConfig) else f", {model.activation}, dropout {model.dropout:g}"
-    optim = config.optim
+    trainer, optim = config.trainer, config.optim
     return (
-        f"{model.name} {widths}{of_mlp}; {optim.name}, lr {optim.lr:g} ({optim.schedule}); {data.name}"
+        f"{_network(config.model, data)}; {optim.name}, lr {optim.lr:g} ({optim.schedule}); {data.name}"
         f" ({data.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs,"
         f" {trainer.precision}, seed {config.seed}"
     )
+
+
+def _network(model: ModelConfig, data: DataDescription) -> str:
+    if isinstance(model, ModuleConfig):
+        settings = ", ".join(f"{key}={value}" for key, value in model.settings.items())
+        return f"{model.source.partition('@')[0]}({settings})"
+    hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
+    widths = "-".join(map(str, (data.n_features, *hidden, data.n_classes)))
+    of_mlp = "" if isinstance(model, LogRegConfig) else f", {model.activation}, dropout {model.dropout:g}"
+    return f"{model.name} {widths}{of_mlp}"
 
 
 @cache

@@ -4,9 +4,11 @@
 - `array`: the training array, which steps several runs together.
 - `stretch`: the next minibatches, gathered once for all runs.
 - `stack`: runs of equal shapes, stepped by the same kernels.
+- `module_stack`: a run of any other module, stepped by autograd.
 - `layers`: forward and backward of linear layers, activations and dropout.
 - `optim`, `schedule`: optimizers and learning rates.
-- `networks`: the networks as `nn.Module`s.
+- `networks`: the networks as `nn.Module`s; `network_code`: the user's own; `network_check`: whether they can
+  be trained and resumed.
 - `device`: the device that a run trains on. `random_streams`: a run's own generators.
 - `checkpoint`: a run's state, from which it resumes.
 - `artifacts`: config, history and weights as files.

@@ -17,13 +17,20 @@ from torch import Tensor, nn
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training.device import widest
 from lockstep.training.layers import OnThreads
-from lockstep.training.networks import Network
+from lockstep.training.module_stack import ModuleRun, ModuleStack
+from lockstep.training.networks import ModuleNetwork, Network
 from lockstep.training.schedule import Schedule, constant
 from lockstep.training.stack import Run, Stack
 from lockstep.training.stretch import Stretch, steps_at_once
 
-EVALUATION_ROWS = 1024
-"""Rows per forward pass in evaluation: gives threads equal shares and bounds the memory of wide layers."""
+EVALUATION_ROWS, MODULE_ROWS = 1024, 128
+"""Rows per forward pass in evaluation: gives threads equal shares and bounds the memory of wide layers. A
+convolution's activations are larger: with 1,024 rows it takes up to 2.2 times as long."""
+
+
+def rows_at_once(network: Network) -> int:
+    """Return how many rows a network evaluates at once, which is always the same, as it changes bits."""
+    return MODULE_ROWS if isinstance(network, ModuleNetwork) else EVALUATION_ROWS
 
 
 class TrainingArray:
@@ -56,7 +63,7 @@ class TrainingArray:
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
         schedules = schedules or [constant(config.lr) for config in optim_configs]
         self._runs = [
-            Run(*of_run)
+            _run(*of_run)
             for of_run in zip(networks, optim_configs, dropout_generators, schedules, strict=True)
         ]
         for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
@@ -65,17 +72,23 @@ class TrainingArray:
         self._stacks = self._stacked(self._runs)
         self._stretches: dict[int, Stretch] = {}
 
-    def _stacked(self, runs: Sequence[Run]) -> list[Stack]:
-        alike: dict[object, list[Run]] = {}
+    def _stacked(self, runs: Sequence[Run | ModuleRun]) -> list[Stack | ModuleStack]:
+        alike: dict[object, list[Run | ModuleRun]] = {}
         for run in runs:
             alike.setdefault(run.kernels, []).append(run)
-        stacks = []
+        stacks = list[Stack | ModuleStack]()
         for group in alike.values():
             size = 1 if self._exact else group[0].per_stack
-            stacks += [
-                Stack(group[start : start + size], self._matmul_dtype) for start in range(0, len(group), size)
-            ]
+            stacks += [self._stack(group[start : start + size]) for start in range(0, len(group), size)]
         return stacks
+
+    def _stack(self, runs: Sequence[Run | ModuleRun]) -> Stack | ModuleStack:
+        """Return the stack of runs that can be stacked."""
+        chains = [run for run in runs if isinstance(run, Run)]
+        if chains:
+            return Stack(chains, self._matmul_dtype)
+        [module] = [run for run in runs if isinstance(run, ModuleRun)]
+        return ModuleStack(module)
 
     @torch.no_grad()
     def train(self, x_NxF: Tensor, y_N: Tensor, minibatches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -89,8 +102,8 @@ class TrainingArray:
             loss_KxT, accuracy_KxT: mean cross-entropy and accuracy of each minibatch before its update, with
                 dropout, in `widest`.
         """
-        n_classes = self._runs[0].shapes[-1][0]
-        measured: dict[Run, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
+        n_classes = self._runs[0].n_classes
+        measured: dict[Run | ModuleRun, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
         sharing = _Sharing(self._stacks, self._threads)
         for indices_TxB in _equal_stretches(minibatches):
             n_rows = indices_TxB.shape[1]
@@ -101,7 +114,8 @@ class TrainingArray:
                 stretch.gather(x_NxF, y_N, indices_TxB)
             for stack in self._stacks:
                 loss_RxT, accuracy_RxT = stack.train(stretch)
-                for run, loss_T, accuracy_T in zip(stack.runs, loss_RxT, accuracy_RxT, strict=True):
+                runs: Sequence[Run | ModuleRun] = stack.runs
+                for run, loss_T, accuracy_T in zip(runs, loss_RxT, accuracy_RxT, strict=True):
                     measured[run].append((loss_T, accuracy_T))
         loss_KxT, accuracy_KxT = (
             torch.stack([torch.cat([pair[which] for pair in measured[run]]) for run in self._runs])
@@ -118,13 +132,14 @@ class TrainingArray:
         """
         losses, accuracies, dtype = [], [], widest(x_NxF.device)
         for run in self._runs:
-            logits_NxC = torch.cat(self._logits(run.network.eval(), torch.split(x_NxF, EVALUATION_ROWS)))
+            network = run.network.eval()
+            logits_NxC = torch.cat(self._logits(network, torch.split(x_NxF, rows_at_once(network))))
             losses.append(nn.functional.cross_entropy(logits_NxC, y_N).to(dtype))
             accuracies.append((logits_NxC.argmax(dim=1) == y_N).to(dtype).mean())
         return torch.stack(losses), torch.stack(accuracies)
 
     def _logits(self, network: Network, parts: Sequence[Tensor]) -> list[Tensor]:
-        if self._threads == 1:
+        if self._threads == 1 or isinstance(network, ModuleNetwork):  # which may not be called by two at once
             return [network(x_NxF) for x_NxF in parts]
 
         # Our own threads take whole parts: torch's threads would split a GEMM's sums (see OnThreads).
@@ -148,7 +163,15 @@ class TrainingArray:
         stack = next(stack for stack in self._stacks if run in stack.runs)
         self._stacks.remove(stack)
         if others := [other for other in stack.runs if other is not run]:
-            self._stacks.append(Stack(others, self._matmul_dtype))
+            self._stacks.append(self._stack(others))
+
+
+def _run(
+    network: Network, config: SGDConfig | AdamConfig, dropout_generator: torch.Generator, rate: Schedule
+) -> Run | ModuleRun:
+    if isinstance(network, ModuleNetwork):
+        return ModuleRun(network, config, dropout_generator, rate)
+    return Run(network, config, dropout_generator, rate)
 
 
 class _Sharing:
@@ -158,7 +181,7 @@ class _Sharing:
     long as one thread where another process needs a core. The numbers are the same either way.
     """
 
-    def __init__(self, stacks: Sequence[Stack], threads: int) -> None:
+    def __init__(self, stacks: Sequence[Stack | ModuleStack], threads: int) -> None:
         self._stacks, self._threads = stacks, threads
         self._on_threads = OnThreads(1)
         self._started: list[float] = []

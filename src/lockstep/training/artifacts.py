@@ -1,7 +1,6 @@
 """A trained run's artifacts, written and read: config, history, weights."""
 
 import io
-import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +9,19 @@ import torch
 from torch import Tensor
 
 from lockstep.config.errors import Refused
+from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.results import history_file
 from lockstep.results.history import History
-from lockstep.training import networks
+from lockstep.training import network_code, networks
 from lockstep.training.loop import TrainedRun
-from lockstep.training.networks import Network
+from lockstep.training.networks import Network, named
 
 CONFIG = "config.yaml"
 WEIGHTS = "model/state_dict.pt"
+BUFFERS = "model/buffers.pt"
+"""Buffers that a network's state_dict leaves out, where it has such."""
 
 
 def write_run(run: TrainedRun, folder: Path) -> None:
@@ -27,14 +29,30 @@ def write_run(run: TrainedRun, folder: Path) -> None:
     write_history(run.config, run.history, folder)
     if run.history.diverged_at is None:
         (folder / "model").mkdir()
-        # Contiguous copies: in the array weights are views with padding between the rows.
-        weights = {
-            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in run.network.state_dict().items()
-        }
-        written = io.BytesIO()  # torch.save to a file would turn a full disk's OSError into a RuntimeError
-        torch.save(weights, written)
-        (folder / WEIGHTS).write_bytes(written.getvalue())
+        _write_tensors(named(run.network).state_dict(), folder / WEIGHTS)
+        if others := _others(run.network):
+            _write_tensors(others, folder / BUFFERS)
+    if isinstance(run.config.model, ModuleConfig):
+        code = network_code.of(run.config.model)
+        (folder / "code").mkdir()
+        (folder / "code" / Path(code.file).name).write_bytes(code.content)
+
+
+def _write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    # Contiguous copies: in the array weights are views with padding between the rows.
+    copies = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    written = io.BytesIO()  # torch.save to a file would turn a full disk's OSError into a RuntimeError
+    torch.save(copies, written)
+    file.write_bytes(written.getvalue())
+
+
+def _others(network: Network) -> dict[str, Tensor]:
+    """Return the buffers that a network's state_dict leaves out: registered with persistent=False."""
+    module = named(network)
+    saved = module.state_dict().keys()
+    return {name: tensor for name, tensor in module.named_buffers() if name not in saved}
 
 
 def write_history(config: RunConfig, history: History, folder: Path) -> None:
@@ -50,8 +68,12 @@ def read_network(config: RunConfig, data: DataDescription, file: Path) -> Networ
         Refused: if the file doesn't hold such weights.
     """
     network = networks.initial(config, data)
-    weights = _read_weights(file, network)
-    network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+    weights = _read_tensors(file, named(network).state_dict())
+    dtype = next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point())
+    named(network.to(dtype)).load_state_dict(weights)
+    if others := _others(network):
+        for name, tensor in _read_tensors(file.parent.parent / BUFFERS, others).items():
+            others[name].copy_(tensor)
     return network
 
 
@@ -61,26 +83,31 @@ def differing_weights(file: Path, network: Network) -> list[str]:
     Raises:
         Refused: if the file doesn't hold weights of such a network.
     """
-    weights = _read_weights(file, network)
-    return [
-        name for name, tensor in network.state_dict().items() if not torch.equal(weights[name], tensor.cpu())
-    ]
+    now = named(network).state_dict()
+    weights = _read_tensors(file, now)
+    return [name for name, tensor in now.items() if not torch.equal(weights[name], tensor.cpu())]
 
 
-def _read_weights(file: Path, network: Network) -> Mapping[str, Tensor]:
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+def _read_tensors(file: Path, like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    what = f"{file.parent.name}/{file.name}"
+    wanted = {name: _kind(tensor) for name, tensor in like.items()}
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(info.file_size for info in archive.infolist())
-        if size > 2**20 + 2 * 8 * sum(map(math.prod, wanted.values())):
+        if size > 2**20 + 2 * 8 * sum(tensor.numel() for tensor in like.values()):
             raise ValueError(f"{size:,} bytes")
         weights: Mapping[str, Tensor] = torch.load(file, weights_only=True, map_location="cpu")
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        dtypes = {tensor.dtype for tensor in weights.values()}
+        found = {name: _kind(tensor) for name, tensor in weights.items()}
+        dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     except Exception as error:  # malformed content can raise nearly anything
-        raise Refused([f"{WEIGHTS}: can't be read ({type(error).__name__})"]) from error
+        raise Refused([f"{what}: can't be read ({type(error).__name__})"]) from error
     differ = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
-    if differ or len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
+    if differ or len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
         names = ", ".join(differ[:5])
-        raise Refused([f"{WEIGHTS}: not the weights of the network in {CONFIG}: {names or dtypes}"])
+        raise Refused([f"{what}: not the weights of the network in {CONFIG}: {names or dtypes}"])
     return weights
+
+
+def _kind(tensor: Tensor) -> tuple[tuple[int, ...], object]:
+    """Return a tensor's shape and dtype; those of floating-point numbers count as one."""
+    return tuple(tensor.shape), "float" if tensor.is_floating_point() else tensor.dtype

@@ -1,4 +1,4 @@
-"""The workshop's two networks, and an ensemble of them, as plain `nn.Module`s.
+"""The networks as plain `nn.Module`s: the workshop's two, any other module, an ensemble of them.
 
 The initial weights are drawn from `generator`, or without one from torch's global generator.
 """
@@ -10,10 +10,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
-from lockstep.training import random_streams
+from lockstep.data.images import as_input
+from lockstep.training import network_code, random_streams
+from lockstep.training.random_streams import own_random_numbers
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -83,7 +85,33 @@ class MultilayerPerceptron(nn.Module):
             yield h
 
 
-Network = LogisticRegression | MultilayerPerceptron
+class ModuleNetwork(nn.Module):
+    """A module that sees instances in their own shape, called with flat rows as the other networks.
+
+    Attributes:
+        module: whose parameters and buffers have the names that users see.
+    """
+
+    def __init__(self, module: nn.Module, data: DataDescription) -> None:
+        super().__init__()
+        self.module, self.data = module, data
+
+    def forward(self, x_BxF: Tensor) -> Tensor:
+        """Return logits, B x C."""
+        logits_BxC: Tensor = self.module(self.seen(x_BxF))
+        return logits_BxC
+
+    def seen(self, x_BxF: Tensor) -> Tensor:
+        """Return rows as the module sees them."""
+        return as_input(x_BxF, self.data)
+
+
+Network = LogisticRegression | MultilayerPerceptron | ModuleNetwork
+
+
+def named(network: Network) -> nn.Module:
+    """Return the module that gives a network's parameters the names that users see."""
+    return network.module if isinstance(network, ModuleNetwork) else network
 
 
 class Ensemble(nn.Module):
@@ -104,10 +132,23 @@ class Ensemble(nn.Module):
         return total
 
 
+def initial(config: RunConfig, data: DataDescription) -> Network:
+    """Return a run's network before its first iteration.
+
+    Raises:
+        Refused: if it is the user's own, and its code raises an error or was not named by a command.
+    """
+    generator = random_streams.generator(config.seed, "init")
+    if not isinstance(config.model, ModuleConfig):
+        return build(config.model, data.n_features, data.n_classes, generator)
+    with own_random_numbers(generator):
+        return ModuleNetwork(network_code.of(config.model).build(config.model.settings, data), data)
+
+
 def build(
     config: LogRegConfig | MLPConfig, n_features: int, n_classes: int, generator: torch.Generator
-) -> Network:
-    """Return the module that `config` describes, initialised from `generator`."""
+) -> LogisticRegression | MultilayerPerceptron:
+    """Return the network of linear layers that `config` describes, initialised from `generator`."""
     if isinstance(config, LogRegConfig):
         return LogisticRegression(n_features, n_classes, generator)
     return MultilayerPerceptron(
@@ -120,11 +161,6 @@ def build(
         config.max_norm,
         config.input_dropout,
     )
-
-
-def initial(config: RunConfig, data: DataDescription) -> Network:
-    """Return a run's network before its first iteration."""
-    return build(config.model, data.n_features, data.n_classes, random_streams.generator(config.seed, "init"))
 
 
 def load_exporter() -> None:

@@ -10,7 +10,7 @@ from lockstep.data.datasets import Dataset
 from lockstep.data.minibatches import split
 from lockstep.results.history import HeldOut
 from lockstep.results.predictions import Predictions
-from lockstep.training.array import EVALUATION_ROWS
+from lockstep.training.array import MODULE_ROWS, rows_at_once
 from lockstep.training.device import cpu_settings
 from lockstep.training.loop import TrainedRun
 from lockstep.training.networks import Ensemble, Network
@@ -31,7 +31,7 @@ def predict(run: TrainedRun, dataset: Dataset) -> dict[HeldOut, Predictions]:
 @torch.no_grad()
 def probabilities(ensemble: Ensemble, x_NxF: Any) -> NDArray[Any]:
     """Return an ensemble's probabilities of each class for rows of numbers, N x C, float32."""
-    parts = torch.split(torch.as_tensor(x_NxF, dtype=torch.float32), EVALUATION_ROWS)
+    parts = torch.split(torch.as_tensor(x_NxF, dtype=torch.float32), MODULE_ROWS)
     return torch.cat([ensemble(part) for part in parts]).numpy()
 
 
@@ -39,7 +39,7 @@ def probabilities(ensemble: Ensemble, x_NxF: Any) -> NDArray[Any]:
 def _on(network: Network, x_NxF: Tensor, y_N: Tensor, dataset: Dataset) -> Predictions:
     weight = next(network.parameters())
     with cpu_settings(weight.device):
-        parts = torch.split(x_NxF.to(weight.device, weight.dtype), EVALUATION_ROWS)
+        parts = torch.split(x_NxF.to(weight.device, weight.dtype), rows_at_once(network))
         logits_NxC = torch.cat([network.eval()(part) for part in parts]).cpu()
         probabilities_NxC = logits_NxC.double().softmax(dim=1).float()
     prediction_N = logits_NxC.argmax(dim=1)

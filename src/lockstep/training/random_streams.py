@@ -1,6 +1,8 @@
 """A run's own random streams, independent of torch's global generator."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -10,3 +12,15 @@ def generator(seed: int, purpose: Literal["init", "dropout", "shuffle"]) -> torc
     """Return a CPU generator seeded by (seed, purpose)."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]))
+
+
+@contextmanager
+def own_random_numbers(generator: torch.Generator) -> Iterator[None]:
+    """Have torch's global generator on the CPU draw what `generator` would; it goes on from there."""
+    before = torch.get_rng_state()
+    torch.set_rng_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(torch.get_rng_state())
+        torch.set_rng_state(before)

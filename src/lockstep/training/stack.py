@@ -24,7 +24,7 @@ from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training import optim
 from lockstep.training.device import widest
 from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, is_aligned, n_blocks, of_runs
-from lockstep.training.networks import LogisticRegression, MultilayerPerceptron, Network
+from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 from lockstep.training.schedule import Schedule
 from lockstep.training.stretch import Stretch, aligned
 
@@ -46,7 +46,7 @@ class Run:
 
     def __init__(
         self,
-        network: Network,
+        network: LogisticRegression | MultilayerPerceptron,
         optim_config: SGDConfig | AdamConfig,
         dropout_generator: torch.Generator,
         schedule: Schedule,
@@ -60,6 +60,7 @@ class Run:
             self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
             self.rate, self.input_rate = network.dropout.p, network.input_dropout.p
             self.activation = type(network.activation)
+        self.n_classes = self._stored[-1][1].shape[0]
         self.shapes = [(w_OxI.shape[0], w_OxI.shape[1]) for _, w_OxI, _ in self._stored]
         self.params_P = torch.cat(
             [

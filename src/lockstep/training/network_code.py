@@ -1,0 +1,322 @@
+"""The code of the user's own networks: a class or function in a file, run only when a command names it.
+
+The file is read once, and these bytes are run, hashed, given to workers, and kept with each run. So it is one
+file: other files of the user's, which it would import, are not part of its hash.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import json
+import random
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from torch import nn
+
+from lockstep.config.errors import Refused, nearest
+from lockstep.config.model_config import ModuleConfig
+from lockstep.config.parsing import as_if_typed
+from lockstep.config.schema import RunConfig
+from lockstep.data.description import DataDescription
+
+FROM_DATA = ("input_shape", "n_classes")
+"""Arguments that the data gives, where the signature names them."""
+
+RESERVED = ("name", "path", "source")
+"""Settings of `model=module` itself."""
+
+_known: dict[str, "NetworkCode"] = {}
+
+
+@dataclass(frozen=True)
+class NetworkCode:
+    """A class or function in the content of a file, which returns a network.
+
+    Attributes:
+        file: the path that the content was read from, for messages.
+        name: of the class or function.
+    """
+
+    file: str
+    name: str
+    content: bytes
+
+    @property
+    def source(self) -> str:
+        """What identifies it: its name, and the SHA-256 of the content."""
+        return f"{self.name}@{hashlib.sha256(self.content).hexdigest()}"
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that are settings, plain data, with these given.
+
+        Raises:
+            Refused: with a message for each that is unknown, mistyped or missing.
+        """
+        arguments, problems, settings = _arguments(self), [], dict[str, Any]()
+        for key in given.keys() - arguments.keys():
+            has = f"it has {', '.join(arguments)}" if arguments else "it has none that can be set"
+            value = json.dumps(given[key]) if isinstance(given[key], bool | None) else given[key]
+            problems.append(
+                f"model.{key}={value}: not an argument of {self.name}; {has}{nearest(key, arguments)}"
+            )
+        for key, argument in arguments.items():
+            if key not in given:
+                if argument.is_required:
+                    problems.append(f"model.{key}: required by {self.name}; give it as model.{key}=<value>")
+                settings[key] = argument.default
+                continue
+            try:
+                settings[key] = argument.plain(given[key])
+            except ValueError as error:
+                problems.append(f"model.{key}={given[key]}: {error}")
+        if problems:
+            raise Refused(sorted(problems))
+        return settings
+
+    def build(self, settings: Mapping[str, Any], data: DataDescription) -> nn.Module:
+        """Return the network for a data set, initialised from torch's global generator.
+
+        Raises:
+            Refused: if the code raises an error, or returns no network.
+        """
+        arguments = _arguments(self)
+        values = {key: arguments[key].value(value) for key, value in settings.items()}
+        of_data = {"input_shape": data.input_shape, "n_classes": data.n_classes}
+        names = inspect.signature(_builder(self)).parameters
+        values |= {name: of_data[name] for name in FROM_DATA if name in names}
+        try:
+            network = _builder(self)(**values)
+        except Exception as error:
+            raise Refused([f"{_called(self, settings)}: {_where(error, self.file)}"]) from error
+        if not isinstance(network, nn.Module):
+            kind = type(network).__name__
+            raise Refused([f"{_called(self, settings)}: returns {kind}; allowed: a torch.nn.Module"])
+        return network
+
+
+def read(path: str) -> NetworkCode:
+    """Read and run the code at a path, `file.py:Name`, and know it from now on in this process.
+
+    Raises:
+        Refused: if it can't be read or run, or has no such class or function.
+    """
+    file, _, name = path.rpartition(":")
+    if not file or not name.isidentifier():
+        raise Refused([f"model.path={path}: name a class or function in the file, as in my_nets.py:ConvNet"])
+    if path not in _read:
+        try:
+            _read[path] = NetworkCode(file, name, Path(file).read_bytes())
+        except OSError as error:
+            near = nearest(Path(file).name, (other.name for other in Path(file).parent.glob("*.py")))
+            raise Refused([f"model.path={path}: {file} can't be read: {error.strerror}{near}"]) from error
+    add([_read[path]])
+    return _read[path]
+
+
+_read: dict[str, NetworkCode] = {}
+
+
+def add(code: Iterable[NetworkCode]) -> None:
+    """Know code that a command has read, in this process.
+
+    Raises:
+        Refused: if it can't be run.
+    """
+    for each in code:
+        _arguments(each)
+        _known[each.source] = each
+
+
+def of(config: ModuleConfig) -> NetworkCode:
+    """Return the code of a network.
+
+    Raises:
+        Refused: if no command of this process has named it: what a store names is not run.
+    """
+    if (code := _known.get(config.source)) is None:
+        where = f"the code of {config.path} ({config.source[:24]})"
+        raise Refused([f"{where} is not run unless a command names it"])
+    return code
+
+
+def needed_by(configs: Iterable[RunConfig]) -> tuple[NetworkCode, ...]:
+    """Return the code that the networks of runs need."""
+    models = (config.model for config in configs)
+    return tuple({model.source: of(model) for model in models if isinstance(model, ModuleConfig)}.values())
+
+
+class _Argument:
+    """An argument of a class or function that is a setting.
+
+    Attributes:
+        default: plain data; None where `is_required`.
+    """
+
+    def __init__(self, kind: Any, default: Any, is_required: bool) -> None:
+        self._type: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+        self.is_required = is_required
+        self.default = (
+            None if is_required else _plain(self._type.dump_python(default, mode="json", warnings=False))
+        )
+
+    def value(self, plain: Any) -> Any:
+        """Return what the class or function gets for plain data. Raise ValueError if it doesn't fit."""
+        try:
+            return self._type.validate_json(json.dumps(plain))
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].replace("Input should be", "must be")) from error
+
+    def plain(self, typed: Any) -> Any:
+        """Return a typed value as plain data. Raise ValueError if it doesn't fit."""
+        try:
+            value = self.value(typed)
+        except ValueError:
+            if not isinstance(typed, str):
+                raise
+            value = self.value(as_if_typed(typed))  # what ${oc.env:WIDTH} resolves to is text
+        return _plain(self._type.dump_python(value, mode="json"))
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data as JSON has it. Raise TypeError if it isn't."""
+    return json.loads(json.dumps(value))
+
+
+@cache
+def _arguments(code: NetworkCode) -> Mapping[str, _Argument]:
+    """Return the arguments that are settings: those whose type or default is plain data."""
+    builder = _builder(code)
+    hints: dict[str, Any] = {}
+    with suppress(Exception):  # annotations may name anything
+        annotated: Any = builder
+        if isinstance(builder, type):
+            annotated = inspect.getattr_static(builder, "__init__")
+        hints = typing.get_type_hints(annotated)
+    found, problems = {}, []
+    for key, parameter in inspect.signature(builder).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or key in FROM_DATA:
+            continue
+        is_required, default = parameter.default is parameter.empty, parameter.default
+        try:
+            found[key] = _Argument(hints.get(key, _guessed(default)), default, is_required)
+        except (PydanticUserError, TypeError, ValueError):
+            if is_required:
+                problems.append(f"its argument {key} is no plain data, so it can't be set; give it a default")
+            continue
+        if key in RESERVED or parameter.kind == parameter.POSITIONAL_ONLY:
+            problems.append(f"its argument {key} can't be a setting; rename it, or let it be given by name")
+    if problems:
+        raise Refused([f"model.path={code.file}:{code.name}: {problem}" for problem in problems])
+    return found
+
+
+def _guessed(default: Any) -> Any:
+    """Return the type of an argument without annotation, from its default."""
+    kinds: dict[type, Any] = {bool: bool, int: int | float, float: float, str: str}
+    return kinds.get(type(default), Any)
+
+
+@cache
+def _builder(code: NetworkCode) -> Callable[..., object]:
+    """Run the code, and return its class or function.
+
+    Raises:
+        Refused: if it can't be run, changes more than its own module, or has no such class or function.
+    """
+    where = f"model.path={code.file}:{code.name}"
+    module = ModuleType(f"lockstep_network_{hashlib.sha256(code.content).hexdigest()[:16]}")
+    module.__file__ = code.file
+    try:
+        tree = ast.parse(code.content, code.file)
+        if siblings := sorted(_siblings(tree, Path(code.file))):
+            what = f"imports {', '.join(siblings)}, which the run's identity would not contain"
+            raise Refused([f"{where}: {what}; a network is one file, or comes from an installed package"])
+        sys.modules[module.__name__] = module
+        with _nothing_changed(where):
+            exec(compile(tree, code.file, "exec"), module.__dict__)
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused([f"{where}: {_where(error, code.file)}"]) from error
+    builder = getattr(module, code.name, None)
+    if not callable(builder):
+        names = [key for key, value in vars(module).items() if _is_network(value, module.__name__)]
+        has = f"it has {', '.join(names)}" if names else "it has no class of a torch.nn.Module"
+        raise Refused([f"{where}: no such class or function; {has}{nearest(code.name, names)}"])
+    found: Callable[..., object] = builder
+    return found
+
+
+def _is_network(value: object, module: str) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module
+
+
+def _siblings(tree: ast.AST, file: Path) -> Iterator[str]:
+    """Yield the modules beside a file that its code imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"{'.' * node.level}{node.module or ''}"
+            continue
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+        for root in {name.partition(".")[0] for name in names}:
+            beside = {(file.parent / root).with_suffix(".py"), file.parent / root / "__init__.py"}
+            spec = None
+            with suppress(ImportError, ValueError):
+                spec = importlib.util.find_spec(root)
+            found = Path(spec.origin) if spec is not None and spec.origin else None
+            if found in beside or (spec is None and any(path.exists() for path in beside)):
+                yield root
+
+
+@contextmanager
+def _nothing_changed(where: str) -> Iterator[None]:
+    """Refuse code that changes torch's settings or draws random numbers while its file is run."""
+
+    def settings() -> dict[str, object]:
+        return {
+            "torch's default dtype": torch.get_default_dtype(),
+            "torch's default device": torch.get_default_device(),
+            "torch's number of threads": torch.get_num_threads(),
+            "whether gradients are computed": torch.is_grad_enabled(),
+            "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        }
+
+    def drawn() -> tuple[object, ...]:
+        return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(np.random.get_state())
+
+    before, random_before = settings(), drawn()
+    yield
+    problems = [f"changes {what}" for what, value in settings().items() if value != before[what]]
+    if drawn() != random_before:
+        problems.append("draws random numbers while it is imported, or seeds a generator")
+    if problems:
+        hint = 'put what trains or sets things under `if __name__ == "__main__":`'
+        raise Refused([f"{where}: {problem}; {hint}" for problem in problems])
+
+
+def _called(code: NetworkCode, settings: Mapping[str, Any]) -> str:
+    return f"{code.name}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
+
+
+def _where(error: BaseException, file: str) -> str:
+    """Return an error with the line of the user's file that it comes from."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")

@@ -1,0 +1,77 @@
+"""Runs of modules, against loops of torch.optim in float64."""
+
+import pytest
+import torch
+from helpers.configs import run_config
+from helpers.nets import module
+from helpers.reference import OPTIMS
+from torch import nn
+
+from lockstep.config.schema import SGDConfig
+from lockstep.data.datasets import load
+from lockstep.data.minibatches import Minibatches
+from lockstep.training import networks, schedule
+from lockstep.training.loop import train
+from lockstep.training.random_streams import generator, own_random_numbers
+
+
+def reference_loop(config, dataset):
+    """What a user would write: the losses, and the network."""
+    network = networks.initial(config, dataset.description).double()
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    values = config.optim.model_dump(exclude={"name", "schedule", "warmup_epochs"})
+    optimizer = getattr(torch.optim, {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[config.optim.name])(
+        parameters, **values
+    )
+    minibatches = Minibatches(
+        torch.arange(dataset.description.n_train), config.data.batch_size, False, generator(0, "shuffle")
+    )
+    rate = schedule.build(config.optim, config.trainer.epochs, minibatches.steps)
+    losses = []
+    with own_random_numbers(generator(config.seed, "dropout")):
+        for _ in range(config.trainer.epochs):
+            for indices_B in minibatches.epoch():
+                optimizer.param_groups[0]["lr"] = rate(len(losses))
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(
+                    network.train()(dataset.x_train[indices_B].double()), dataset.y_train[indices_B]
+                )
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+    return losses, network
+
+
+@pytest.mark.parametrize("name", ["ConvNet", "Odd"])
+@pytest.mark.parametrize("optim", OPTIMS.values(), ids=OPTIMS)
+def test_a_module_trains_as_in_a_loop_of_torch(name, optim):
+    config = run_config(
+        module(name), optim, seed=3, epochs=1, precision="float64", batch_size=100, drop_last=False
+    )
+    dataset = load(config.data)
+    losses, network = reference_loop(config, dataset)
+    [run] = train([config], dataset)
+    assert run.history.loss_T.tolist() == pytest.approx(losses, abs=1e-12, rel=1e-12)
+    for (key, found), wanted in zip(
+        run.network.state_dict().items(), network.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(found, wanted[key], rtol=0, atol=1e-11, msg=key)
+    with torch.no_grad():
+        logits = network.eval()(dataset.x_test.double())
+    [test] = run.history.of("test")
+    assert test.accuracy == (logits.argmax(1) == dataset.y_test).double().mean().item()
+
+
+def test_schedules_apply_to_modules():
+    optim = SGDConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, schedule="onecycle")
+    config = run_config(module("perceptron"), optim, epochs=2, precision="float64", drop_last=False)
+    dataset = load(config.data)
+    [run] = train([config], dataset)
+    assert run.history.loss_T.tolist() == pytest.approx(reference_loop(config, dataset)[0], abs=1e-12)
+
+
+def test_torchs_global_generator_is_left_as_it_was():
+    config = run_config(module("Odd"), epochs=1)
+    before = torch.get_rng_state()
+    train([config], load(config.data))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,52 @@
+"""The check of a module before a sweep trains it."""
+
+import pytest
+from helpers.configs import run_config
+from helpers.nets import NETS, module
+
+from lockstep.config.errors import Refused
+from lockstep.data.datasets import load
+from lockstep.training import network_check
+
+
+def measured(name, **settings):
+    config = run_config(module(name, **settings))
+    return network_check.measure(config, load(config.data))
+
+
+@pytest.mark.parametrize("name", ["ConvNet", "Odd", "perceptron"])
+def test_networks_that_can_be_resumed_are_measured(name):
+    found = measured(name)
+    assert found.n_parameters > 100
+    assert 0 < found.row_seconds < found.step_seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("Counts", "gives the same instances other logits each time, in evaluation mode"),
+        (
+            "PythonsRandom",
+            "keeps state outside of its parameters and buffers, or draws random numbers",
+        ),
+        ("NumpysRandom", "its initial weights differ each time it is built; draw them by torch alone"),
+        (
+            "TooFew",
+            "returns (64, 9), torch.float32 for 64 instances; allowed: logits (64, 10), torch.float32",
+        ),
+        ("NoTensor", "returns tuple for 64 instances; allowed: logits (64, 10), torch.float32"),
+        ("Wavers", "gives the same instances other logits each time, in evaluation mode"),
+        ("Nothing", "has no parameters that are trained"),
+        ("Lazy", "has lazy layers; give their sizes, which input_shape and n_classes tell"),
+        ("FailsLater", "can't be called with instances of 1 x 8 x 8: RuntimeError: "),
+    ],
+)
+def test_networks_that_cannot_be_trained_or_resumed_are_refused(name, problem):
+    with pytest.raises(Refused) as caught:
+        measured(name)
+    assert caught.value.problems[0].startswith(f"model.path={NETS}:{name}: {name}(): {problem}")
+
+
+def test_runs_of_other_networks_are_not_measured():
+    config = run_config()
+    assert network_check.measure(config, load(config.data)) is None
