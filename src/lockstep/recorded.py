@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -17,6 +18,7 @@ from rich.table import Table
 from lockstep import notebook
 from lockstep.config.errors import Refused, nearest
 from lockstep.config.identity import SEEDS
+from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.ensemble import Ensemble
@@ -32,7 +34,7 @@ from lockstep.terminal.console import FILE_WIDTH, PlainConsole
 from lockstep.tracking import recorded_data, sweeps
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
-from lockstep.training import artifacts
+from lockstep.training import artifacts, network_code
 from lockstep.training.networks import Network
 
 if TYPE_CHECKING:
@@ -88,13 +90,22 @@ class Run:
         """
         return recorded_data.load(self._store.client.get_run(self.id), self.config)
 
-    def network(self) -> Network:
+    def network(self, code: str | Path | None = None) -> Network:
         """Return its trained network, a torch.nn.Module in eval mode on the CPU: rows N x F to logits N x C.
 
+        Args:
+            code: the file of the user's own network, which is run, unless a call of this process has done
+                so; a store's copy is not. The network's `module` is that of the user's class or function.
+
         Raises:
-            Refused: if it has none: it was pruned or failed, or its data is not available any more.
+            Refused: if it has none: it was pruned or failed, its data is not available any more, or its code
+                is not that in the file.
         """
+        if code is not None and isinstance(self.config.model, ModuleConfig):
+            network_code.allow(self.config.model, str(code))
         with temporary_folder() as folder:
+            with suppress(Refused):  # most networks have none
+                self._artifact(artifacts.BUFFERS, folder)
             weights = self._artifact(artifacts.WEIGHTS, folder)
             return artifacts.read_network(self.config, self.dataset().description, weights).eval()
 

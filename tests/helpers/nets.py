@@ -2,10 +2,12 @@
 
 from helpers.clone import REPOSITORY
 
-from lockstep.config.model_config import ModuleConfig
+from lockstep.config.model_config import CNNConfig, ModuleConfig
 from lockstep.training import network_code
 
 NETS = REPOSITORY / "tests" / "fixtures" / "nets.py"
+
+CNN = CNNConfig(name="cnn", channels=(3, 5), kernel=3, hidden_dims=(12,), batch_norm=True, dropout=0.25)
 
 
 def module(name, **given):

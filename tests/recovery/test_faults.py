@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from helpers.faults import EPOCH, contents, read_until, survive
+from helpers.nets import NETS
 from helpers.processes import until, workers_of
 from helpers.servers import Server
 
@@ -20,6 +21,10 @@ FOUR = (*DIGITS, "trainer.epochs=50", "seed=range(0,4)", "tracking.pictures=none
 EIGHT = (*DIGITS, "trainer.epochs=2000", "seed=range(0,8)")
 MIXED = (*DIGITS, "trainer.epochs=1000", "model.hidden_dims=[24,16]", "optim=sgd,adam,adamw", "seed=0,1")
 BFLOAT16 = (*DIGITS, "trainer.epochs=3000", "trainer.precision=bfloat16", "seed=range(0,6)")
+MODULES = (
+    *(*DIGITS, "model=module", f"model.path={NETS}:ConvNet", "model.channels=2,3", "optim=sgd,adam"),
+    *("trainer.epochs=40", "tracking.pictures=none"),
+)
 _undisturbed = {}
 
 
@@ -41,9 +46,15 @@ def nothing_is_left(clone):
     ("sweep", "share"),
     [
         (FOUR, None),
+        (MODULES, None),
         *(
             pytest.param(*sweep, marks=pytest.mark.faults)
-            for sweep in ((EIGHT, 0.3), (MIXED, 0.2), (BFLOAT16, 0.2))
+            for sweep in (
+                (EIGHT, 0.3),
+                (MIXED, 0.2),
+                (BFLOAT16, 0.2),
+                ((*MODULES, "trainer.epochs=200"), 0.1),
+            )
         ),
     ],
 )

@@ -1,9 +1,11 @@
 """A run's bits: the same alone as in any company, on any threads, and resumed: all that is recorded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.configs import run_config
-from helpers.nets import module
+from helpers.nets import CNN, module
 from helpers.reference import OPTIMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,6 +131,18 @@ def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dim
     stream = {"batch_size": batch_size, "drop_last": False, "precision": precision, "epochs": EPOCHS}
     configs = [run_config(model, OPTIMS[optim], seed, **stream) for seed in range(5)]
     assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
+
+
+def test_convolutional_networks_beside_each_other_and_others(tmp_path):
+    drawn = drawn_data(64, 10)
+    dataset = replace(drawn, description=replace(drawn.description, feature_shape=(8, 8)))
+    models = [CNN, module("ConvNet"), mlp((9,), 0.25, "relu", None, 0.0), module("ConvNet", channels=3), CNN]
+    optims = [OPTIMS[name] for name in ("sgd-momentum", "adam", "sgd-momentum", "sgd-momentum", "adamw")]
+    configs = [
+        run_config(model, optim, seed, epochs=EPOCHS, batch_size=57, drop_last=False)
+        for seed, (model, optim) in enumerate(zip(models, optims, strict=True))
+    ]
+    assert_bits_are_those_of_each_run_alone((dataset, configs, [4, 2, 0, 1, 3], 2), tmp_path)
 
 
 @settings(max_examples=12, deadline=None)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.configs import run_config
-from helpers.nets import module
+from helpers.nets import CNN, module
 from helpers.reference import OPTIMS
 from torch import nn
 
@@ -42,19 +42,16 @@ def reference_loop(config, dataset):
     return losses, network
 
 
-@pytest.mark.parametrize("name", ["ConvNet", "Odd"])
+@pytest.mark.parametrize("model", [module("ConvNet"), module("Odd"), CNN], ids=["ConvNet", "Odd", "cnn"])
 @pytest.mark.parametrize("optim", OPTIMS.values(), ids=OPTIMS)
-def test_a_module_trains_as_in_a_loop_of_torch(name, optim):
-    config = run_config(
-        module(name), optim, seed=3, epochs=1, precision="float64", batch_size=100, drop_last=False
-    )
+def test_a_module_trains_as_in_a_loop_of_torch(model, optim):
+    config = run_config(model, optim, seed=3, epochs=1, precision="float64", batch_size=100, drop_last=False)
     dataset = load(config.data)
     losses, network = reference_loop(config, dataset)
     [run] = train([config], dataset)
     assert run.history.loss_T.tolist() == pytest.approx(losses, abs=1e-12, rel=1e-12)
-    for (key, found), wanted in zip(
-        run.network.state_dict().items(), network.state_dict().values(), strict=True
-    ):
+    wanted = network.state_dict()
+    for key, found in run.network.state_dict().items():
         torch.testing.assert_close(found, wanted[key], rtol=0, atol=1e-11, msg=key)
     with torch.no_grad():
         logits = network.eval()(dataset.x_test.double())

@@ -1,8 +1,10 @@
 """The check of a module before a sweep trains it."""
 
+from dataclasses import replace
+
 import pytest
 from helpers.configs import run_config
-from helpers.nets import NETS, module
+from helpers.nets import CNN, NETS, module
 
 from lockstep.config.errors import Refused
 from lockstep.data.datasets import load
@@ -45,6 +47,26 @@ def test_networks_that_cannot_be_trained_or_resumed_are_refused(name, problem):
     with pytest.raises(Refused) as caught:
         measured(name)
     assert caught.value.problems[0].startswith(f"model.path={NETS}:{name}: {name}(): {problem}")
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "problem"),
+    [
+        ((64,), (4,), "model=cnn: needs images; an instance of digits has the shape (64,)"),
+        (
+            (8, 8),
+            (4, 4, 4, 4),
+            "model.channels=[4, 4, 4, 4]: 4 convolutions with pooling by 2 leave nothing of 8 x 8",
+        ),
+    ],
+)
+def test_data_that_a_convolutional_network_cannot_take_is_refused(shape, channels, problem):
+    config = run_config(CNN.model_copy(update={"channels": channels}))
+    dataset = load(config.data)
+    dataset = replace(dataset, description=replace(dataset.description, feature_shape=shape))
+    with pytest.raises(Refused) as caught:
+        network_check.measure(config, dataset)
+    assert caught.value.problems == (problem,)
 
 
 def test_runs_of_other_networks_are_not_measured():

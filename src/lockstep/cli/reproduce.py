@@ -10,6 +10,7 @@ import numpy as np
 from mlflow.entities import Metric, Run
 
 from lockstep.config.errors import Refused
+from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
@@ -25,7 +26,7 @@ from lockstep.tracking.links import verb
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ARTIFACTS, CANARY, KIND, OVERRIDES, PRUNED_AT, RUN_KEY, WARNING
-from lockstep.training import artifacts
+from lockstep.training import artifacts, network_code
 from lockstep.training.canary import canary
 from lockstep.training.device import device_of
 from lockstep.training.loop import TrainedRun, train
@@ -92,11 +93,12 @@ class Comparison:
         self.compared.append(f"{n_compared:,} {what}")
 
 
-def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
+def reproduce(store: Store, run_id: str, data: str | None = None, code: str | None = None) -> Comparison:
     """Train a run again, alone, from its config in the store, and compare all numbers with the stored ones.
 
     Args:
         data: where the run's data is now, None for where it was.
+        code: the file with the code of the user's own network, which is run; no store chooses it.
 
     Raises:
         MlflowException: if the store has no such run.
@@ -119,6 +121,7 @@ def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
         except Refused as refused:
             hint = [] if data else [f"if it was moved: {verb('reproduce', run_id)} --data PATH"]
             raise Refused([*refused.problems, *hint]) from refused
+        _allow_code(config, run_id, code)
         pruned_at = _checked(config, dataset.description, stored, tags.get(PRUNED_AT))
         [again] = train([config], dataset, pause_at=pruned_at)
         comparison = Comparison(run.info.run_name or tags.get(OVERRIDES, run_id))
@@ -133,6 +136,22 @@ def reproduce(store: Store, run_id: str, data: str | None = None) -> Comparison:
             _compare_pictures(comparison, stored, again, dataset, tags.get(WARNING, ""), written)
     comparison.machine = _machine(tags.get(CANARY, "").split(), config, comparison)
     return comparison
+
+
+def _allow_code(config: RunConfig, run_id: str, code: str | None) -> None:
+    if isinstance(config.model, ModuleConfig) == (code is not None):
+        if code is not None and isinstance(config.model, ModuleConfig):
+            network_code.allow(config.model, code)
+        return
+    if code is not None:
+        raise Refused([f"--code={code}: for model=module; the run's is {config.model.name}"])
+    copy_of = f"the store has a copy of it, in the run's artifacts, code/{_file(config)}"
+    again = f"{verb('reproduce', run_id)} --code {_file(config)}"
+    raise Refused([f"{run_id}: its network is the user's own code, to be named: {again}; {copy_of}"])
+
+
+def _file(config: RunConfig) -> str:
+    return Path(getattr(config.model, "path", "").rpartition(":")[0]).name
 
 
 def _checked(config: RunConfig, data: DataDescription, stored: Path, pruned_at: str | None) -> int | None:

@@ -45,6 +45,11 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
         metavar="PATH",
         help="the run's data, if it was moved: the .npz file, or the folder of MNIST",
     )
+    reproduce.add_argument(
+        "--code",
+        metavar="PATH",
+        help="the file of model=module, which is run if it is what the run was trained with",
+    )
     status = verbs.add_parser("status", help="list what is unfinished or could not be uploaded, and why")
     status.add_argument("folder", type=Path, nargs="?", help="by default outputs/unfinished")
     drop = verbs.add_parser("drop", help="abandon what `status` lists")
@@ -75,7 +80,7 @@ def main() -> int:
             parser.error(f"--format={arguments.format}: of one sweep only")
         return _report(parser, arguments.sweep, arguments.other, arguments.format)
     if arguments.verb == "reproduce":
-        return _reproduce(parser, arguments.run, arguments.data)
+        return _reproduce(parser, arguments.run, arguments.data, arguments.code)
     if arguments.verb == "deliver":
         return _deliver(parser, arguments.folder)
     from lockstep.cli import leftovers
@@ -183,7 +188,7 @@ def _asked(parser: argparse.ArgumentParser, sweep: str) -> tuple[str, str]:
     return uri, kept["run_id"]
 
 
-def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -> int:
+def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None, code: str | None) -> int:
     from mlflow.exceptions import MlflowException
 
     from lockstep.cli.reproduce import reproduce
@@ -192,7 +197,7 @@ def _reproduce(parser: argparse.ArgumentParser, run_id: str, data: str | None) -
 
     try:
         store = _opened(parser)
-        comparison = reproduce(store, resolve(store, run_id), data)
+        comparison = reproduce(store, resolve(store, run_id), data, code)
     except (Refused, MlflowException) as error:
         print(error, file=sys.stderr)
         return 2

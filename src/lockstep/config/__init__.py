@@ -6,6 +6,7 @@
 - `parsing`, `overrides`: Hydra's grammar: overrides that set, sweep or search a value.
 - `schema`, `model_config`, `tracking_config`, `search_config`: the settings of a run and of a search, and
   their limits; `frozen`: their base.
+- `own_network`: the user's own network, whose code runs only if it is typed.
 - `plain_yaml`: YAML that is not trusted.
 - `places`: where outputs and settings are.
 - `identity`: the settings that identify a run.

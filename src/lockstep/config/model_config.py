@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from lockstep.config.frozen import Count, Frozen
+from lockstep.config.frozen import MOST, Count, Frozen
 
 
 class LogRegConfig(Frozen):
@@ -54,6 +54,23 @@ class MLPConfig(Frozen):
         return self
 
 
+class CNNConfig(Frozen):
+    """Convolutional network for images: a convolution, pooling and so on for each of `channels`."""
+
+    name: Literal["cnn"]
+    channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+    kernel: int = Field(ge=1, le=MOST)
+    hidden_dims: Annotated[tuple[Count, ...], Field(strict=False)]
+    batch_norm: bool
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _kernel_has_a_middle(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"model.kernel={self.kernel}: must be odd, so that maps keep their size")
+        return self
+
+
 class ModuleConfig(Frozen):
     """The user's own network: its settings are the arguments that `source` takes, plain data.
 
@@ -74,4 +91,4 @@ class ModuleConfig(Frozen):
         return dict(self.__pydantic_extra__ or {})
 
 
-ModelConfig = LogRegConfig | MLPConfig | ModuleConfig
+ModelConfig = LogRegConfig | MLPConfig | CNNConfig | ModuleConfig

@@ -6,7 +6,7 @@ from functools import cache
 from mlflow.exceptions import MlflowException
 
 from lockstep.config.errors import Refused
-from lockstep.config.model_config import LogRegConfig, ModuleConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
@@ -52,13 +52,15 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
 
 def check_network(config: RunConfig, dataset: Dataset, device: str) -> list[str]:
     """Return why a run's network can't be trained on this device; empty if it can."""
-    if not isinstance(config.model, ModuleConfig):
+    if isinstance(config.model, LogRegConfig | MLPConfig):
         return check_memory(config, dataset.description) if device == "cpu" else []
     problems = []
     if device != "cpu":
-        problems.append(f"trainer.device={config.trainer.device}: model=module trains on the CPU")
+        problems.append(
+            f"trainer.device={config.trainer.device}: model={config.model.name} trains on the CPU"
+        )
     if config.trainer.precision == "bfloat16":
-        problems.append("trainer.precision=bfloat16: model=module trains in float32 or float64")
+        problems.append(f"trainer.precision=bfloat16: model={config.model.name} trains in float32 or float64")
     if problems:
         return problems
     try:

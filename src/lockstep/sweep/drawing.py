@@ -18,6 +18,7 @@ from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts
 from lockstep.training.loop import TrainedRun
+from lockstep.training.network_code import NotNamed
 
 CURVES = "curves"
 """The folder of pictures that is uploaded last: where the store has it, it has all of them."""
@@ -52,7 +53,7 @@ def draw_winner(store: Store, run_id: str, name: str, shared: Path | None = None
                 for failure in _draw(run, stored, store.uri, name, shared or folder, recorded):
                     log.warning("%s: %s", name, failure)
     except Exception as error:
-        if is_stores(error):  # the same command draws them, or `deliver`
+        if is_stores(error) or isinstance(error, NotNamed):  # the same command draws them, or `deliver`
             raise
         log.warning("%s: no pictures: %s", name, reason_of(error))
 

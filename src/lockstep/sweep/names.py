@@ -124,6 +124,11 @@ def _parts(override: str, folders: Mapping[str, str] | None = None) -> Iterator[
         for inner in _OUTER_COMMA.split(value[1:-1]):
             yield from _parts(inner.replace(":", "=", 1))
         return
+    if override == "model=module":
+        return  # its path follows
+    if key == "model.path":
+        yield _Part("", value.rpartition(":")[2])
+        return
     if folders and key in folders:
         value = os.path.relpath(_unquoted(value), folders[key])
     elif re.fullmatch(r"\[[^\[\]]+\]", value):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loky import cpu_count
 
-from lockstep.config.model_config import LogRegConfig, ModelConfig, ModuleConfig
+from lockstep.config.model_config import CNNConfig, LogRegConfig, ModelConfig, ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 
@@ -28,6 +28,13 @@ def _network(model: ModelConfig, data: DataDescription) -> str:
     if isinstance(model, ModuleConfig):
         settings = ", ".join(f"{key}={value}" for key, value in model.settings.items())
         return f"{model.source.partition('@')[0]}({settings})"
+    if isinstance(model, CNNConfig):
+        norm = ", batch norm" if model.batch_norm else ""
+        convolutions, widths = ("-".join(map(str, dims)) for dims in (model.channels, model.hidden_dims))
+        of_cnn = (
+            f"convolutions {convolutions} of {model.kernel} x {model.kernel}{norm}, hidden {widths or 'none'}"
+        )
+        return f"{model.name}, {of_cnn}, dropout {model.dropout:g}"
     hidden = () if isinstance(model, LogRegConfig) else model.hidden_dims
     widths = "-".join(map(str, (data.n_features, *hidden, data.n_classes)))
     of_mlp = "" if isinstance(model, LogRegConfig) else f", {model.activation}, dropout {model.dropout:g}"

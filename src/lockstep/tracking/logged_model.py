@@ -1,5 +1,6 @@
 """A run's network, or a sweep's ensemble, as an MLflow logged model: loaded and served without Lockstep."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from lockstep.recovery.temporary import temporary_folder
 from lockstep.tracking import recorded_data
 from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
-from lockstep.training import artifacts
-from lockstep.training.networks import Ensemble, Network
+from lockstep.training import artifacts, prediction
+from lockstep.training.networks import Ensemble, ModuleNetwork, Network
+
+log = logging.getLogger("lockstep")
 
 NAME = "model"
 """The model's name, so that `runs:/<run id>/model` finds it too."""
@@ -34,7 +37,7 @@ EXAMPLES = 5
 """The number of rows of the input example."""
 
 
-def log_model(store: Store, run_id: str) -> str:
+def log_model(store: Store, run_id: str) -> str | None:
     """Log the network of a run that was trained to its end: rows N x F to logits N x C.
 
     It is an exported program (`torch.export`) on the CPU, in the dtype of its weights, with a signature and
@@ -42,10 +45,10 @@ def log_model(store: Store, run_id: str) -> str:
     this again for a run returns the same model.
 
     Returns:
-        The model's URI, `models:/…`.
+        The model's URI, `models:/…`; None, with a warning, for a module that can't be exported.
 
     Raises:
-        Refused: if the run's data isn't available any more.
+        Refused: if the run's data isn't available any more, or its network's code was not named.
         MlflowException: if the store rejects it.
     """
     client = store.client
@@ -57,6 +60,8 @@ def log_model(store: Store, run_id: str) -> str:
             Path(client.download_artifacts(run_id, artifact, str(folder)))
             for artifact in (artifacts.CONFIG, artifacts.WEIGHTS)
         )
+        if artifacts.BUFFERS in {file.path for file in client.list_artifacts(run_id, "model")}:
+            client.download_artifacts(run_id, artifacts.BUFFERS, str(folder))
         config = RunConfig.from_yaml(config_file, store.uri)
         dataset = recorded_data.load(run, config)
         network = artifacts.read_network(config, dataset.description, weights).eval()
@@ -82,7 +87,9 @@ def log_ensemble(
         return known
     example_NxF = example_NxF[:EXAMPLES]
     described = _Logged(ENSEMBLE, ENSEMBLE, network, "probabilities", example_NxF, tuple(class_names))
-    return _log(store, run, described, step=0)
+    uri = _log(store, run, described, step=0)
+    assert uri is not None  # which an ensemble's is not
+    return uri
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,8 @@ class _Logged:
     class_names: tuple[str, ...]
 
 
-def _log(store: Store, run: Run, model: _Logged, step: int) -> str:
-    """Log a model with a run, as its output after `step` iterations; return its URI."""
+def _log(store: Store, run: Run, model: _Logged, step: int) -> str | None:
+    """Log a model with a run, as its output after `step` iterations; return its URI, None if it can't be."""
     client, run_id, experiment_id = store.client, run.info.run_id, run.info.experiment_id
     # A kill may have left an incomplete one.
     begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
@@ -111,7 +118,17 @@ def _log(store: Store, run: Run, model: _Logged, step: int) -> str:
     )
     with temporary_folder() as folder:
         saved = folder / "saved"
-        _save(model, saved, Model(run_id=run_id, model_id=logged.model_id))
+        try:
+            _save(model, saved, Model(run_id=run_id, model_id=logged.model_id))
+        except Exception as error:
+            if not isinstance(model.network, ModuleNetwork):
+                raise
+            reason = (str(error).strip().splitlines() or [""])[0]
+            log.warning(
+                "no logged model: the network can't be exported: %s: %s", type(error).__name__, reason
+            )
+            client.delete_logged_model(logged.model_id)
+            return None
         client.log_model_artifacts(logged.model_id, str(saved))
         files = [path for path in saved.rglob("*") if path.is_file()]
         confirm(missing(saved, files, partial(client.list_logged_model_artifacts, logged.model_id)))
@@ -155,3 +172,6 @@ def _save(model: _Logged, path: Path, described: Model) -> None:
             ],
             serialization_format="pt2",
         )
+        if isinstance(model.network, ModuleNetwork):
+            saved = mlflow.pytorch.load_model(str(path))
+            prediction.check_exported(saved, model.network, model.example_NxF)

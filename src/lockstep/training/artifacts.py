@@ -72,7 +72,7 @@ def read_network(config: RunConfig, data: DataDescription, file: Path) -> Networ
     dtype = next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point())
     named(network.to(dtype)).load_state_dict(weights)
     if others := _others(network):
-        for name, tensor in _read_tensors(file.parent.parent / BUFFERS, others).items():
+        for name, tensor in _read_tensors(_beside(file), others).items():
             others[name].copy_(tensor)
     return network
 
@@ -83,9 +83,13 @@ def differing_weights(file: Path, network: Network) -> list[str]:
     Raises:
         Refused: if the file doesn't hold weights of such a network.
     """
-    now = named(network).state_dict()
-    weights = _read_tensors(file, now)
-    return [name for name, tensor in now.items() if not torch.equal(weights[name], tensor.cpu())]
+    now, others = named(network).state_dict(), _others(network)
+    stored = {**_read_tensors(file, now), **(_read_tensors(_beside(file), others) if others else {})}
+    return [name for name, tensor in (now | others).items() if not torch.equal(stored[name], tensor.cpu())]
+
+
+def _beside(weights: Path) -> Path:
+    return weights.with_name(Path(BUFFERS).name)
 
 
 def _read_tensors(file: Path, like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lockstep.config.errors import Refused
-from lockstep.config.model_config import ModuleConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.training import networks, schedule
@@ -46,7 +46,7 @@ def measure(config: RunConfig, dataset: Dataset) -> Measured | None:
     Raises:
         Refused: if it can't be built, returns no logits, or keeps state that a checkpoint would not have.
     """
-    if not isinstance(config.model, ModuleConfig):
+    if isinstance(config.model, LogRegConfig | MLPConfig):
         return None
     stream = (dataset.description.digest, config.data.batch_size, config.trainer.precision)
     key = (config.model.model_dump_json(), *stream, config.optim.name)
@@ -63,7 +63,6 @@ class _Check:
     """A module, a few of its instances, and how its messages call it."""
 
     def __init__(self, config: RunConfig, dataset: Dataset) -> None:
-        assert isinstance(config.model, ModuleConfig)
         self._config, self._data, self._dtype = (
             config,
             dataset.description,
@@ -72,8 +71,10 @@ class _Check:
         n_rows = min(config.data.batch_size, dataset.description.n_train)
         self._x_NxF, self._y_N = dataset.x_train[: 2 * n_rows].to(self._dtype), dataset.y_train[: 2 * n_rows]
         self._n_rows = n_rows
-        settings = ", ".join(f"{key}={value!r}" for key, value in config.model.settings.items())
-        self._called = f"model.path={config.model.path}: {config.model.source.partition('@')[0]}({settings})"
+        self._called = f"model={config.model.name}"
+        if isinstance(model := config.model, ModuleConfig):
+            settings = ", ".join(f"{key}={value!r}" for key, value in model.settings.items())
+            self._called = f"model.path={model.path}: {model.source.partition('@')[0]}({settings})"
 
     def measured(self) -> Measured:
         """Return what it needs. Raise Refused if it can't be trained."""

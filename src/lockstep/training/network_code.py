@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import random
 import sys
 import traceback
@@ -114,20 +115,21 @@ def read(path: str) -> NetworkCode:
     Raises:
         Refused: if it can't be read or run, or has no such class or function.
     """
+    code = _content(path)
+    add([code])
+    return code
+
+
+@cache
+def _content(path: str) -> NetworkCode:
     file, _, name = path.rpartition(":")
     if not file or not name.isidentifier():
         raise Refused([f"model.path={path}: name a class or function in the file, as in my_nets.py:ConvNet"])
-    if path not in _read:
-        try:
-            _read[path] = NetworkCode(file, name, Path(file).read_bytes())
-        except OSError as error:
-            near = nearest(Path(file).name, (other.name for other in Path(file).parent.glob("*.py")))
-            raise Refused([f"model.path={path}: {file} can't be read: {error.strerror}{near}"]) from error
-    add([_read[path]])
-    return _read[path]
-
-
-_read: dict[str, NetworkCode] = {}
+    try:
+        return NetworkCode(file, name, Path(file).read_bytes())
+    except OSError as error:
+        near = nearest(Path(file).name, (other.name for other in Path(file).parent.glob("*.py")))
+        raise Refused([f"model.path={path}: {file} can't be read: {error.strerror}{near}"]) from error
 
 
 def add(code: Iterable[NetworkCode]) -> None:
@@ -141,16 +143,34 @@ def add(code: Iterable[NetworkCode]) -> None:
         _known[each.source] = each
 
 
+class NotNamed(Refused):
+    """The code of a network is needed, and nobody has named its file: what a store names is not run."""
+
+
 def of(config: ModuleConfig) -> NetworkCode:
     """Return the code of a network.
 
     Raises:
-        Refused: if no command of this process has named it: what a store names is not run.
+        NotNamed: if no command or call of this process has named it.
     """
     if (code := _known.get(config.source)) is None:
-        where = f"the code of {config.path} ({config.source[:24]})"
-        raise Refused([f"{where} is not run unless a command names it"])
+        raise NotNamed([f"the code of {config.path} is not run unless a command or call names this file"])
     return code
+
+
+def allow(config: ModuleConfig, file: str) -> None:
+    """Know the code of a recorded network, which is in this file.
+
+    Raises:
+        Refused: if the file's content is not what the network was trained with, or can't be read or run.
+    """
+    name = config.source.partition("@")[0]
+    code = _content(f"{os.path.abspath(os.path.expanduser(file))}:{name}")
+    if code.source != config.source:
+        raise Refused(
+            [f"{file}: not what {name} was trained with, a copy of which is in the store, in code/"]
+        )
+    add([code])
 
 
 def needed_by(configs: Iterable[RunConfig]) -> tuple[NetworkCode, ...]:

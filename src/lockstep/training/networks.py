@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
+from lockstep.config.errors import Refused
+from lockstep.config.model_config import CNNConfig, LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.data.images import as_input
@@ -85,6 +86,54 @@ class MultilayerPerceptron(nn.Module):
             yield h
 
 
+class ConvolutionalNetwork(nn.Module):
+    """Convolutions, each followed by batch normalisation, ReLU and max-pooling by 2; then linear layers.
+
+    Dropout is before each linear layer, ReLU after each but the last. Raises ValueError if an image is too
+    small to be pooled so often.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        n_classes: int,
+        channels: Sequence[int] = (32, 64),
+        kernel: int = 3,
+        batch_norm: bool = True,
+        hidden_dims: Sequence[int] = (128,),
+        dropout: float = 0.25,
+    ) -> None:
+        super().__init__()
+        depth, height, width = input_shape
+        if min(height, width) >> len(channels) == 0:
+            raise ValueError(
+                f"{len(channels)} convolutions with pooling by 2 leave nothing of {height} x {width}"
+            )
+        self.convolutions = nn.ModuleList()
+        for n_in, n_out in pairwise([depth, *channels]):
+            self.convolutions.append(nn.Conv2d(n_in, n_out, kernel, padding="same", bias=not batch_norm))
+        normalised = channels if batch_norm else ()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n_channels) for n_channels in normalised)
+        pixels = (height >> len(channels)) * (width >> len(channels))
+        widths = [channels[-1] * pixels, *hidden_dims, n_classes]
+        self.linear = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BxCxHxW: Tensor) -> Tensor:
+        """Return logits, B x C."""
+        h = x_BxCxHxW
+        for layer, convolution in enumerate(self.convolutions):
+            h = convolution(h)
+            if self.norms:
+                h = self.norms[layer](h)
+            h = nn.functional.max_pool2d(torch.relu(h), 2)
+        h = h.flatten(1)
+        for linear in self.linear[:-1]:
+            h = torch.relu(linear(self.dropout(h)))
+        logits: Tensor = self.linear[-1](self.dropout(h))
+        return logits
+
+
 class ModuleNetwork(nn.Module):
     """A module that sees instances in their own shape, called with flat rows as the other networks.
 
@@ -139,10 +188,26 @@ def initial(config: RunConfig, data: DataDescription) -> Network:
         Refused: if it is the user's own, and its code raises an error or was not named by a command.
     """
     generator = random_streams.generator(config.seed, "init")
-    if not isinstance(config.model, ModuleConfig):
+    if isinstance(config.model, LogRegConfig | MLPConfig):
         return build(config.model, data.n_features, data.n_classes, generator)
     with own_random_numbers(generator):
-        return ModuleNetwork(network_code.of(config.model).build(config.model.settings, data), data)
+        return ModuleNetwork(_module(config.model, data), data)
+
+
+def _module(config: CNNConfig | ModuleConfig, data: DataDescription) -> nn.Module:
+    if isinstance(config, ModuleConfig):
+        return network_code.of(config).build(config.settings, data)
+    if len(data.input_shape) != 3:
+        raise Refused(
+            [f"model=cnn: needs images; an instance of {data.name} has the shape {data.feature_shape}"]
+        )
+    depth, height, width = data.input_shape
+    try:
+        return ConvolutionalNetwork(
+            (depth, height, width), data.n_classes, **config.model_dump(exclude={"name"})
+        )
+    except ValueError as error:
+        raise Refused([f"model.channels={list(config.channels)}: {error}"]) from error
 
 
 def build(

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lockstep.data.datasets import Dataset
 from lockstep.data.minibatches import split
@@ -33,6 +34,19 @@ def probabilities(ensemble: Ensemble, x_NxF: Any) -> NDArray[Any]:
     """Return an ensemble's probabilities of each class for rows of numbers, N x C, float32."""
     parts = torch.split(torch.as_tensor(x_NxF, dtype=torch.float32), MODULE_ROWS)
     return torch.cat([ensemble(part) for part in parts]).numpy()
+
+
+@torch.no_grad()
+def check_exported(exported: nn.Module, network: Network, example_NxF: NDArray[Any]) -> None:
+    """Check that an exported program gives its network's logits for any number of rows.
+
+    Raises:
+        ValueError: if it gives others. The program may raise anything else.
+    """
+    for n_rows in (1, 3):
+        x_NxF = torch.from_numpy(example_NxF[np.arange(n_rows) % len(example_NxF)])
+        if not torch.allclose(exported(x_NxF), network(x_NxF), rtol=1e-4, atol=1e-5):
+            raise ValueError(f"the exported program gives other logits for {n_rows} rows")
 
 
 @torch.no_grad()
