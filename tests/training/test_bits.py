@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.configs import run_config
-from helpers.reference import OPTIMS
+from helpers.reference import OPTIMS, clipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,9 +61,13 @@ def arrays(draw):
         "epochs": EPOCHS,
     }
     kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
-    kinds = draw(st.lists(kinds, min_size=1, max_size=2))
-    runs = draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=6))
-    configs = [run_config(model, optim, seed, **shared) for seed, (model, optim) in enumerate(runs)]
+    kinds = st.sampled_from(draw(st.lists(kinds, min_size=1, max_size=2)))
+    steps = st.tuples(kinds, st.sampled_from([None, 0.1]), st.sampled_from([0.0, 0.1, 0.3]))
+    runs = draw(st.lists(steps, min_size=3, max_size=6))
+    configs = [
+        run_config(model, clipped(optim, clip_norm), seed, label_smoothing=smoothing, **shared)
+        for seed, ((model, optim), clip_norm, smoothing) in enumerate(runs)
+    ]
     return dataset, configs, draw(st.permutations(range(len(runs)))), draw(st.sampled_from([1, 2]))
 
 
@@ -127,6 +131,19 @@ def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dim
     stream = {"batch_size": batch_size, "drop_last": False, "precision": precision, "epochs": EPOCHS}
     configs = [run_config(model, OPTIMS[optim], seed, **stream) for seed in range(5)]
     assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
+
+
+@pytest.mark.parametrize("model", [mlp((9,), 0.25, "relu", None, 0.0), LogRegConfig(name="logreg")])
+@pytest.mark.parametrize("optim", ["sgd-decay", "adamw"])
+def test_smoothed_and_clipped_runs_beside_others(tmp_path, model, optim):
+    stream = {"batch_size": 8, "drop_last": False, "precision": "float32", "epochs": EPOCHS}
+    steps = [(0.1, 0.1), (0.3, None), (0.0, 0.1), (0.2, 0.05), (0.0, None)]
+    configs = [
+        run_config(model, clipped(OPTIMS[optim], clip_norm), seed, label_smoothing=smoothing, **stream)
+        for seed, (smoothing, clip_norm) in enumerate(steps)
+    ]
+    data = drawn_data(17, 10)  # 10 x 8 targets are no whole number of steps of a vectorised loop
+    assert_bits_are_those_of_each_run_alone((data, configs, [4, 2, 0, 3, 1], 1), tmp_path)
 
 
 @settings(max_examples=12, deadline=None)

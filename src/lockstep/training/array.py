@@ -39,6 +39,7 @@ class TrainingArray:
             else runs on one thread, so `torch.get_num_threads()` should be 1.
         states: the state that each run resumes from, see `state`; None for a run that starts.
         schedules: each run's learning rate; by default its config's, constant.
+        label_smoothings: each run's, of the loss that it minimises; by default 0.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class TrainingArray:
         threads: int = 1,
         states: Sequence[Mapping[str, Tensor] | None] | None = None,
         schedules: Sequence[Schedule] | None = None,
+        label_smoothings: Sequence[float] | None = None,
     ) -> None:
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
         schedules = schedules or [constant(config.lr) for config in optim_configs]
-        self._runs = [
-            Run(*of_run)
-            for of_run in zip(networks, optim_configs, dropout_generators, schedules, strict=True)
-        ]
+        smoothings = label_smoothings or [0.0] * len(networks)
+        of_runs = zip(networks, optim_configs, dropout_generators, schedules, smoothings, strict=True)
+        self._runs = [Run(*of_run) for of_run in of_runs]
         for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
             if state is not None:
                 run.load(state)
@@ -87,7 +88,7 @@ class TrainingArray:
 
         Returns:
             loss_KxT, accuracy_KxT: mean cross-entropy and accuracy of each minibatch before its update, with
-                dropout, in `widest`.
+                dropout and label smoothing, in `widest`.
         """
         n_classes = self._runs[0].shapes[-1][0]
         measured: dict[Run, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
