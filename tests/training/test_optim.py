@@ -2,6 +2,7 @@
 
 from unittest.mock import patch
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,3 +68,12 @@ def test_steps_equal_torch_optim(config, n_params, n_steps):
         with patch.object(optim, "CHUNK", 16), patch.object(optim, "NORM_CHUNK", 16):
             optimizer.step()
     torch.testing.assert_close(params_P, expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_large_gradient_is_clipped_as_exactly_as_a_small_one():
+    params_P = torch.zeros(2**20)
+    config = SGDConfig(name="sgd", lr=1.0, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=3.0)
+    optimizer = optim.build(config, params_P, lambda step: 1.0)
+    optimizer.grad_P.normal_(generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    assert params_P.double().norm().item() == pytest.approx(3.0, rel=1e-6)

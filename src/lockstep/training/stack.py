@@ -191,8 +191,8 @@ class Stack:
         self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
         self._target_T = list(stretch.target_TxCxB)
         if self.runs[0].label_smoothing:
-            # Padded, so that a step's kernel takes each run apart, as it does where a target is broadcast. It
-            # rounds the rest that fills no vector differently.
+            # Padded, so that a step's kernel takes each run by itself, as it does where runs share a target:
+            # in one piece, which elements fill no whole vector would depend on the number of runs.
             n = last.n_out * n_rows
             padded_TxRxU = stretch.target_TxCxB.new_empty(n_steps, n_runs, n + 1)
             self._target_TxRxCxB = padded_TxRxU[:, :, :n].view(n_steps, n_runs, last.n_out, n_rows)
