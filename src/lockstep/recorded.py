@@ -123,7 +123,7 @@ class Run:
         if picture in run_pictures.CURVES:
             with temporary_folder() as folder:
                 history = history_file.read(self._artifact(history_file.FILE, folder).parent)
-            return run_pictures.curve(picture, history, self.name)
+            return run_pictures.curve(picture, self.config, history, self.name)
         dataset = self.dataset()
         if picture == "samples":
             return run_pictures.samples(dataset)

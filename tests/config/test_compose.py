@@ -43,6 +43,7 @@ def test_defaults_are_the_workshops(root):
         "model.input_dropout": 0.0,
         "model.max_norm": None,
         "optim": "sgd",
+        "optim.clip_norm": None,
         "optim.lr": 0.01,
         "optim.momentum": 0.9,
         "optim.nesterov": False,
@@ -55,6 +56,7 @@ def test_defaults_are_the_workshops(root):
         "trainer.device": "cpu",
         "trainer.epochs": 10,
         "trainer.checkpoint_seconds": 10.0,
+        "trainer.label_smoothing": 0.0,
         "trainer.log_every": 50,
         "trainer.precision": "float32",
     }
@@ -136,6 +138,10 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("data.batch_size=0", "data.batch_size=0: must be greater than or equal to 1"),
         ("data.val_size=-1", "data.val_size=-1: must be greater than or equal to 0"),
         ("trainer.epochs=0", "trainer.epochs=0: must be greater than or equal to 1"),
+        ("trainer.label_smoothing=1", "trainer.label_smoothing=1: must be less than 1"),
+        ("trainer.label_smoothing=-0.1", "trainer.label_smoothing=-0.1: must be greater than or equal to 0"),
+        ("optim.clip_norm=0", "optim.clip_norm=0: must be greater than 0"),
+        ("optim.clip_norm=x", "optim.clip_norm=x: must be a valid number"),
         ("trainer.epochs=true", "trainer.epochs=true: must be a valid integer"),
         (
             "trainer.precision=float16",
@@ -177,7 +183,8 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         (
             "optim.momentun=0.9",
             "optim.momentun=0.9: not a setting of optim=sgd;"
-            " it has lr, schedule, warmup_epochs, momentum, nesterov, weight_decay; did you mean momentum?",
+            " it has lr, schedule, warmup_epochs, clip_norm, momentum, nesterov, weight_decay;"
+            " did you mean momentum?",
         ),
         ("+model.width=3", "model.width=3: not a setting of model=mlp"),
         ("+width=3", "width=3: not a setting"),

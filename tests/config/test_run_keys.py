@@ -55,6 +55,9 @@ KEYS = {
         14481c394b540c80b3335bbb24aca3c0 26272fc5b8e035c8b5a0b22ba176cc90 6958957fccb196420c186877aea273e2""",
     "data.val_size=10000 optim.weight_decay=0.0003 optim.schedule=onecycle optim.warmup_epochs=1": """
         19775ee9910a8443e2086af7be9ddde5""",
+    "optim.clip_norm=null,1 trainer.label_smoothing=0,0.1": """
+        26272fc5b8e035c8b5a0b22ba176cc90 41206ef897389cbc77a84a2e1313a449 ea1b6bcc0f988adb28f1ccc66e31b17d
+        496eb0611f452b70718218e476afce2a""",
     "data.scale=auto,none,255,standardize": """
         26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90
         26272fc5b8e035c8b5a0b22ba176cc90""",

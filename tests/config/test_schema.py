@@ -4,6 +4,7 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from lockstep.config.errors import Refused, holds_password, without_password
+from lockstep.config.identity import ADDED
 from lockstep.config.schema import RunConfig
 
 TREE = {
@@ -56,10 +57,21 @@ def test_run_key_does_not_see_where_things_lie(change):
         {"trainer__epochs": 2},
         {"trainer__precision": "float64"},
         {"optim__schedule": "cosine"},
+        {"optim__clip_norm": 1.0},
+        {"trainer__label_smoothing": 0.1},
     ],
 )
 def test_run_key_sees_all_that_is_trained(change):
     assert config(**change).run_key("d") != config().run_key("d")
+
+
+def test_run_key_does_not_see_a_later_setting_with_which_runs_train_as_before():
+    assert config(optim__clip_norm=None, trainer__label_smoothing=0).run_key("d") == config().run_key("d")
+
+
+def test_every_later_setting_has_its_old_value_by_default():
+    texts = config().param_texts()
+    assert {key: texts[key] for key in ADDED} == ADDED
 
 
 def test_run_key_sees_the_data_and_the_numerics(monkeypatch):

@@ -98,6 +98,7 @@ def test_state_and_cost_of_the_workshops_perceptron():
     assert state_bytes(run_config(WORKSHOP), MNIST) == 2 * 4 * n_parameters
     assert state_bytes(run_config(WORKSHOP, precision="float64"), MNIST) == 2 * 8 * n_parameters
     assert state_bytes(run_config(WORKSHOP, ADAM), MNIST) == 5 * 4 * n_parameters
+    assert state_bytes(run_config(WORKSHOP, sgd(clip_norm=1.0)), MNIST) == 3 * 4 * n_parameters
     # 0.5 s an epoch at 214 GFLOP/s, as measured (benchmarks/RESULTS.md); ten epochs take ten times as long.
     one, ten = (cost(run_config(WORKSHOP, epochs=epochs), MNIST) for epochs in (1, 10))
     assert one / 214e9 == pytest.approx(0.52, rel=0.1)

@@ -20,11 +20,21 @@ MLP = MLPConfig(
 LOGREG = LogRegConfig(name="logreg")
 
 
-def sgd(lr=0.05, schedule="constant"):
-    return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0, schedule=schedule)
+def sgd(lr=0.05, schedule="constant", clip_norm=None):
+    settings = {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "clip_norm": clip_norm}
+    return SGDConfig(name="sgd", lr=lr, schedule=schedule, **settings)
 
 
-def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", checkpoint_seconds=10.0, **data):
+def run_config(
+    model=MLP,
+    optim=None,
+    seed=0,
+    epochs=2,
+    precision="float32",
+    checkpoint_seconds=10.0,
+    label_smoothing=0.0,
+    **data,
+):
     stream = {"batch_size": 64, "drop_last": True, "val_size": 0, "shuffle_seed": 0} | data
     return RunConfig(
         model=model,
@@ -36,6 +46,7 @@ def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", che
             precision=precision,
             log_every=50,
             checkpoint_seconds=checkpoint_seconds,
+            label_smoothing=label_smoothing,
         ),
         tracking=TrackingConfig(uri="unused", experiment="unused", pictures="all"),
         seed=seed,

@@ -20,6 +20,10 @@ OPTIMS = {
 }
 
 
+def clipped(config, clip_norm):
+    return config.model_copy(update={"clip_norm": clip_norm})
+
+
 def module_of(family, seed):
     generator = torch.Generator().manual_seed(seed)
     if family == "logreg":

@@ -3,12 +3,14 @@
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers.configs import LOGREG, run_config
 
 from lockstep.data.datasets import load
 from lockstep.pictures import run_pictures
 from lockstep.results import predictions_file
+from lockstep.results.history import History
 from lockstep.training.loop import train
 from lockstep.training.prediction import predict
 
@@ -50,6 +52,20 @@ def test_a_picture_that_broke_half_way_is_drawn_again_by_the_next(tmp_path, monk
             draw(run, dataset, tmp_path / "0", tmp_path)
     draw(run, dataset, tmp_path / "1", tmp_path)
     assert (tmp_path / "1" / "pca" / "input.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("metric", "smoothing", "title"),
+    [
+        ("loss", 0.0, "Loss: a name"),
+        ("loss", 0.1, "Loss (train: with label smoothing): a name"),
+        ("accuracy", 0.1, "Accuracy: a name"),
+    ],
+)
+def test_a_training_loss_with_label_smoothing_says_so(metric, smoothing, title):
+    history = History(loss_T=np.ones(3), accuracy_T=np.ones(3))
+    figure = run_pictures.curve(metric, run_config(label_smoothing=smoothing), history, "a name")
+    assert figure.axes[0].get_title() == title
 
 
 @pytest.mark.parametrize(

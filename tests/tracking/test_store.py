@@ -46,6 +46,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "data.val_size": "0",
         "model": "logreg",
         "optim": "sgd",
+        "optim.clip_norm": "null",
         "optim.lr": "0.1",
         "optim.momentum": "0.9",
         "optim.nesterov": "false",
@@ -58,6 +59,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "trainer.checkpoint_seconds": "10.0",
         "trainer.device": "cpu",
         "trainer.epochs": "2",
+        "trainer.label_smoothing": "0.0",
         "trainer.log_every": "50",
         "trainer.precision": "float32",
     }

@@ -84,6 +84,18 @@ def test_what_changes_no_number_is_not_swept(store, key):
     assert wording.sentence(sweep) == f"2 runs on {sweep.experiment}. {said}"
 
 
+def test_runs_of_an_earlier_version_have_the_settings_that_came_later(store):
+    later = {"optim.clip_norm": "null", "trainer.label_smoothing": "0.0"}
+    runs = [
+        (params(0.1, 32, 0), {"test/accuracy": 0.5}, {}, "FINISHED"),
+        (params(0.1, 32, 1) | later, {"test/accuracy": 0.6}, {}, "FINISHED"),
+        (params(0.1, 32, 2) | later | {"optim.clip_norm": "1.0"}, {"test/accuracy": 0.7}, {}, "FINISHED"),
+    ]
+    sweep = sweeps.read(store, recorded_sweep(store, runs)[0])
+    assert sweep.swept == ("optim.clip_norm",)
+    assert [len(row.runs) for row in sweep.rows] == [1, 2]
+
+
 def test_runs_have_the_names_that_the_sweep_gave_them(store):
     parent, [first, second] = recorded_sweep(
         store, [(params(lr, 32), {"test/accuracy": lr}, {}, "FINISHED") for lr in (0.1, 0.2)]

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from helpers.reference import FAMILIES, OPTIMS, C, F, N, dropout_mask, module_of
+from helpers.reference import FAMILIES, OPTIMS, C, F, N, clipped, dropout_mask, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -31,28 +31,32 @@ class SeededDropout(nn.Module):
 
 
 def torch_optimizer(config, module):
-    settings = config.model_dump(exclude={"name", "schedule", "warmup_epochs"})
+    settings = config.model_dump(exclude={"name", "schedule", "warmup_epochs", "clip_norm"})
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     return kind(module.parameters(), **settings)
 
 
 class Reference:
-    """The same run by autograd and torch.optim."""
+    """The same run by autograd and torch.optim. `norms` are its gradients' before they are clipped."""
 
-    def __init__(self, module, config, dropout_seed):
+    def __init__(self, module, config, dropout_seed, label_smoothing=0.0):
         self.module = copy.deepcopy(module).train()
         if isinstance(module, MultilayerPerceptron):
             generator = torch.Generator().manual_seed(dropout_seed)
             self.module.dropout = SeededDropout(module.dropout.p, generator)
             self.module.input_dropout = SeededDropout(module.input_dropout.p, generator)
         self.optimizer = torch_optimizer(config, self.module)
+        self.clip_norm, self.label_smoothing, self.norms = config.clip_norm, label_smoothing, []
 
     def step(self, x, y):
         self.module.train()
         logits = self.module(x)
-        loss = nn.functional.cross_entropy(logits, y)
+        loss = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)(logits, y)
         self.optimizer.zero_grad()
         loss.backward()
+        if self.clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
+            self.norms.append(norm.item())
         self.optimizer.step()
         if getattr(self.module, "max_norm", None):
             for layer in self.module.hidden:
@@ -105,6 +109,35 @@ def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, opt
     logits = reference.module.eval()(x)
     assert loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
     assert accuracy_K.item() == (logits.argmax(1) == y).double().mean().item()
+
+
+@pytest.mark.parametrize(("smoothing", "clip_norm"), [(0.1, None), (0.0, 0.3), (0.4, 0.3)])
+@pytest.mark.parametrize("optim", OPTIMS)
+def test_smoothed_and_clipped_steps_equal_torchs(problem, optim, smoothing, clip_norm, size, monkeypatch):
+    x, y = problem
+    monkeypatch.setattr("lockstep.training.optim.NORM_CHUNK", 16)
+    families, smoothings = ["logreg", "mlp", "mlp"], [smoothing, smoothing, smoothing / 2]
+    config = clipped(OPTIMS[optim], clip_norm)
+    modules = [module_of(FAMILIES[family], seed) for seed, family in enumerate(families)]
+    references = [
+        Reference(module, config, seed, of_run)
+        for seed, (module, of_run) in enumerate(zip(modules, smoothings, strict=True))
+    ]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    array = TrainingArray(modules, [config] * 3, generators, label_smoothings=smoothings)
+    minibatches = [*torch.arange(N).split(37), torch.arange(0, N, 11)]
+    loss_KxT, _ = array.train(x, y, minibatches)
+    for module, reference, loss_T in zip(modules, references, loss_KxT, strict=True):
+        losses = [reference.step(x[rows], y[rows])[0] for rows in minibatches]
+        assert loss_T.tolist() == pytest.approx(losses, rel=0, abs=1e-12)
+        assert_equal(module, reference, tolerance=1e-12)
+    if clip_norm is not None:  # some gradients were clipped, and some not
+        norms = [norm for reference in references for norm in reference.norms]
+        assert min(norms) < clip_norm < max(norms)
+    # What is measured on held-out instances is the plain cross-entropy.
+    loss_K, _ = array.evaluate(x, y)
+    plain = [nn.functional.cross_entropy(reference.module.eval()(x), y).item() for reference in references]
+    assert loss_K.tolist() == pytest.approx(plain, rel=0, abs=1e-12)
 
 
 def test_max_norm_holds_weights_back(problem):

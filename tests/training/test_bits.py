@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.configs import run_config
 from helpers.nets import CNN, module
-from helpers.reference import OPTIMS
+from helpers.reference import OPTIMS, clipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,11 +65,15 @@ def arrays(draw):
         "epochs": EPOCHS,
     }
     kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
-    kinds = draw(st.lists(kinds, min_size=1, max_size=2))
-    runs = draw(st.lists(st.sampled_from(kinds), min_size=3, max_size=6))
-    if any(isinstance(model, ModuleConfig) for model, _ in runs) and shared["precision"] == "bfloat16":
+    kinds = st.sampled_from(draw(st.lists(kinds, min_size=1, max_size=2)))
+    steps = st.tuples(kinds, st.sampled_from([None, 0.1]), st.sampled_from([0.0, 0.1, 0.3]))
+    runs = draw(st.lists(steps, min_size=3, max_size=6))
+    if any(isinstance(model, ModuleConfig) for (model, _), *_ in runs) and shared["precision"] == "bfloat16":
         shared["precision"] = "float32"
-    configs = [run_config(model, optim, seed, **shared) for seed, (model, optim) in enumerate(runs)]
+    configs = [
+        run_config(model, clipped(optim, clip_norm), seed, label_smoothing=smoothing, **shared)
+        for seed, ((model, optim), clip_norm, smoothing) in enumerate(runs)
+    ]
     return dataset, configs, draw(st.permutations(range(len(runs)))), draw(st.sampled_from([1, 2]))
 
 
@@ -143,6 +147,19 @@ def test_convolutional_networks_beside_each_other_and_others(tmp_path):
         for seed, (model, optim) in enumerate(zip(models, optims, strict=True))
     ]
     assert_bits_are_those_of_each_run_alone((dataset, configs, [4, 2, 0, 1, 3], 2), tmp_path)
+
+
+@pytest.mark.parametrize("model", [mlp((9,), 0.25, "relu", None, 0.0), LogRegConfig(name="logreg")])
+@pytest.mark.parametrize("optim", ["sgd-decay", "adamw"])
+def test_smoothed_and_clipped_runs_beside_others(tmp_path, model, optim):
+    stream = {"batch_size": 24, "drop_last": False, "precision": "float32", "epochs": EPOCHS}
+    steps = [(0.1, 0.1), (0.3, None), (0.0, 0.1), (0.2, 0.05), (0.0, None)]
+    configs = [
+        run_config(model, clipped(OPTIMS[optim], clip_norm), seed, label_smoothing=smoothing, **stream)
+        for seed, (smoothing, clip_norm) in enumerate(steps)
+    ]
+    array = drawn_data(17, 10), configs, [4, 2, 0, 3, 1], 1
+    assert_bits_are_those_of_each_run_alone(array, tmp_path)
 
 
 @settings(max_examples=12, deadline=None)

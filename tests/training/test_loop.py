@@ -1,5 +1,7 @@
 """train(): the loop around the array, held against a loop as the workshop would write it."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -41,11 +43,14 @@ def same(a, b):
 
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize(
-    ("model", "schedule"), [(LOGREG, "constant"), (MLP, "onecycle")], ids=["logreg", "mlp"]
+    ("model", "schedule", "smoothing", "clip_norm"),
+    [(LOGREG, "constant", 0.0, math.inf), (MLP, "onecycle", 0.0, math.inf), (MLP, "constant", 0.1, 0.1)],
+    ids=["logreg", "mlp", "smoothed and clipped"],
 )
-def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, drop_last):
-    optim = sgd(schedule=schedule)
-    config = run_config(model, optim, precision="float64", drop_last=drop_last, val_size=100)
+def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, smoothing, clip_norm, drop_last):
+    optim = sgd(schedule=schedule, clip_norm=None if clip_norm == math.inf else clip_norm)
+    stream = {"drop_last": drop_last, "val_size": 100}
+    config = run_config(model, optim, precision="float64", label_smoothing=smoothing, **stream)
     [run] = train([config], digits)
 
     module = networks.build(model, 64, 10, generator(0, "init")).double()
@@ -74,9 +79,10 @@ def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, drop_last):
                 logits = module.output(h)
             else:
                 logits = h @ module.W + module.b
-            loss = nn.functional.cross_entropy(logits, y)
+            loss = nn.functional.cross_entropy(logits, y, label_smoothing=smoothing)
             optimizer.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
             optimizer.step()
             rates.step()
             losses.append(loss.item())
@@ -153,10 +159,10 @@ def test_runs_of_an_array_equal_each_alone_and_leave_when_they_are_done(digits):
         assert all(same(run, together[k]) for k, run in zip(order, permuted, strict=True))
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_threads_that_share_a_large_networks_steps_change_no_bit(digits, monkeypatch, precision):
+@pytest.mark.parametrize(("precision", "clip_norm"), [("float32", 0.5), ("float64", None)])
+def test_threads_that_share_a_large_networks_steps_change_no_bit(digits, monkeypatch, precision, clip_norm):
     wide = MLPConfig(name="mlp", hidden_dims=(512, 300, 101), dropout=0.5, activation="tanh")
-    config = run_config(wide, epochs=2, precision=precision)
+    config = run_config(wide, sgd(clip_norm=clip_norm), epochs=2, precision=precision)
     [alone] = train([config], digits)
     numbers = []
     monkeypatch.setattr(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.configs import run_config
 from helpers.nets import CNN, module
-from helpers.reference import OPTIMS
+from helpers.reference import OPTIMS, clipped
 from torch import nn
 
 from lockstep.config.schema import SGDConfig
@@ -19,7 +19,7 @@ def reference_loop(config, dataset):
     """What a user would write: the losses, and the network."""
     network = networks.initial(config, dataset.description).double()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    values = config.optim.model_dump(exclude={"name", "schedule", "warmup_epochs"})
+    values = config.optim.model_dump(exclude={"name", "schedule", "warmup_epochs", "clip_norm"})
     optimizer = getattr(torch.optim, {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[config.optim.name])(
         parameters, **values
     )
@@ -33,10 +33,13 @@ def reference_loop(config, dataset):
             for indices_B in minibatches.epoch():
                 optimizer.param_groups[0]["lr"] = rate(len(losses))
                 optimizer.zero_grad()
+                logits_BxC = network.train()(dataset.x_train[indices_B].double())
                 loss = nn.functional.cross_entropy(
-                    network.train()(dataset.x_train[indices_B].double()), dataset.y_train[indices_B]
+                    logits_BxC, dataset.y_train[indices_B], label_smoothing=config.trainer.label_smoothing
                 )
                 loss.backward()
+                if config.optim.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(parameters, config.optim.clip_norm)
                 optimizer.step()
                 losses.append(loss.item())
     return losses, network
@@ -62,6 +65,15 @@ def test_a_module_trains_as_in_a_loop_of_torch(model, optim):
 def test_schedules_apply_to_modules():
     optim = SGDConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, schedule="onecycle")
     config = run_config(module("perceptron"), optim, epochs=2, precision="float64", drop_last=False)
+    dataset = load(config.data)
+    [run] = train([config], dataset)
+    assert run.history.loss_T.tolist() == pytest.approx(reference_loop(config, dataset)[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("optim", ["sgd-decay", "adamw"])
+def test_smoothed_labels_and_clipped_gradients_are_torchs(optim):
+    stream = {"precision": "float64", "label_smoothing": 0.1, "drop_last": False}
+    config = run_config(module("Odd"), clipped(OPTIMS[optim], 0.3), epochs=2, **stream)
     dataset = load(config.data)
     [run] = train([config], dataset)
     assert run.history.loss_T.tolist() == pytest.approx(reference_loop(config, dataset)[0], abs=1e-12)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.reference import OPTIMS, module_of
+from helpers.reference import OPTIMS, clipped, module_of
 
 from lockstep.training.array import TrainingArray
 from lockstep.training.schedule import constant
@@ -33,6 +33,17 @@ def test_runs_are_stacked_that_agree_in_shapes_and_in_their_kernels_scalars():
         [0, 3, 4], [1], [2], [5], [6], [7],
     ]  # fmt: skip
     assert [len(stack.runs) for stack in array_of(runs, exact=True)._stacks] == [1] * 8
+
+
+def test_runs_with_other_smoothing_or_clipping_are_stacked_where_their_kernels_are_the_same():
+    # Clipping needs the gradient apart from the momentum, as Adam does.
+    optims = [OPTIMS["sgd-momentum"], clipped(OPTIMS["sgd-momentum"], 1.0), OPTIMS["adam"]] * 2
+    networks = [module_of(SMALL, seed) for seed in range(6)]
+    smoothings = [0.0, 0.1, 0.2, 0.3, 0.0, 0.0]
+    array = TrainingArray(networks, optims, [torch.Generator()] * 6, label_smoothings=smoothings)
+    assert [[array._runs.index(run) for run in stack.runs] for stack in array._stacks] == [
+        [0], [1, 2], [3], [4, 5],
+    ]  # fmt: skip
 
 
 def test_a_stack_holds_as_many_runs_as_its_bytes_allow(monkeypatch):

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from lockstep.config import plain_yaml
 from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
-from lockstep.config.identity import is_identity
+from lockstep.config.identity import ADDED, is_identity
 from lockstep.config.model_config import ModelConfig
 from lockstep.config.tracking_config import TrackingConfig
 
@@ -32,6 +32,7 @@ class _OptimConfig(Frozen):
     lr: float = Field(gt=0)
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     warmup_epochs: float | None = Field(ge=0, default=None)
+    clip_norm: float | None = Field(gt=0, default=None)
 
 
 class SGDConfig(_OptimConfig):
@@ -47,6 +48,11 @@ class SGDConfig(_OptimConfig):
         if self.nesterov and self.momentum == 0:
             raise ValueError("optim.nesterov=true: needs optim.momentum > 0")
         return self
+
+    @property
+    def has_buffer(self) -> bool:
+        """Whether a step needs the momentum in a buffer of its own, beside the gradient."""
+        return self.nesterov or (self.clip_norm is not None and self.momentum > 0)
 
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -102,13 +108,14 @@ DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 
 
 class TrainerConfig(Frozen):
-    """A run's epochs, device, precision, logging and checkpoints."""
+    """A run's epochs, loss, device, precision, logging and checkpoints."""
 
     epochs: Count
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16", "float64"]
     log_every: Count
     checkpoint_seconds: float = Field(ge=0, default=10.0)
+    label_smoothing: float = Field(ge=0, lt=1, default=0.0)
 
 
 class RunConfig(Frozen):
@@ -214,10 +221,15 @@ class RunConfig(Frozen):
         """Return 32 hex digits that identify a run: equal for runs that must get equal numbers.
 
         They are the SHA-256 of the settings that identify it, the data's digest and `NUMERICS_VERSION`. A
-        setting that is added later must have a default with the old behaviour, and must be left out here
-        where it has that value: otherwise no run in a store would be recognised.
+        setting that is added later must have a default with the old behaviour, and is left out here where it
+        has that value, see `ADDED`: otherwise no run in a store would be recognised.
         """
-        kept = {key: value for key, value in flatten(self.model_dump(mode="json")) if is_identity(key)}
+        texts = self.param_texts()
+        kept = {
+            key: value
+            for key, value in flatten(self.model_dump(mode="json"))
+            if is_identity(key) and (key not in ADDED or texts[key] != ADDED[key])
+        }
         identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 

@@ -144,7 +144,7 @@ def cost(config: RunConfig, data: DataDescription, need: Need | None = None) -> 
 
 def state_bytes(config: RunConfig, data: DataDescription, need: Need | None = None) -> int:
     """Return the bytes of a run's weights, gradients and optimizer state."""
-    vectors = 5 if isinstance(config.optim, AdamConfig) else 3 if config.optim.nesterov else 2
+    vectors = 5 if isinstance(config.optim, AdamConfig) else 3 if config.optim.has_buffer else 2
     of_layers = sum((n_in + 1) * n_out for n_in, n_out in _layers(config, data))
     n_parameters = of_layers if need is None else need.n_parameters
     return vectors * _item_bytes(config) * n_parameters

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from lockstep.config.errors import Refused
+from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import is_image
 from lockstep.pictures import mistakes, plots
@@ -50,7 +51,7 @@ def drawings(
             _draw_mistakes(predictions_file.read(predictions)["test"], dataset, name, folder)
 
     return {
-        "curves": lambda: _draw_curves(run.history, name, folder / "curves"),
+        "curves": lambda: _draw_curves(run, name, folder / "curves"),
         "pictures of mistakes": draw_mistakes,
         "pictures of hidden layers": draw_hidden,
         "pictures of the data": lambda: _add_data_pictures(draw_data(dataset, shared), folder, diverged),
@@ -122,12 +123,12 @@ def _draw_planes(planes: Iterable[Plane], dataset: Dataset, name: str, folder: P
     (folder / EXPLAINED).write_text(json.dumps(explained, indent=2) + "\n")
 
 
-def _draw_curves(history: History, name: str, folder: Path) -> None:
+def _draw_curves(run: TrainedRun, name: str, folder: Path) -> None:
     for metric in CURVES:
-        plots.save(curve(metric, history, name), folder / f"{metric}.png")
+        plots.save(curve(metric, run.config, run.history, name), folder / f"{metric}.png")
 
 
-def curve(metric: str, history: History, name: str) -> Figure:
+def curve(metric: str, config: RunConfig, history: History, name: str) -> Figure:
     """Return the figure of one of CURVES, of the run with this name."""
     evaluations = {
         split: (
@@ -138,7 +139,10 @@ def curve(metric: str, history: History, name: str) -> Figure:
         if history.of(split)
     }
     train_T = history.loss_T if metric == "loss" else history.accuracy_T
-    return plots.curves(metric, train_T, evaluations, title=f"{metric.capitalize()}: {name}")
+    # Else a reader would wonder why the training loss is so far above the others.
+    is_smoothed = metric == "loss" and config.trainer.label_smoothing > 0
+    of_what = "Loss (train: with label smoothing)" if is_smoothed else metric.capitalize()
+    return plots.curves(metric, train_T, evaluations, title=f"{of_what}: {name}")
 
 
 def samples(dataset: Dataset) -> Figure:

@@ -46,6 +46,7 @@ class TrainingArray:
             else runs on one thread, so `torch.get_num_threads()` should be 1.
         states: the state that each run resumes from, see `state`; None for a run that starts.
         schedules: each run's learning rate; by default its config's, constant.
+        label_smoothings: each run's, of the loss that it minimises; by default 0.
     """
 
     def __init__(
@@ -58,14 +59,14 @@ class TrainingArray:
         threads: int = 1,
         states: Sequence[Mapping[str, Tensor] | None] | None = None,
         schedules: Sequence[Schedule] | None = None,
+        label_smoothings: Sequence[float] | None = None,
     ) -> None:
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
         schedules = schedules or [constant(config.lr) for config in optim_configs]
-        self._runs = [
-            _run(*of_run)
-            for of_run in zip(networks, optim_configs, dropout_generators, schedules, strict=True)
-        ]
+        smoothings = label_smoothings or [0.0] * len(networks)
+        of_runs = zip(networks, optim_configs, dropout_generators, schedules, smoothings, strict=True)
+        self._runs = [_run(*of_run) for of_run in of_runs]
         for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
             if state is not None:
                 run.load(state)
@@ -100,7 +101,7 @@ class TrainingArray:
 
         Returns:
             loss_KxT, accuracy_KxT: mean cross-entropy and accuracy of each minibatch before its update, with
-                dropout, in `widest`.
+                dropout and label smoothing, in `widest`.
         """
         n_classes = self._runs[0].n_classes
         measured: dict[Run | ModuleRun, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
@@ -167,11 +168,15 @@ class TrainingArray:
 
 
 def _run(
-    network: Network, config: SGDConfig | AdamConfig, dropout_generator: torch.Generator, rate: Schedule
+    network: Network,
+    config: SGDConfig | AdamConfig,
+    dropout_generator: torch.Generator,
+    rate: Schedule,
+    label_smoothing: float,
 ) -> Run | ModuleRun:
     if isinstance(network, ModuleNetwork):
-        return ModuleRun(network, config, dropout_generator, rate)
-    return Run(network, config, dropout_generator, rate)
+        return ModuleRun(network, config, dropout_generator, rate, label_smoothing)
+    return Run(network, config, dropout_generator, rate, label_smoothing)
 
 
 class _Sharing:

@@ -110,6 +110,13 @@ def is_aligned(like: Tensor, *shape: int) -> bool:
     return math.prod(shape) * like.itemsize % ALIGNED_BYTES == 0
 
 
+def of_steps(like: Tensor, n_runs: int, n_steps: int, *shape: int) -> Tensor:
+    """Return T x R x `shape`, in which each run's part of a step is aligned as it is for the run alone."""
+    if is_aligned(like, *shape):
+        return like.new_empty(n_steps, n_runs, *shape)
+    return of_runs(like, n_runs, n_steps, *shape).transpose(0, 1)
+
+
 class OnThreads:
     """A context in which kernels use n intra-op threads instead of one.
 

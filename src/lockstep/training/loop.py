@@ -164,6 +164,7 @@ def _array(
         threads if data.device.type == "cpu" else 1,
         [checkpoint.state if checkpoint else None for checkpoint in checkpoints],
         [schedule.build(run.config.optim, run.config.trainer.epochs, steps) for run in runs],
+        [run.config.trainer.label_smoothing for run in runs],
     )
 
 

@@ -35,8 +35,10 @@ class ModuleRun:
         optim_config: SGDConfig | AdamConfig,
         dropout_generator: torch.Generator,
         schedule: Schedule,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.network, self.dropout_generator = network, dropout_generator
+        self.label_smoothing = label_smoothing
         self.n_classes = network.data.n_classes
         self.kernels = object()  # equal to no other's
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -102,7 +104,7 @@ class ModuleStack:
             for x_BxI, y_B in zip(x_TxBxI, stretch.y_TxB, strict=False):
                 grad_P.mul_(keep) if keep else grad_P.zero_()
                 logits_BxC = network.module(x_BxI)
-                loss = nn.functional.cross_entropy(logits_BxC, y_B)
+                loss = nn.functional.cross_entropy(logits_BxC, y_B, label_smoothing=run.label_smoothing)
                 loss.backward()  # type: ignore[no-untyped-call]
                 run.update()
                 measured.append((loss.detach(), (logits_BxC.detach().argmax(1) == y_B)))

@@ -16,6 +16,7 @@ layer's outputs and inputs, P a run's parameters.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training import optim
 from lockstep.training.device import widest
-from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, is_aligned, n_blocks, of_runs
+from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks, of_runs, of_steps
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 from lockstep.training.schedule import Schedule
 from lockstep.training.stretch import Stretch, aligned
@@ -40,6 +41,7 @@ class Run:
 
     Attributes:
         kernels: shapes, and the scalars that kernels share; runs that are equal in it can be stacked.
+        label_smoothing: of the loss that is minimised, as in torch.nn.CrossEntropyLoss.
         per_stack: the most runs of this kind in a stack.
         params_P: all parameters, layer by layer, O x J each: a row is an output's weights, bias, padding.
     """
@@ -50,8 +52,10 @@ class Run:
         optim_config: SGDConfig | AdamConfig,
         dropout_generator: torch.Generator,
         schedule: Schedule,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.network, self.dropout_generator = network, dropout_generator
+        self.label_smoothing = label_smoothing
         if isinstance(network, LogisticRegression):
             self._stored = [(network.W, network.W.data.t(), network.b)]
             self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # unused: no hidden layer
@@ -71,8 +75,8 @@ class Run:
             ]
         )
         self.optimizer = optim.build(optim_config, self.params_P, schedule)
-        rates = (self.rate, self.input_rate)
-        self.kernels: Hashable = (tuple(self.shapes), self.activation, rates, self.optimizer.keep)
+        scalars = (self.rate, self.input_rate, self.optimizer.keep)
+        self.kernels: Hashable = (tuple(self.shapes), self.activation, scalars, label_smoothing > 0)
         limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
         self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
 
@@ -112,13 +116,6 @@ class Run:
             data = w_OxJ[:, :n_in]
             weight.data = data.t() if isinstance(self.network, LogisticRegression) else data
             bias.data = w_OxJ[:, n_in]
-
-
-def of_steps(like: Tensor, n_runs: int, n_steps: int, *shape: int) -> Tensor:
-    """Return T x R x `shape`, in which each run's part of a step is aligned as it is for the run alone."""
-    if is_aligned(like, *shape):
-        return like.new_empty(n_steps, n_runs, *shape)
-    return of_runs(like, n_runs, n_steps, *shape).transpose(0, 1)
 
 
 class Stack:
@@ -169,6 +166,8 @@ class Stack:
         if stretch is not self._stretch:
             self._allocate(stretch)
         self._draw(stretch.n_steps)
+        if self.runs[0].label_smoothing:
+            self._smooth(stretch)
         for step in range(stretch.n_steps):
             self._step(step)
         return self._measured(stretch)
@@ -191,7 +190,14 @@ class Stack:
         # Views that the step on minibatch t reads and writes.
         self._x_TxGxJxB = [x_JxB.expand(first.n_gemms, -1, -1) for x_JxB in stretch.x_TxJxB]
         self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
-        self._target_TxCxB = list(stretch.target_TxCxB)
+        self._target_T = list(stretch.target_TxCxB)
+        if self.runs[0].label_smoothing:
+            # Padded, so that a step's kernel takes each run by itself, as it does where runs share a target:
+            # in one piece, which elements fill no whole vector would depend on the number of runs.
+            n = last.n_out * n_rows
+            padded_TxRxU = stretch.target_TxCxB.new_empty(n_steps, n_runs, n + 1)
+            self._target_TxRxCxB = padded_TxRxU[:, :, :n].view(n_steps, n_runs, last.n_out, n_rows)
+            self._target_T = list(self._target_TxRxCxB)
         self._step_logits_RxCxB = list(self._logits_TxRxCxB)
         self._step_logits_GxCxB = [
             logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
@@ -229,6 +235,14 @@ class Stack:
                 if run.rate:
                     draw_kept(run.rate, generator, self._bits, out=kept_U)
 
+    def _smooth(self, stretch: Stretch) -> None:
+        """Write each run's targets: with label smoothing s, (1 - s) times the stretch's, less s / (C B)."""
+        target_TxCxB = stretch.target_TxCxB[: stretch.n_steps]
+        smoothed_RxTxCxB = self._target_TxRxCxB[: stretch.n_steps].unbind(1)
+        for run, smoothed_TxCxB in zip(self.runs, smoothed_RxTxCxB, strict=True):
+            torch.mul(target_TxCxB, 1 - run.label_smoothing, out=smoothed_TxCxB)
+            smoothed_TxCxB.sub_(run.label_smoothing / target_TxCxB[0].numel())
+
     def _step(self, step: int) -> None:
         layers, kept_L, keep = self._layers, self._kept_TxL[step], self._keep
         last = layers[-1]
@@ -248,10 +262,10 @@ class Stack:
         if self._copies_logits:
             logits_RxCxB.copy_(self._step_logits_GxCxB[step].view(logits_RxCxB.shape))
 
-        # d loss/d logits = (softmax - one-hot) / B.
-        target_CxB = self._target_TxCxB[step]
+        # d loss/d logits = (softmax - target) / B; the target is one-hot without label smoothing.
+        target = self._target_T[step]
         torch.softmax(logits_RxCxB, 1, out=self._softmax_RxCxB)
-        torch.add(target_CxB, self._softmax_RxCxB, alpha=1 / target_CxB.shape[1], out=last.grad_RxOxB)
+        torch.add(target, self._softmax_RxCxB, alpha=1 / target.shape[-1], out=last.grad_RxOxB)
         for index in range(len(layers) - 1, 0, -1):
             layer, below = layers[index], layers[index - 1]
             layer.accumulate(layer.in_GxBxJ, keep)
@@ -267,12 +281,18 @@ class Stack:
     def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
         y_TxRxB = stretch.y_TxB[: stretch.n_steps, None].expand(-1, len(self.runs), -1)
-        # Of each step and run apart: log_softmax rounds differently where B instances fill no whole vector.
-        loss_TRxB = nn.functional.cross_entropy(
-            logits_TxRxCxB.flatten(0, 1), y_TxRxB.flatten(0, 1), reduction="none"
-        )
-        loss_TxRxB = loss_TRxB.view(y_TxRxB.shape)
+        loss_TxRxB = self._losses(logits_TxRxCxB, y_TxRxB)
         correct_TxRxB = logits_TxRxCxB.max(2).indices == y_TxRxB  # argmax takes 10 times as long
         dtype = widest(loss_TxRxB.device)
         loss_TxR, accuracy_TxR = (of_TxRxB.to(dtype).mean(2) for of_TxRxB in (loss_TxRxB, correct_TxRxB))
         return loss_TxR.t(), accuracy_TxR.t()
+
+    def _losses(self, logits_TxRxCxB: Tensor, y_TxRxB: Tensor) -> Tensor:
+        """Return each instance's loss, T x R x B."""
+        cross_entropy = partial(nn.functional.cross_entropy, reduction="none")
+        if self.runs[0].label_smoothing:
+            of_runs = zip(self.runs, logits_TxRxCxB.unbind(1), y_TxRxB.unbind(1), strict=True)
+            losses = [cross_entropy(x, y, label_smoothing=run.label_smoothing) for run, x, y in of_runs]
+            return torch.stack(losses, dim=1)
+        # Of each step and run apart: log_softmax rounds differently where B instances fill no whole vector.
+        return cross_entropy(logits_TxRxCxB.flatten(0, 1), y_TxRxB.flatten(0, 1)).view(y_TxRxB.shape)
