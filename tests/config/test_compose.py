@@ -56,6 +56,8 @@ def test_defaults_are_the_workshops(root):
         "trainer.epochs": 10,
         "trainer.checkpoint_seconds": 10.0,
         "trainer.log_every": 50,
+        "trainer.monitor": "val/loss",
+        "trainer.patience": None,
         "trainer.precision": "float32",
     }
     assert config.tracking.uri == f"sqlite:///{root}/outputs/mlflow.db"

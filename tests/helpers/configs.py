@@ -24,7 +24,17 @@ def sgd(lr=0.05, schedule="constant"):
     return SGDConfig(name="sgd", lr=lr, momentum=0.9, nesterov=False, weight_decay=0.0, schedule=schedule)
 
 
-def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", checkpoint_seconds=10.0, **data):
+def run_config(
+    model=MLP,
+    optim=None,
+    seed=0,
+    epochs=2,
+    precision="float32",
+    checkpoint_seconds=10.0,
+    patience=None,
+    monitor="val/loss",
+    **data,
+):
     stream = {"batch_size": 64, "drop_last": True, "val_size": 0, "shuffle_seed": 0} | data
     return RunConfig(
         model=model,
@@ -32,6 +42,8 @@ def run_config(model=MLP, optim=None, seed=0, epochs=2, precision="float32", che
         data=DigitsConfig(name="digits", **stream),
         trainer=TrainerConfig(
             epochs=epochs,
+            patience=patience,
+            monitor=monitor,
             device="cpu",
             precision=precision,
             log_every=50,

@@ -59,6 +59,8 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "trainer.device": "cpu",
         "trainer.epochs": "2",
         "trainer.log_every": "50",
+        "trainer.monitor": "val/loss",
+        "trainer.patience": "null",
         "trainer.precision": "float32",
     }
     [logged] = run.inputs.dataset_inputs

@@ -11,6 +11,15 @@ _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""
 
 
+ADDED = {
+    "trainer.patience": "null",
+    "trainer.monitor": "val/loss",
+}
+"""Settings that were added later, with the values, as text, that leave a run's numbers as they were.
+
+A run key leaves them out where they have these values. Runs that were stored before have no such params."""
+
+
 def is_identity(key: str) -> bool:
     """Tell whether a setting is part of a run's identity."""
     return changes_numbers(key) and key not in _CONTENT

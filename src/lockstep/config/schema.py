@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from lockstep.config import plain_yaml
 from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
-from lockstep.config.identity import is_identity
+from lockstep.config.identity import ADDED, is_identity
 from lockstep.config.model_config import ModelConfig
 from lockstep.config.tracking_config import TrackingConfig
 
@@ -102,13 +102,24 @@ DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 
 
 class TrainerConfig(Frozen):
-    """A run's epochs, device, precision, logging and checkpoints."""
+    """A run's epochs, early stopping, device, precision, logging and checkpoints.
+
+    `patience` and `monitor`: see lockstep.results.early_stopping. Without a patience nothing is monitored.
+    """
 
     epochs: Count
+    patience: Count | None = None
+    monitor: Literal["val/loss", "val/accuracy"] = "val/loss"
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16", "float64"]
     log_every: Count
     checkpoint_seconds: float = Field(ge=0, default=10.0)
+
+    @model_validator(mode="after")
+    def _monitor_needs_patience(self) -> Self:
+        if self.patience is None:  # so that runs with equal numbers have equal settings
+            object.__setattr__(self, "monitor", "val/loss")
+        return self
 
 
 class RunConfig(Frozen):
@@ -128,6 +139,15 @@ class RunConfig(Frozen):
         warmup, epochs = self.optim.warmup_epochs, self.trainer.epochs
         if warmup is not None and warmup >= epochs:
             raise ValueError(f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Self:
+        if self.trainer.patience is not None and self.data.val_size == 0:
+            raise ValueError(
+                f"trainer.patience={self.trainer.patience}: needs a validation split for"
+                f" trainer.monitor={self.trainer.monitor}; give data.val_size, the number of instances in it"
+            )
         return self
 
     @classmethod
@@ -214,10 +234,15 @@ class RunConfig(Frozen):
         """Return 32 hex digits that identify a run: equal for runs that must get equal numbers.
 
         They are the SHA-256 of the settings that identify it, the data's digest and `NUMERICS_VERSION`. A
-        setting that is added later must have a default with the old behaviour, and must be left out here
-        where it has that value: otherwise no run in a store would be recognised.
+        setting that is added later must have a default with the old behaviour, and is left out here where it
+        has that value, see `ADDED`: otherwise no run in a store would be recognised.
         """
-        kept = {key: value for key, value in flatten(self.model_dump(mode="json")) if is_identity(key)}
+        texts = self.param_texts()
+        kept = {
+            key: value
+            for key, value in flatten(self.model_dump(mode="json"))
+            if is_identity(key) and (key not in ADDED or texts[key] != ADDED[key])
+        }
         identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 

@@ -54,14 +54,25 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
     ]
     if repeated:
         figures.insert(0, Column("n", [str(len(row.runs)) for row in shown]))
-    status = Column("status", [_status(row.runs[0]) for row in shown], kind="words")
+    status = Column("status", [_status(row) for row in shown], kind="words")
     ids = [row.representative.run_id or "" for row in shown]
     short = Column("id", [run_id[: short_length(ids)] for run_id in ids], kind="word")
     return fitted(Column("run", [row.name for row in shown]), [*figures, status, short], width)
 
 
-def _status(run: RunResult) -> str:
-    return run.status + (f": {run.reason}" if run.reason else "")
+def _status(row: Repeats) -> str:
+    run = row.runs[0]
+    stopped = [run.stopped_at for run in row.runs if run.stopped_at is not None]
+    restored = [run.restored_epoch for run in row.runs if run.restored_epoch is not None]
+    said = [run.reason] if run.reason else []
+    said += [f"stopped after epoch {_span(stopped)}"] if stopped else []
+    said += [f"epoch {_span(restored)} restored"] if restored else []
+    return run.status + (f": {', '.join(said)}" if said else "")
+
+
+def _span(epochs: Sequence[int]) -> str:
+    first, last = min(epochs), max(epochs)
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def _figure(row: Repeats, metric: str, form: str) -> str:
