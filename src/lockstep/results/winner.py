@@ -74,6 +74,15 @@ class Repeats:
         """The run with the lowest seed: it stands for all of them."""
         return min(self.runs, key=lambda run: [int(run.params.get(seed, 0)) for seed in SEEDS])
 
+    @property
+    def stopping(self) -> str:
+        """Which epochs its runs stopped after and restored, in words; empty without early stopping."""
+        ends = {
+            "stopped after epoch {}": [run.stopped_at for run in self.runs if run.stopped_at is not None],
+            "epoch {} restored": [run.restored_epoch for run in self.runs if run.restored_epoch is not None],
+        }
+        return ", ".join(words.format(_span(epochs)) for words, epochs in ends.items() if epochs)
+
     def mean(self, metric: str) -> float | None:
         """Return the mean of the metric's last values, None where no run has one."""
         values = self._values(metric)
@@ -86,6 +95,11 @@ class Repeats:
 
     def _values(self, metric: str) -> list[float]:
         return [run.metrics[metric] for run in self.runs if metric in run.metrics]
+
+
+def _span(epochs: Sequence[int]) -> str:
+    first, last = min(epochs), max(epochs)
+    return str(first) if first == last else f"{first} to {last}"
 
 
 def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:

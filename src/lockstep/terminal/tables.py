@@ -62,17 +62,8 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
 
 def _status(row: Repeats) -> str:
     run = row.runs[0]
-    stopped = [run.stopped_at for run in row.runs if run.stopped_at is not None]
-    restored = [run.restored_epoch for run in row.runs if run.restored_epoch is not None]
-    said = [run.reason] if run.reason else []
-    said += [f"stopped after epoch {_span(stopped)}"] if stopped else []
-    said += [f"epoch {_span(restored)} restored"] if restored else []
-    return run.status + (f": {', '.join(said)}" if said else "")
-
-
-def _span(epochs: Sequence[int]) -> str:
-    first, last = min(epochs), max(epochs)
-    return str(first) if first == last else f"{first} to {last}"
+    said = run.reason or row.stopping
+    return run.status + (f": {said}" if said else "")
 
 
 def _figure(row: Repeats, metric: str, form: str) -> str:
