@@ -75,13 +75,16 @@ class Repeats:
         return min(self.runs, key=lambda run: [int(run.params.get(seed, 0)) for seed in SEEDS])
 
     @property
+    def restored(self) -> str:
+        """The epochs that its runs restored, such as `4 to 7`; empty without early stopping."""
+        return _span([run.restored_epoch for run in self.runs if run.restored_epoch is not None])
+
+    @property
     def stopping(self) -> str:
         """Which epochs its runs stopped after and restored, in words; empty without early stopping."""
-        ends = {
-            "stopped after epoch {}": [run.stopped_at for run in self.runs if run.stopped_at is not None],
-            "epoch {} restored": [run.restored_epoch for run in self.runs if run.restored_epoch is not None],
-        }
-        return ", ".join(words.format(_span(epochs)) for words, epochs in ends.items() if epochs)
+        stopped = _span([run.stopped_at for run in self.runs if run.stopped_at is not None])
+        words = {"stopped after epoch {}": stopped, "epoch {} restored": self.restored}
+        return ", ".join(text.format(span) for text, span in words.items() if span)
 
     def mean(self, metric: str) -> float | None:
         """Return the mean of the metric's last values, None where no run has one."""
@@ -98,8 +101,7 @@ class Repeats:
 
 
 def _span(epochs: Sequence[int]) -> str:
-    first, last = min(epochs), max(epochs)
-    return str(first) if first == last else f"{first} to {last}"
+    return " to ".join(map(str, sorted({min(epochs), max(epochs)}))) if epochs else ""
 
 
 def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:
