@@ -15,6 +15,9 @@ from helpers.searches import (
 )
 from optuna.trial import TrialState
 
+from lockstep.cli.reproduce import reproduce
+from lockstep.tracking.store import Store
+
 # Some trials stop early: before, at or behind a rung.
 PATIENT = ("trainer.epochs=100", "trainer.patience=3", "trainer.monitor=val/accuracy")
 CONFIRMED = ("hydra.sweeper.confirm_seeds=3", "hydra.sweeper.confirm_best=2")
@@ -43,10 +46,10 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills, setti
 
 def stopped_trials_are_complete(clone, out):
     """Fails unless trials that stopped early are complete, with their best epoch's score; and some did."""
-    runs = {int(run.info.run_name.partition(":")[0]): run.data for run in runs_of(clone)}
-    stopped = 0
+    runs = {int(run.info.run_name.partition(":")[0]): run for run in runs_of(clone)}
+    stopped = []
     for trial in study_of(clone).trials:
-        run, scores = runs[trial.number], trial.intermediate_values
+        run, scores = runs[trial.number].data, trial.intermediate_values
         if trial.state == TrialState.PRUNED:
             assert "lockstep.restored_epoch" not in run.tags
             continue
@@ -55,9 +58,12 @@ def stopped_trials_are_complete(clone, out):
         assert next(epoch for epoch in scores if scores[epoch] == scores[best]) == best
         if len(scores) < 100:
             assert int(run.tags["lockstep.stopped_at"]) == max(scores) == len(scores) == best + 3
-            stopped += 1
+            stopped.append(runs[trial.number])
     assert stopped
-    assert f"{stopped} stopped early" in out
+    assert f"{len(stopped)} stopped early" in out
+    # The last one has paused at a rung, so its best epoch's weights may come from a checkpoint.
+    latest = max(stopped, key=lambda run: int(run.data.tags["lockstep.stopped_at"]))
+    assert reproduce(Store(clone.store), latest.info.run_id).is_identical
 
 
 @pytest.mark.faults

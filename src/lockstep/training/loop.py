@@ -119,7 +119,7 @@ def _keep_best(run: TrainedRun, array: TrainingArray, j: int) -> None:
         run.best = run.state()
     if run.has_ended:
         array.load(j, run.best)
-        run.history.restored_epoch = best
+        run.best, run.history.restored_epoch = {}, best
 
 
 class _Data:
