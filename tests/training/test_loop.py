@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.configs import LOGREG, MLP, run_config, sgd
+from helpers.nets import module
 from helpers.reference import dropout_mask
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -223,6 +224,7 @@ def test_runs_with_other_patiences_leave_an_array_each_with_the_bits_of_training
         (None, "val/loss", MLP),
         (1, "val/accuracy", LOGREG),
         (1, "val/loss", MLP),
+        (2, "val/loss", module("Odd")),  # with batch normalisation, and buffers of its own
     ]
     configs = [
         run_config(model, sgd(0.3), seed, epochs=12, val_size=100, patience=patience, monitor=monitor)
@@ -235,6 +237,8 @@ def test_runs_with_other_patiences_leave_an_array_each_with_the_bits_of_training
     for config, run in zip(configs, together, strict=True):
         [alone] = train([config], digits)
         assert same(run, alone)
+        for one, other in zip(run.network.buffers(), alone.network.buffers(), strict=True):
+            assert torch.equal(one, other)
     again = train(configs[::-1], digits)[::-1]
     assert all(map(same, again, together))
     assert [(run.history.epochs, run.history.restored_epoch) for run in again] == ends

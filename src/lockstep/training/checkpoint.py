@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -30,10 +31,10 @@ class Checkpoint:
     best: State = field(default_factory=dict)
 
 
-def to_bytes(state: State, best: State) -> bytes:
+def to_bytes(state: State, best: State = MappingProxyType({})) -> bytes:
     """Return a run's states as the content of a file: torch.save to a file would hide that a disk is full."""
     written = io.BytesIO()
-    torch.save({**state, BEST: best} if best else dict(state), written)
+    torch.save({**state, BEST: dict(best)} if best else dict(state), written)
     return written.getvalue()
 
 
