@@ -51,6 +51,8 @@ class Run:
         reason: why it did not finish, empty if it did.
         metrics: last and best figures by name, as in MLflow.
         is_stored: whether an earlier call or command trained it.
+        stopped_at: the epochs after which it stopped early, None if it did not.
+        restored_epoch: the epoch whose weights and figures it has, None without early stopping.
     """
 
     def __init__(self, store: Store, result: RunResult) -> None:
@@ -58,6 +60,7 @@ class Run:
         self.id, self.name = str(result.run_id), result.name
         self.status, self.reason = result.status, result.reason
         self.metrics, self.is_stored = dict(result.metrics), result.is_stored
+        self.stopped_at, self.restored_epoch = result.stopped_at, result.restored_epoch
 
     @cached_property
     def config(self) -> RunConfig:

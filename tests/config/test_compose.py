@@ -58,6 +58,8 @@ def test_defaults_are_the_workshops(root):
         "trainer.checkpoint_seconds": 10.0,
         "trainer.label_smoothing": 0.0,
         "trainer.log_every": 50,
+        "trainer.monitor": "val/loss",
+        "trainer.patience": None,
         "trainer.precision": "float32",
     }
     assert config.tracking.uri == f"sqlite:///{root}/outputs/mlflow.db"

@@ -209,3 +209,21 @@ def test_scales(scale):
 def test_other_scales_are_refused(scale):
     with pytest.raises(Refused, match=r"^data.scale=\w+.*: must be 'auto', 'none', '255' or 'standardize'"):
         config(data__scale=scale)
+
+
+def test_a_patience_needs_a_validation_split():
+    message = (
+        "trainer.patience=3: needs a validation split for trainer.monitor=val/loss; give data.val_size,"
+        " the number of instances in it"
+    )
+    with pytest.raises(Refused) as refused:
+        config(trainer__patience=3)
+    assert refused.value.problems == (message,)
+    assert config(trainer__patience=3, data__val_size=10).trainer.patience == 3
+
+
+def test_without_a_patience_nothing_is_monitored_and_the_run_key_is_the_same():
+    changes = {"trainer__monitor": "val/accuracy", "data__val_size": 10}
+    assert config(**changes) == config(data__val_size=10)
+    keys = [config(data__val_size=10, trainer__patience=n).run_key("d") for n in (None, 2, 3)]
+    assert len({*keys, config(**changes, trainer__patience=3).run_key("d")}) == 4

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.configs import MLP, run_config
+from helpers.configs import MLP, quiet, run_config, sgd
 from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.data.datasets import load
@@ -150,3 +150,42 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
             tmp_path / which / str(k) / "artifacts/model/state_dict.pt" for which in ("whole", "killed")
         ]
         assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_run_that_is_killed_stops_at_the_same_epoch_and_restores_the_same(tmp_path, monkeypatch):
+    # Its best epoch is before its last checkpoint or after it; or all epochs are journaled, the end is not.
+    settings = {"optim": sgd(0.3), "epochs": 12, "val_size": 100, "checkpoint_seconds": 0.0}
+    configs = [quiet(run_config(MLP, seed=0, patience=3, **settings))]
+    whole = Received(1)
+    trained(configs, tmp_path / "whole", whole.receive)
+    stopped, best = whole.ends[0].stopped_at, whole.ends[0].restored_epoch
+    assert 1 < best == stopped - 3 < stopped < 12
+    save = RunFolder.save
+
+    class Killed(BaseException):
+        pass
+
+    for saved, last in ((best + 1, best + 2), (best - 1, stopped), (0, best)):
+        folder = tmp_path / f"killed-{saved}-{last}"
+        monkeypatch.setattr(
+            RunFolder, "save", lambda folder, n, state, saved=saved: n == saved and save(folder, n, state)
+        )
+        received = Received(1)
+
+        def killed(number, event, received=received, last=last):
+            received.receive(number, event)
+            if received.histories[0].epochs == last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            trained(configs, folder, killed)
+        monkeypatch.undo()
+        assert list(RunFolder(folder / "0").checkpoints()) == ([saved] if saved else [])
+        [task] = tasks_of(configs, [range(1)], tmp_path / f"again-{saved}-{last}")
+        task = task.of(replace(run, folder=folder / "0") for run in task.runs)
+        train_task(task, load(configs[0].data), received.receive)
+        assert received.ends == whole.ends
+        assert received.histories[0].evaluations == whole.histories[0].evaluations
+        for file in ("history.parquet", "model/state_dict.pt"):
+            again = folder / "0/artifacts" / file
+            assert again.read_bytes() == (tmp_path / "whole/0/artifacts" / file).read_bytes()

@@ -33,6 +33,8 @@ def run_config(
     precision="float32",
     checkpoint_seconds=10.0,
     label_smoothing=0.0,
+    patience=None,
+    monitor="val/loss",
     **data,
 ):
     stream = {"batch_size": 64, "drop_last": True, "val_size": 0, "shuffle_seed": 0} | data
@@ -42,6 +44,8 @@ def run_config(
         data=DigitsConfig(name="digits", **stream),
         trainer=TrainerConfig(
             epochs=epochs,
+            patience=patience,
+            monitor=monitor,
             device="cpu",
             precision=precision,
             log_every=50,

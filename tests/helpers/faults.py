@@ -42,6 +42,8 @@ def contents(uri, experiment, unique=True, served=""):
             "lockstep.overrides",
             "lockstep.reason",
             "lockstep.pruned_at",
+            "lockstep.stopped_at",
+            "lockstep.restored_epoch",
         )
         held = {
             "status": run.info.status,

@@ -58,7 +58,7 @@ def test_the_last_checkpoint_comes_back_with_the_history_up_to_it(folder):
     history, saved = folder.checkpoint()
     assert history.epochs == 2
     assert np.array_equal(history.loss_T, [0, 1, 1, 1])
-    loaded = from_bytes(saved)
+    loaded, _ = from_bytes(saved)
     assert torch.equal(loaded["params"], state["params"] + 1)
     assert torch.equal(loaded["dropout"], state["dropout"])
     history, ended = folder.history()
@@ -90,7 +90,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_earlier(folder, monkeyp
     assert folder.checkpoint()[0].epochs == 1
     folder.save(2, to_bytes({"params": torch.zeros(3)}))
     assert folder.checkpoint()[0].epochs == 2
-    assert torch.equal(from_bytes(folder.checkpoint()[1])["params"], torch.zeros(3))
+    assert torch.equal(from_bytes(folder.checkpoint()[1])[0]["params"], torch.zeros(3))
 
 
 def test_a_folder_is_there_until_its_removal_and_what_is_left_of_it_is_no_run(folder, monkeypatch):

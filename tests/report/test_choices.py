@@ -89,3 +89,19 @@ def test_runs_of_a_search_are_compared_after_the_same_epoch(tmp_path, empty_stor
     assert shares == {"optim.lr": pytest.approx(1)}
     assert "for val/accuracy after epoch 1" in importance.text
     assert last_scores(sweep).values[ids[0]] == 0.99
+
+
+def test_runs_that_stopped_early_are_compared_after_an_epoch_that_they_have(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    tags = [{"lockstep.pruned_at": "4"}, {"lockstep.stopped_at": "2", "lockstep.restored_epoch": "1"}]
+    runs = [({"optim.lr": str(lr)}, {}, of_run, "FINISHED") for lr, of_run in zip((1, 2), tags, strict=True)]
+    parent, (pruned, stopped) = recorded_sweep(store, runs)
+    for epoch in range(1, 5):
+        store.client.log_metric(pruned, "val/accuracy", epoch / 10, step=100 * epoch)
+    for at, (accuracy, step) in enumerate(
+        [(0.7, 100), (0.6, 200), (0.7, 200)], 1
+    ):  # the last is the restored
+        store.client.log_metric(stopped, "val/accuracy", accuracy, timestamp=at, step=step)
+    scores = scores_of(store, sweeps.read(store, parent))
+    assert (scores.title, scores.values) == ("val/accuracy after epoch 2", {stopped: 0.6, pruned: 0.2})

@@ -147,6 +147,21 @@ def test_a_sweep_of_which_no_run_came_to_a_score_has_a_report(tmp_path, empty_st
     assert "FAILED: diverged" in text
 
 
+def test_runs_with_a_patience_have_their_best_epoch_in_the_leaderboard(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    tags = {"lockstep.stopped_at": "9", "lockstep.restored_epoch": "7"}
+    runs = [
+        ({"trainer.patience": "2"}, {"val/accuracy": 0.9}, tags, "FINISHED"),
+        ({"trainer.patience": "null"}, {"val/accuracy": 0.8}, {}, "FINISHED"),
+    ]
+    parent, _ = recorded_sweep(store, runs)
+    text = page.build(store, sweeps.read(store, parent))
+    assert re.findall(r'<button type="button">(.*?)</button>', text)[-3:-1] == ["best epoch", "run"]
+    assert re.findall(r'<td data-value="7">(.*?)</td>', text) == ["7"]
+    assert "1 stopped early." in text
+
+
 @pytest.mark.parametrize("have", [(), ("best",), ("worst",), ("best", "worst")])
 def test_pictures_that_runs_lack_are_left_out(tmp_path, empty_store, have):
     shutil.copy(empty_store, tmp_path / "mlflow.db")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lockstep.results.history import Evaluation, History
 from lockstep.search.queues import Queue, Queues, TrialRun
 
 
@@ -52,11 +53,25 @@ def test_other_data_is_another_queue():
 
 def test_those_that_have_paused_already_are_judged_not_trained():
     queues = waiting(8, 1, [0, 0])
-    at_rung = SimpleNamespace(history=SimpleNamespace(epochs=4))
-    queues.add(TrialRun(SimpleNamespace(number=2), at_rung), queue(1))
+    queues.add(TrialRun(SimpleNamespace(number=2), at_its_rung(patience=None)), queue(1))
     [paused] = queues.take_paused()
     assert [run.trial.number for run in paused] == [2]
     assert drained(queues, more=False) == [(0, [0, 1])]
+
+
+def test_a_trial_that_stopped_early_at_its_rung_has_not_paused_there():
+    for patience, has_paused in ((3, True), (2, False)):  # its best epoch is the second of four
+        queues = waiting(8, 1, [])
+        queues.add(TrialRun(SimpleNamespace(number=2), at_its_rung(patience)), queue(1))
+        assert bool(queues.take_paused()) == has_paused
+
+
+def at_its_rung(patience):
+    losses = (0.5, 0.4, 0.4, 0.6)
+    validated = [Evaluation(epoch, "val", loss, 0.5) for epoch, loss in enumerate(losses, 1)]
+    trainer = SimpleNamespace(epochs=10, patience=patience, monitor="val/loss")
+    history = History(epochs=4, evaluations=validated)
+    return SimpleNamespace(history=history, config=SimpleNamespace(trainer=trainer))
 
 
 @given(st.integers(1, 9), st.integers(1, 4), st.lists(st.sampled_from([0, 1, 4]), max_size=30))

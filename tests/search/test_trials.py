@@ -13,14 +13,20 @@ from helpers.searches import (
     runs_of,
     study_of,
 )
+from optuna.trial import TrialState
 
+from lockstep.cli.reproduce import reproduce
+from lockstep.tracking.store import Store
+
+# Some trials stop early: before, at or behind a rung.
+PATIENT = ("trainer.epochs=100", "trainer.patience=3", "trainer.monitor=val/accuracy")
 CONFIRMED = ("hydra.sweeper.confirm_seeds=3", "hydra.sweeper.confirm_best=2")
 
 
 @pytest.mark.parametrize(
     ("settings", "share"),
     [
-        (("trainer.epochs=100",), None),
+        (PATIENT, None),
         pytest.param(("trainer.epochs=400",), 0.1, marks=pytest.mark.faults),
         pytest.param(("trainer.epochs=400", *CONFIRMED), 0.1, marks=pytest.mark.faults),
     ],
@@ -30,10 +36,34 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(make_clone, kills, setti
     want, clone = make_clone(), make_clone()
     code, out, err = want.quick(*arguments)
     assert (code, err) == (0, "")
+    if settings == PATIENT:
+        stopped_trials_are_complete(want, out)
     survive(clone, arguments, round(kills * share) if share else 3, out.count(EPOCH), seed=3)
     assert memory_of(clone) == memory_of(want)
     assert contents(clone.store, "digits") == contents(want.store, "digits")
     assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+
+
+def stopped_trials_are_complete(clone, out):
+    """Fails unless trials that stopped early are complete, with their best epoch's score; and some did."""
+    runs = {int(run.info.run_name.partition(":")[0]): run for run in runs_of(clone)}
+    stopped = []
+    for trial in study_of(clone).trials:
+        run, scores = runs[trial.number].data, trial.intermediate_values
+        if trial.state == TrialState.PRUNED:
+            assert "lockstep.restored_epoch" not in run.tags
+            continue
+        best = int(run.tags["lockstep.restored_epoch"])
+        assert scores[best] == max(scores.values()) == run.metrics["val/accuracy"] == trial.value
+        assert next(epoch for epoch in scores if scores[epoch] == scores[best]) == best
+        if len(scores) < 100:
+            assert int(run.tags["lockstep.stopped_at"]) == max(scores) == len(scores) == best + 3
+            stopped.append(runs[trial.number])
+    assert stopped
+    assert f"{len(stopped)} stopped early" in out
+    # The last one has paused at a rung, so its best epoch's weights may come from a checkpoint.
+    latest = max(stopped, key=lambda run: int(run.data.tags["lockstep.stopped_at"]))
+    assert reproduce(Store(clone.store), latest.info.run_id).is_identical
 
 
 @pytest.mark.faults

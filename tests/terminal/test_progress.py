@@ -163,6 +163,24 @@ def test_a_terminal_shows_a_sweep_as_a_table_best_first(monkeypatch):
     assert "9/14" in shown[8]  # 1 + 1 + 1 + 2, and two stored of 2 each
 
 
+def test_a_run_that_stopped_early_has_its_best_epochs_accuracy_in_the_table(monkeypatch):
+    def use():
+        with Progress(8, is_sweep=True) as progress:
+            for number in range(2):
+                progress.add(number, f"lr={number}", run_config(LOGREG, epochs=4, val_size=300, patience=1))
+            progress.array(range(2))
+            for number, accuracy in enumerate((0.8, 0.7)):
+                progress.epoch(number, history(2, val=accuracy))
+            progress.end(1, "stopped early", {"val/accuracy": 0.9, "test/accuracy": 0.6})
+
+    shown = last_screen(printed(monkeypatch, True, use))
+    assert [" ".join(line.split()) for line in shown[1:3]] == [
+        "lr=1 2/4 1.5000 0.9000 stopped early (best)",
+        "lr=0 2/4 1.5000 0.8000 training",
+    ]
+    assert "6/8" in shown[3]  # of four epochs none is left
+
+
 def test_a_sweep_of_a_thousand_runs_is_at_most_a_screen_high(monkeypatch):
     shown = last_screen(printed(monkeypatch, True, sweep_of(1000, 24), height=24))
     assert len([line for line in shown if line]) <= 24

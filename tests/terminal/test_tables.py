@@ -58,6 +58,18 @@ def seeds(name, accuracies, **settings):
     ]
 
 
+def test_a_run_with_a_patience_says_which_epoch_it_restored_and_when_it_stopped():
+    stopped = [replace(run, stopped_at=7, restored_epoch=4) for run in seeds("a", (0.9,), epochs=9)]
+    whole = [replace(run, restored_epoch=8) for run in seeds("b", (0.8,), epochs=8)]
+    some = seeds("c", (0.7, 0.6), epochs=10)
+    some = [replace(some[0], stopped_at=6, restored_epoch=5), replace(some[1], restored_epoch=9)]
+    assert [" ".join(line.split()[7:]) for line in shown([*stopped, *whole])[1:]] == [
+        "FINISHED: stopped after epoch 7, epoch 4 restored",
+        "FINISHED: epoch 8 restored",
+    ]
+    assert shown(some)[1].endswith("FINISHED: stopped after epoch 6, epoch 5 to 9 restored")
+
+
 def test_runs_that_differ_in_seed_alone_are_one_row():
     lines = shown(
         [

@@ -7,6 +7,7 @@ import requests
 from helpers.records import config, points, start, trained
 
 from lockstep.results.history import Evaluation
+from lockstep.tracking.recorded_run import curve, result_of
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import REASON
 
@@ -56,6 +57,37 @@ def test_windows_are_means_and_the_last_one_may_be_short(store):
     times = {p.step: p.timestamp for p in store.client.get_metric_history(recorded.run_id, "train/loss")}
     assert times == {4: 4000, 8: 8000, 9: 9000}
     assert points(store, recorded.run_id, "time/train_seconds") == [(9, 1.5)]
+
+
+def test_a_restored_epochs_figures_are_the_last_ones_and_no_point_of_the_curve(store):
+    recorded = start(store, config(1))
+    measured = {"test": [(0.9, 0.6), (0.5, 0.7), (0.8, 0.75)], "val": [(0.8, 0.5), (0.4, 0.8), (0.6, 0.9)]}
+    evaluations = [
+        Evaluation(epoch, split, *measured[split][epoch - 1])
+        for epoch in (1, 2, 3)
+        for split in ("test", "val")
+    ]
+    history = trained(3, evaluations)
+    recorded.record(history)
+    history.restored_epoch = 2
+    for _ in range(2):  # as after a kill
+        recorded.record(history, last=True)
+    metrics = store.client.get_run(recorded.run_id).data.metrics
+    assert {key: metrics[key] for key in history.summary()} == history.summary()
+    assert (metrics["val/loss"], metrics["test/accuracy"], metrics["test/accuracy_best"]) == (0.4, 0.7, 0.7)
+    result = result_of(store.client.get_run(recorded.run_id))
+    assert curve(store, result, "val/loss") == [(1, 0.8), (2, 0.4), (3, 0.6)]
+    assert curve(store, result, "test/accuracy") == [(1, 0.6), (2, 0.7), (3, 0.75)]
+    assert sorted(points(store, recorded.run_id, "val/loss")) == [(1, 0.8), (2, 0.4), (3, 0.4), (3, 0.6)]
+
+
+def test_a_run_whose_last_epoch_is_its_best_has_no_point_more(store):
+    recorded = start(store, config(1))
+    history = trained(2, [Evaluation(epoch, "val", 1 / epoch, 0.5) for epoch in (1, 2)])
+    history.evaluations += [Evaluation(epoch, "test", 1 / epoch, 0.5) for epoch in (1, 2)]
+    history.restored_epoch = 2
+    recorded.record(history, last=True)
+    assert points(store, recorded.run_id, "val/loss") == [(1, 1.0), (2, 0.5)]
 
 
 def test_more_metrics_than_mlflow_takes_in_one_batch(store):

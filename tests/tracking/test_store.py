@@ -61,6 +61,8 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "trainer.epochs": "2",
         "trainer.label_smoothing": "0.0",
         "trainer.log_every": "50",
+        "trainer.monitor": "val/loss",
+        "trainer.patience": "null",
         "trainer.precision": "float32",
     }
     [logged] = run.inputs.dataset_inputs

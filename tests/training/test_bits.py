@@ -63,16 +63,20 @@ def arrays(draw):
         "batch_size": draw(st.sampled_from([1, 2, 5, 8, 16, 33, 57, 64, 91, 128])),
         "drop_last": draw(st.booleans()),
         "epochs": EPOCHS,
+        "val_size": 2,
     }
     kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
     kinds = st.sampled_from(draw(st.lists(kinds, min_size=1, max_size=2)))
-    steps = st.tuples(kinds, st.sampled_from([None, 0.1]), st.sampled_from([0.0, 0.1, 0.3]))
+    steps = st.tuples(
+        kinds, st.sampled_from([None, 0.1]), st.sampled_from([0.0, 0.1, 0.3]), st.sampled_from([None, 1])
+    )
     runs = draw(st.lists(steps, min_size=3, max_size=6))
-    if any(isinstance(model, ModuleConfig) for (model, _), *_ in runs) and shared["precision"] == "bfloat16":
-        shared["precision"] = "float32"
+    if any(isinstance(model, ModuleConfig) for (model, _), *_ in runs):
+        shared["precision"] = shared["precision"].replace("bfloat16", "float32")
+        shared["batch_size"] = max(2, shared["batch_size"])  # as batch normalisation needs
     configs = [
-        run_config(model, clipped(optim, clip_norm), seed, label_smoothing=smoothing, **shared)
-        for seed, ((model, optim), clip_norm, smoothing) in enumerate(runs)
+        run_config(model, clipped(optim, norm), seed, label_smoothing=smoothing, patience=patience, **shared)
+        for seed, ((model, optim), norm, smoothing, patience) in enumerate(runs)
     ]
     return dataset, configs, draw(st.permutations(range(len(runs)))), draw(st.sampled_from([1, 2]))
 
@@ -109,7 +113,7 @@ def assert_bits_are_those_of_each_run_alone(array, folder):
     for config in configs:
         train([config], dataset, alone)
     paused = train(configs, dataset, together, threads, pause_at=1)
-    checkpoints = [Checkpoint(run.history, run.state()) for run in paused if not run.has_ended]
+    checkpoints = [Checkpoint(run.history, run.state(), run.best) for run in paused if not run.has_ended]
     going_on = [run.config for run in paused if not run.has_ended]
     order = [k for k in order if k < len(going_on)]
     for part in (order[::3], order[1::3] + order[2::3]):

@@ -1,11 +1,13 @@
 """train(): the loop around the array, held against a loop as the workshop would write it."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 from helpers.configs import LOGREG, MLP, run_config, sgd
+from helpers.nets import module
 from helpers.reference import dropout_mask
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -18,6 +20,7 @@ from lockstep.data.minibatches import split
 from lockstep.training import networks
 from lockstep.training.device import device_of
 from lockstep.training.loop import train
+from lockstep.training.prediction import predict
 from lockstep.training.random_streams import generator
 
 HELD = MLPConfig(
@@ -157,6 +160,100 @@ def test_runs_of_an_array_equal_each_alone_and_leave_when_they_are_done(digits):
     for order in ([2, 4, 0, 3, 1], [1, 3, 2, 0, 4]):
         permuted = train([configs[k] for k in order], digits)
         assert all(same(run, together[k]) for k, run in zip(order, permuted, strict=True))
+
+
+def stopped_by_hand(config, digits):
+    """Train as torch's users do, with Keras' rule of early stopping.
+
+    Returns:
+        How many epochs, which is best, its loss and accuracy on the validation and test set, its weights.
+    """
+    module = networks.build(config.model, 64, 10, generator(0, "init")).double()
+    optimizer = torch.optim.SGD(module.parameters(), lr=config.optim.lr, momentum=0.9)
+    rows, val_rows = split(digits.description.n_train, config.data.val_size)
+    order, x, y = generator(0, "shuffle"), digits.x_train.double(), digits.y_train
+    best, wait = None, 0
+    for epoch in range(1, config.trainer.epochs + 1):
+        for batch in rows[torch.randperm(len(rows), generator=order)].split(64):
+            if len(batch) == 64:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(x[batch]), y[batch]).backward()
+                optimizer.step()
+        with torch.no_grad():
+            measured = [
+                figure.item()
+                for x_NxF, y_N in ((x[val_rows], y[val_rows]), (digits.x_test.double(), digits.y_test))
+                for logits in [module(x_NxF)]
+                for figure in (
+                    nn.functional.cross_entropy(logits, y_N),
+                    (logits.argmax(1) == y_N).double().mean(),
+                )
+            ]
+        monitored = measured[0] if config.trainer.monitor == "val/loss" else -measured[1]
+        wait += 1
+        if best is None or monitored < best[0]:
+            best, wait = (monitored, epoch, measured, copy.deepcopy(module.state_dict())), 0
+        if wait >= config.trainer.patience:
+            break
+    return epoch, *best[1:]
+
+
+PATIENT = {
+    "loss": {"model": LOGREG, "optim": sgd(1.0), "patience": 2},
+    "accuracy": {"model": MLP.model_copy(update={"dropout": 0.0}), "patience": 3, "monitor": "val/accuracy"},
+    "to the end": {"model": LOGREG, "optim": sgd(1.0), "patience": 20, "epochs": 8},
+}
+
+
+@pytest.mark.parametrize("settings", PATIENT.values(), ids=PATIENT)
+def test_a_run_with_a_patience_equals_a_loop_by_hand(digits, settings):
+    config = run_config(**{"epochs": 40, "precision": "float64", "val_size": 100, **settings})
+    [run] = train([config], digits)
+    epochs, best, measured, weights = stopped_by_hand(config, digits)
+    assert best < epochs  # else nothing is restored
+    assert (epochs < config.trainer.epochs) == (run.stopped_at is not None)
+    assert (run.history.epochs, run.history.restored_epoch) == (epochs, best)
+    assert run.stopped_at in (None, epochs)
+    for name, tensor in run.network.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=1e-10)
+    keys = ("val/loss", "val/accuracy", "test/loss", "test/accuracy")
+    np.testing.assert_allclose([run.history.summary()[key] for key in keys], measured, rtol=0, atol=1e-10)
+    predicted = predict(run, digits)
+    assert predicted["test"].accuracy == run.history.summary()["test/accuracy"]
+    assert predicted["val"].accuracy == run.history.summary()["val/accuracy"]
+
+
+def test_runs_with_other_patiences_leave_an_array_each_with_the_bits_of_training_alone(digits):
+    patiences = [
+        (3, "val/loss", MLP),
+        (None, "val/loss", MLP),
+        (1, "val/accuracy", LOGREG),
+        (1, "val/loss", MLP),
+        (2, "val/loss", module("Odd")),  # with batch normalisation, and buffers of its own
+    ]
+    configs = [
+        run_config(model, sgd(0.3), seed, epochs=12, val_size=100, patience=patience, monitor=monitor)
+        for seed, (patience, monitor, model) in enumerate(patiences)
+    ]
+    together = train(configs, digits)
+    ends = [(run.history.epochs, run.history.restored_epoch) for run in together]
+    assert len({epochs for epochs, _ in ends}) > 2
+    assert ends[1] == (12, None)
+    for config, run in zip(configs, together, strict=True):
+        [alone] = train([config], digits)
+        assert same(run, alone)
+        for one, other in zip(run.network.buffers(), alone.network.buffers(), strict=True):
+            assert torch.equal(one, other)
+    again = train(configs[::-1], digits)[::-1]
+    assert all(map(same, again, together))
+    assert [(run.history.epochs, run.history.restored_epoch) for run in again] == ends
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_run_that_diverges_restores_nothing(digits):
+    [run] = train([run_config(MLP, sgd(1e20), epochs=3, val_size=100, patience=1)], digits)
+    assert run.history.diverged_at is not None
+    assert (run.history.restored_epoch, run.stopped_at) == (None, None)
 
 
 @pytest.mark.parametrize(("precision", "clip_norm"), [("float32", 0.5), ("float64", None)])

@@ -217,8 +217,9 @@ def _compare_metrics(
 
 
 def _by_name(metrics: Iterable[Metric]) -> Series:
+    """Return points by name and step; a restored epoch's figures, sent last, replace the last epoch's."""
     series: dict[str, dict[int, float]] = {}
-    for metric in metrics:
+    for metric in sorted(metrics, key=lambda metric: metric.timestamp):
         if not metric.key.startswith("time/"):
             series.setdefault(metric.key, {})[metric.step] = metric.value
     return series

@@ -10,7 +10,12 @@ network by `model.source`."""
 _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""
 
-ADDED = {"optim.clip_norm": "null", "trainer.label_smoothing": "0.0"}
+ADDED = {
+    "optim.clip_norm": "null",
+    "trainer.label_smoothing": "0.0",
+    "trainer.patience": "null",
+    "trainer.monitor": "val/loss",
+}
 """Settings that were added later, with the values, as text, that leave a run's numbers as they were.
 
 A run key leaves them out where they have these values. Runs that were stored before have no such params."""

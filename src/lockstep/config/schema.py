@@ -108,14 +108,25 @@ DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 
 
 class TrainerConfig(Frozen):
-    """A run's epochs, loss, device, precision, logging and checkpoints."""
+    """A run's epochs, loss, early stopping, device, precision, logging and checkpoints.
+
+    `patience` and `monitor`: see lockstep.results.early_stopping. Without a patience nothing is monitored.
+    """
 
     epochs: Count
+    patience: Count | None = None
+    monitor: Literal["val/loss", "val/accuracy"] = "val/loss"
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["float32", "bfloat16", "float64"]
     log_every: Count
     checkpoint_seconds: float = Field(ge=0, default=10.0)
     label_smoothing: float = Field(ge=0, lt=1, default=0.0)
+
+    @model_validator(mode="after")
+    def _monitor_needs_patience(self) -> Self:
+        if self.patience is None:  # so that runs with equal numbers have equal settings
+            object.__setattr__(self, "monitor", "val/loss")
+        return self
 
 
 class RunConfig(Frozen):
@@ -135,6 +146,15 @@ class RunConfig(Frozen):
         warmup, epochs = self.optim.warmup_epochs, self.trainer.epochs
         if warmup is not None and warmup >= epochs:
             raise ValueError(f"optim.warmup_epochs={warmup:g}: must be less than trainer.epochs={epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_needs_validation(self) -> Self:
+        if self.trainer.patience is not None and self.data.val_size == 0:
+            raise ValueError(
+                f"trainer.patience={self.trainer.patience}: needs a validation split for"
+                f" trainer.monitor={self.trainer.monitor}; give data.val_size, the number of instances in it"
+            )
         return self
 
     @classmethod

@@ -183,7 +183,7 @@ class _Written:
         self.is_over = run.history.epochs == self._task.pause_at
         waited = time.monotonic() - self._saved_at
         if self.is_over or waited >= run.config.trainer.checkpoint_seconds:
-            self._folder.save(run.history.epochs, checkpoint.to_bytes(run.state()))
+            self._folder.save(run.history.epochs, checkpoint.to_bytes(run.state(), run.best))
             self._saved_at = time.monotonic()
 
     def end(self, run: TrainedRun, dataset: Dataset) -> None:
@@ -215,7 +215,13 @@ class _Written:
                 run, dataset, self.run.name, folder, self._task.shared, predictions
             )
         failures = attempted(steps)
-        return Ended(metrics=metrics, warnings=failures, library_warnings=library_warnings.taken())
+        return Ended(
+            stopped_at=run.stopped_at,
+            restored_epoch=run.history.restored_epoch,
+            metrics=metrics,
+            warnings=failures,
+            library_warnings=library_warnings.taken(),
+        )
 
 
 def attempted(steps: Mapping[str, Callable[[], object]]) -> list[str]:
@@ -244,7 +250,7 @@ def _is_no_room(error: Exception) -> bool:
 
 def _checkpoint(folder: RunFolder) -> Checkpoint | None:
     saved = folder.checkpoint()
-    return None if saved is None else Checkpoint(saved[0], checkpoint.from_bytes(saved[1]))
+    return None if saved is None else Checkpoint(saved[0], *checkpoint.from_bytes(saved[1]))
 
 
 def reason_of(error: BaseException) -> str:

@@ -25,6 +25,7 @@ class Ended:
 
     Attributes:
         pruned_at: the epochs after which a search pruned it, or None.
+        stopped_at, restored_epoch: see RunResult.
         metrics: metrics measured once, at its end.
         warnings: what failed but cost the run nothing else, such as a picture.
         library_warnings: what libraries warned of in a worker.
@@ -34,6 +35,8 @@ class Ended:
     reason: str = ""
     trace: str = ""
     pruned_at: int | None = None
+    stopped_at: int | None = None
+    restored_epoch: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     library_warnings: list[str] = field(default_factory=list)

@@ -169,6 +169,7 @@ class RunFolder:
         try:
             for event in Journal(self.journal.path).unread():
                 if isinstance(event, Ended):
+                    history.restored_epoch = event.restored_epoch
                     return history, event
                 history.add(event)
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:

@@ -50,10 +50,14 @@ def last_scores(sweep: Sweep) -> Scores:
 
 
 def scores_of(store: Store, sweep: Sweep) -> Scores:
-    """Return each run's last score; where some were pruned, that of the last epoch that all have reached."""
+    """Return each run's last score; where some were pruned, that of the last epoch that all have reached.
+
+    Runs that stopped early have no later epochs, either.
+    """
     if not sweep.pruned:
         return last_scores(sweep)
-    epoch = min(run.pruned_at for run in sweep.pruned if run.pruned_at is not None)
+    ends = [run.pruned_at or run.stopped_at for run in sweep.compared]
+    epoch = min(end for end in ends if end is not None)
     values = {}
     for run in sweep.compared:
         curve = recorded_run.curve(store, run, sweep.metric)  # one value per epoch

@@ -154,19 +154,25 @@ def _columns(sweep: Sweep) -> list[tuple[str, str]]:
         for metric in _metrics(sweep)
     ]
     swept = [(short(key), "descending") for key in sweep.swept]
-    return [("#", "ascending"), score, *swept, *others, ("run", "ascending")]
+    restored = [("best epoch", "ascending")] if _has_restored(sweep) else []
+    return [("#", "ascending"), score, *swept, *others, *restored, ("run", "ascending")]
+
+
+def _has_restored(sweep: Sweep) -> bool:
+    return any(row.restored for row in sweep.rows)
 
 
 def _cells(sweep: Sweep, row: Repeats) -> dict[str, object]:
-    """Return a row of the leaderboard: the score, values of the swept keys, other metrics."""
+    """Return a row of the leaderboard: score, values of the swept keys, other metrics, restored epoch."""
     values = [row.representative.params.get(key, "") for key in sweep.swept]
     score, *others = [(row.mean(metric), figure(row, metric)) for metric in _metrics(sweep)]
+    restored = [(row.representative.restored_epoch, row.restored)] if _has_restored(sweep) else []
     return {
         "is_best": row == sweep.winner,
         "run": row.representative,
         "runs": row.runs,
         "colors": {run.run_id: sweep.colors[str(run.run_id)] for run in row.runs},
-        "cells": [score, *((value, shown(value)) for value in values), *others],
+        "cells": [score, *((value, shown(value)) for value in values), *others, *restored],
     }
 
 

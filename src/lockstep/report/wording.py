@@ -30,7 +30,8 @@ def sentence(sweep: Sweep) -> str:
         if sweep.metric != "test/accuracy" and best.mean("test/accuracy") is not None:
             said[-1] += f" ({figure(best, 'test/accuracy')} on the test set)"
         said[-1] += "."
-    for what, some in (("failed", sweep.failed), ("pruned", sweep.pruned)):
+    stopped = [run for run in sweep.runs if run.stopped_at is not None]
+    for what, some in (("failed", sweep.failed), ("pruned", sweep.pruned), ("stopped early", stopped)):
         if some:
             said.append(f"{len(some)} {what}.")
     return " ".join(said)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 HeldOut = Literal["test", "val"]
+SPLITS: tuple[HeldOut, ...] = ("test", "val")
 
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -56,6 +57,7 @@ class History:
         diverged_at: the iteration whose loss was not finite, or None.
         marks: for each epoch added, the iterations done by its end, and when that was, see Epoch.
         canaries: of the machines that trained it, see Epoch, each once.
+        restored_epoch: the epoch, counted from 1, whose weights a run with early stopping has at its end.
     """
 
     loss_T: FloatArray = field(default_factory=lambda: np.empty(0))
@@ -66,6 +68,7 @@ class History:
     diverged_at: int | None = None
     marks: list[tuple[int, int]] = field(default_factory=list)
     canaries: list[str] = field(default_factory=list)
+    restored_epoch: int | None = None
 
     def add(self, epoch: Epoch) -> None:
         """Add the next epoch."""
@@ -82,14 +85,22 @@ class History:
             self.canaries.append(epoch.canary)
 
     def summary(self) -> dict[str, float]:
-        """The run's last and best figures, by their names as metrics."""
+        """Its last and best figures, by their names as metrics; the restored epoch's, if there is one."""
         figures = {}
-        for evaluation in self.evaluations:
+        for evaluation in self.final():
             figures[f"{evaluation.split}/loss"] = evaluation.loss
             figures[f"{evaluation.split}/accuracy"] = evaluation.accuracy
-        if tests := self.of("test"):
+        if self.restored_epoch is not None:
+            figures["test/accuracy_best"] = figures["test/accuracy"]
+        elif tests := self.of("test"):
             figures["test/accuracy_best"] = max(evaluation.accuracy for evaluation in tests)
         return {**figures, "time/train_seconds": self.seconds}
+
+    def final(self) -> list[Evaluation]:
+        """The evaluations, one for each split, of the weights that the run has at its end."""
+        of_splits: list[list[Evaluation]] = [found for split in SPLITS if (found := self.of(split))]
+        place = -1 if self.restored_epoch is None else self.restored_epoch - 1
+        return [of_split[place] for of_split in of_splits]
 
     def of(self, split: HeldOut) -> list[Evaluation]:
         """The evaluations on one split, in order."""

@@ -27,6 +27,8 @@ class RunResult:
         pruned_at: the epochs after which a search pruned it, or None.
         is_stored: whether an earlier command trained it.
         run_id, experiment_id: its MLflow run, where that is known.
+        stopped_at: the epochs after which it stopped early, its patience over, or None.
+        restored_epoch: the epoch whose weights it has and whose figures its metrics are, or None.
     """
 
     name: str
@@ -41,6 +43,8 @@ class RunResult:
     is_stored: bool = False
     run_id: str | None = None
     experiment_id: str | None = None
+    stopped_at: int | None = None
+    restored_epoch: int | None = None
 
     @property
     def is_complete(self) -> bool:

@@ -74,6 +74,18 @@ class Repeats:
         """The run with the lowest seed: it stands for all of them."""
         return min(self.runs, key=lambda run: [int(run.params.get(seed, 0)) for seed in SEEDS])
 
+    @property
+    def restored(self) -> str:
+        """The epochs that its runs restored, such as `4 to 7`; empty without early stopping."""
+        return _span([run.restored_epoch for run in self.runs if run.restored_epoch is not None])
+
+    @property
+    def stopping(self) -> str:
+        """Which epochs its runs stopped after and restored, in words; empty without early stopping."""
+        stopped = _span([run.stopped_at for run in self.runs if run.stopped_at is not None])
+        words = {"stopped after epoch {}": stopped, "epoch {} restored": self.restored}
+        return ", ".join(text.format(span) for text, span in words.items() if span)
+
     def mean(self, metric: str) -> float | None:
         """Return the mean of the metric's last values, None where no run has one."""
         values = self._values(metric)
@@ -86,6 +98,10 @@ class Repeats:
 
     def _values(self, metric: str) -> list[float]:
         return [run.metrics[metric] for run in self.runs if metric in run.metrics]
+
+
+def _span(epochs: Sequence[int]) -> str:
+    return " to ".join(map(str, sorted({min(epochs), max(epochs)}))) if epochs else ""
 
 
 def ranked(runs: Sequence[RunResult], ranking: Ranking) -> list[Repeats]:

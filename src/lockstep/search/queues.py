@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from optuna.trial import Trial
 
 from lockstep.config.schema import DataConfig
+from lockstep.results.early_stopping import has_ended
 from lockstep.sweep.entry import Entry
 
 
@@ -86,10 +87,17 @@ class Queues:
         return group[:size]
 
     def take_paused(self) -> list[list[TrialRun]]:
-        """Remove queues all of whose trials have reached their next rung already; return their trials."""
+        """Remove queues all of whose trials have paused at their next rung already; return their trials.
+
+        A trial whose patience is over there has not paused: it trains again from its checkpoint, to its end.
+        """
         paused = [
             queue
             for queue, group in self._pending.items()
-            if all(run.entry.history.epochs == queue.next_rung for run in group)
+            if all(_has_paused(run.entry, queue.next_rung) for run in group)
         ]
         return [self._pending.pop(queue) for queue in paused]
+
+
+def _has_paused(entry: Entry, rung: int | None) -> bool:
+    return entry.history.epochs == rung and not has_ended(entry.history, entry.config.trainer)

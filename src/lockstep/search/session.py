@@ -256,12 +256,15 @@ def _summary(runs: Sequence[RunResult]) -> str:
     """Return a sentence on the trials: how many ended, were pruned, failed."""
     pruned = [run for run in runs if run.pruned_at is not None]
     n_failed = sum(run.status != "FINISHED" for run in runs)
-    parts = [f"{len(runs) - len(pruned) - n_failed} trained to the end"]
+    stopped = [run for run in runs if run.stopped_at is not None]
+    parts = [f"{len(runs) - len(pruned) - len(stopped) - n_failed} trained to the end"]
+    if stopped:
+        parts.append(f"{len(stopped)} stopped early")
     if pruned:
         at = sorted({run.pruned_at for run in pruned if run.pruned_at is not None})
         parts.append(f"{len(pruned)} pruned after epoch {' or '.join(map(str, at))}")
     if n_failed:
         parts.append(f"{n_failed} failed")
     whole = [int(run.params["trainer.epochs"]) for run in runs]
-    trained = sum(run.pruned_at or epochs for run, epochs in zip(runs, whole, strict=True))
+    trained = sum(run.pruned_at or run.stopped_at or epochs for run, epochs in zip(runs, whole, strict=True))
     return f"{len(runs)} runs: {', '.join(parts)}; {trained} of {sum(whole)} epochs were trained."

@@ -169,7 +169,8 @@ class Trials:
         if entry.folder.exists() and self._ledger.claim([entry]):
             self._ledger.prune(entry)  # decided before a kill, but not done
         elif entry.result is None:
-            result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], kept["pruned_at"])
+            epochs = (kept.get(key) for key in ("pruned_at", "stopped_at", "restored_epoch"))
+            result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], *epochs)
             run_id = kept.get("run_id") or recorded.get(entry.run_key)
             self._ledger.recall(entry, replace(result, run_id=run_id, is_stored=True))
 
@@ -221,6 +222,8 @@ class Trials:
             "metrics": dict(result.metrics),
             "reason": result.reason,
             "pruned_at": result.pruned_at,
+            "stopped_at": result.stopped_at,
+            "restored_epoch": result.restored_epoch,
             "run_id": result.run_id,
         }
         run.trial.set_user_attr(OUTCOME, kept)

@@ -72,7 +72,8 @@ def check_network(config: RunConfig, dataset: Dataset, device: str) -> list[str]
 
 def check_memory(config: RunConfig, data: DataDescription, need: Need | None = None) -> list[str]:
     """Return why a run can't be trained in this machine's memory; empty if it can."""
-    needed, memory = state_bytes(config, data, need), physical_bytes()
+    copies = 1 if config.trainer.patience is None else 2  # the best epoch's
+    needed, memory = copies * state_bytes(config, data, need), physical_bytes()
     if needed <= memory or isinstance(config.model, LogRegConfig):
         return []
     given = ", ".join(f"model.{key}={value}" for key, value in config.model if key.startswith("hidden_"))

@@ -54,6 +54,8 @@ class Entry:
         metrics: Mapping[str, float],
         reason: str = "",
         pruned_at: int | None = None,
+        stopped_at: int | None = None,
+        restored_epoch: int | None = None,
     ) -> RunResult:
         """Return the run's result."""
         return RunResult(
@@ -66,4 +68,6 @@ class Entry:
             metrics,
             reason,
             pruned_at,
+            stopped_at=stopped_at,
+            restored_epoch=restored_epoch,
         )

@@ -18,6 +18,7 @@ from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.mending import mend
 from lockstep.recovery.run_folder import REMOVED, SHARED, RunFolder, folder_name, folders, unfinished
 from lockstep.recovery.seal import Unreadable
+from lockstep.results.early_stopping import has_ended
 from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
 from lockstep.sweep.conclusion import Conclusion
@@ -234,7 +235,7 @@ class Ledger:
             self._end(entry, event)
             return
         entry.history.add(event)
-        is_last = event.diverged or entry.history.epochs == entry.config.trainer.epochs
+        is_last = has_ended(entry.history, entry.config.trainer)
         if entry.upload is not None and not is_last:  # the run's end uploads its last epoch
             self._uploader.update(entry.upload, entry.history)
         self._progress.epoch(number, entry.history)
@@ -258,9 +259,12 @@ class Ledger:
             log.warning("%s: %s", entry.name, warning)
         for warning in ended.library_warnings:
             warn_once(warning)
+        entry.history.restored_epoch = ended.restored_epoch
         metrics = {**entry.history.summary(), **ended.metrics}
-        entry.result = entry.result_as(status, metrics, tags.get(REASON, ""), ended.pruned_at)
-        self._progress.end(entry.number, status.lower() if ended.pruned_at is None else "pruned")
+        epochs = (ended.pruned_at, ended.stopped_at, ended.restored_epoch)
+        entry.result = entry.result_as(status, metrics, tags.get(REASON, ""), *epochs)
+        stopped = "pruned" if ended.pruned_at else "stopped early" if ended.stopped_at else ""
+        self._progress.end(entry.number, stopped or status.lower(), metrics)
         assert entry.upload is not None
         self._uploader.update(entry.upload, entry.history, status, tags, ended.metrics)
 

@@ -166,11 +166,11 @@ class Progress:
 
         Args:
             state: why, in a word.
-            metrics: its last ones, if another command trained it.
+            metrics: its last ones.
         """
         accuracy = metrics.get("val/accuracy", metrics.get("test/accuracy"))
         self._set_over(self._rows[number], state)
-        self._rows[number].stored = accuracy
+        self._rows[number].final = accuracy
         self._print(number)
 
     def _set_over(self, row: Row, state: str) -> None:

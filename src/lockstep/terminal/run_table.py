@@ -61,14 +61,14 @@ class Row:
         state: a word; `training` while it is in an array.
         measured: its measurements after each epoch that this command has trained, and before the first one
             that it resumes from.
-        stored: its last accuracy, if an earlier command trained it.
+        final: its accuracy, once it has ended.
     """
 
     name: str
     config: RunConfig
     state: str = "waiting"
     measured: list[Measured] = field(default_factory=list)
-    stored: float | None = None
+    final: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -77,7 +77,8 @@ class Row:
     @property
     def progress(self) -> str:
         """Epochs done, of how many; empty if an earlier command trained them."""
-        return "" if self.stored is not None else f"{self.epochs}/{self.config.trainer.epochs}"
+        is_stored = self.final is not None and not self.measured
+        return "" if is_stored else f"{self.epochs}/{self.config.trainer.epochs}"
 
     @property
     def is_over(self) -> bool:
@@ -85,7 +86,9 @@ class Row:
 
     @property
     def objective(self) -> float | None:
-        return self.measured[-1].objective if self.measured else self.stored
+        if self.final is None and self.measured:
+            return self.measured[-1].objective
+        return self.final
 
 
 def run_table(rows: Sequence[Row], height: int, width: int) -> Table:

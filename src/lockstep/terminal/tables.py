@@ -54,14 +54,16 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
     ]
     if repeated:
         figures.insert(0, Column("n", [str(len(row.runs)) for row in shown]))
-    status = Column("status", [_status(row.runs[0]) for row in shown], kind="words")
+    status = Column("status", [_status(row) for row in shown], kind="words")
     ids = [row.representative.run_id or "" for row in shown]
     short = Column("id", [run_id[: short_length(ids)] for run_id in ids], kind="word")
     return fitted(Column("run", [row.name for row in shown]), [*figures, status, short], width)
 
 
-def _status(run: RunResult) -> str:
-    return run.status + (f": {run.reason}" if run.reason else "")
+def _status(row: Repeats) -> str:
+    run = row.runs[0]
+    said = run.reason or row.stopping
+    return run.status + (f": {said}" if said else "")
 
 
 def _figure(row: Repeats, metric: str, form: str) -> str:

@@ -8,13 +8,15 @@ from mlflow.entities import Run
 from lockstep.config.identity import ADDED
 from lockstep.results.run_result import RunResult
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import OVERRIDES, PRUNED_AT, REASON, RUN_KEY
+from lockstep.tracking.tags import OVERRIDES, PRUNED_AT, REASON, RESTORED_EPOCH, RUN_KEY, STOPPED_AT
 
 
 def result_of(run: Run) -> RunResult:
     """Return a recorded run's result."""
     tags: Mapping[str, str] = run.data.tags
-    pruned_at = tags.get(PRUNED_AT)
+    pruned_at, stopped_at, restored_epoch = (
+        int(tags[tag]) if tag in tags else None for tag in (PRUNED_AT, STOPPED_AT, RESTORED_EPOCH)
+    )
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return RunResult(
         name=run.info.run_name,
@@ -25,7 +27,9 @@ def result_of(run: Run) -> RunResult:
         status=run.info.status,
         metrics=run.data.metrics,
         reason=tags.get(REASON, ""),
-        pruned_at=None if pruned_at is None else int(pruned_at),
+        pruned_at=pruned_at,
+        stopped_at=stopped_at,
+        restored_epoch=restored_epoch,
         is_stored=True,
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
@@ -33,9 +37,15 @@ def result_of(run: Run) -> RunResult:
 
 
 def curve(store: Store, run: RunResult, metric: str) -> list[tuple[int, float]]:
-    """Return a metric's values, each with the training iterations done."""
+    """Return a metric's values, each with the training iterations done.
+
+    A restored epoch's figures, which the store has once more after the last epoch's, are left out.
+    """
     points = store.client.get_metric_history(str(run.run_id), metric)
-    return sorted((point.step, point.value) for point in points)
+    values: dict[int, float] = {}
+    for point in sorted(points, key=lambda point: (point.step, point.timestamp)):
+        values.setdefault(point.step, point.value)
+    return list(values.items())
 
 
 def download(store: Store, run: RunResult, artifact: str, folder: Path) -> Path | None:

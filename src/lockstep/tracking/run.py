@@ -160,8 +160,9 @@ class RecordedRun(Recorded):
         """Return the points that weren't sent yet, and the iterations up to which they go.
 
         They are means over whole windows of `log_every` iterations, and evaluations. With `last`, also an
-        incomplete last window, the run's summary, and the metrics `at_end`. A point has the time of its
-        epoch: so a point that is sent again is equal, and the store keeps one.
+        incomplete last window, the run's summary, the figures of the epoch that it restored, and the metrics
+        `at_end`. A point has the time of its epoch: so a point that is sent again is equal, and the store
+        keeps one.
         """
         metrics: list[Metric] = []
 
@@ -186,4 +187,21 @@ class RecordedRun(Recorded):
                     add(key, summary[key], done)
             for key, value in at_end.items():
                 add(key, value, done)
+            metrics += _of_restored(history)
         return metrics, iterations
+
+
+def _of_restored(history: History) -> list[Metric]:
+    """Return the figures of the epoch that a run restored, if that isn't its last one.
+
+    They are measured again in effect, after the last iteration: at its step, a moment after the last epoch's.
+    So they are the metrics' last values, as MLflow's own logging of Keras' early stopping has it.
+    """
+    if history.restored_epoch in (None, history.epochs):
+        return []
+    iterations, ended_at = history.marks[-1]
+    return [
+        Metric(f"{evaluation.split}/{measure}", getattr(evaluation, measure), ended_at + 1, iterations)
+        for evaluation in history.final()
+        for measure in ("loss", "accuracy")
+    ]

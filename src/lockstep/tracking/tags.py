@@ -7,6 +7,7 @@ from lockstep.recovery.journal import Ended
 from lockstep.results.history import History, Status
 
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
+STOPPED_AT, RESTORED_EPOCH = "lockstep.stopped_at", "lockstep.restored_epoch"
 WARNING = "lockstep.warning"
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
@@ -47,4 +48,9 @@ def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
     if history.diverged_at is not None:
         reason = f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"
         return "FAILED", {REASON: reason, **tags}
-    return "FINISHED", tags if ended.pruned_at is None else {PRUNED_AT: str(ended.pruned_at), **tags}
+    epochs = {
+        PRUNED_AT: ended.pruned_at,
+        STOPPED_AT: ended.stopped_at,
+        RESTORED_EPOCH: ended.restored_epoch,
+    }
+    return "FINISHED", {**{tag: str(epoch) for tag, epoch in epochs.items() if epoch is not None}, **tags}

@@ -158,6 +158,13 @@ class TrainingArray:
         """Return the state from which run k resumes with the same bits: CPU tensors in the array's layout."""
         return self._runs[k].state()
 
+    def load(self, k: int, state: Mapping[str, Tensor]) -> None:
+        """Set run k to a state that `state` returned, before it is removed.
+
+        The stack has copies of weights that its next step would use, so the run must not be trained on.
+        """
+        self._runs[k].load(state)
+
     def remove(self, k: int) -> None:
         """Remove run k; the runs after it move up by one. Its network keeps its parameters."""
         run = self._runs.pop(k)

@@ -13,6 +13,7 @@ from torch import Tensor
 from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.minibatches import Minibatches, split
+from lockstep.results.early_stopping import best_epoch, has_ended
 from lockstep.results.history import Epoch, Evaluation, FloatArray, HeldOut, History
 from lockstep.training import networks, schedule
 from lockstep.training.array import TrainingArray
@@ -29,17 +30,25 @@ class TrainedRun:
 
     Attributes:
         state: returns the run's state for a Checkpoint, while the run trains.
+        best: with a patience, its state after its best epoch so far.
     """
 
     config: RunConfig
     network: Network
     history: History = field(default_factory=History)
     state: Callable[[], State] = dict
+    best: State = field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:
-        """Whether all epochs are done, or the run diverged."""
-        return self.history.diverged_at is not None or self.history.epochs == self.config.trainer.epochs
+        """Whether the run is done, see lockstep.results.early_stopping."""
+        return has_ended(self.history, self.config.trainer)
+
+    @property
+    def stopped_at(self) -> int | None:
+        """The epochs after which its patience was over, None if that did not end it."""
+        done, restored = self.history.epochs, self.history.restored_epoch
+        return done if restored is not None and done < self.config.trainer.epochs else None
 
 
 def train(
@@ -64,7 +73,8 @@ def train(
 
     Returns:
         K runs, in order. A run leaves the array after the epoch in which its loss stops being finite, and its
-        history ends with that iteration.
+        history ends with that iteration; or when its patience is over. A run with a patience that has ended
+        has the weights of its best epoch.
 
     Raises:
         Refused: if the device or precision isn't available here.
@@ -91,6 +101,8 @@ def train(
                 epoch = replace(epoch, canary=canary(data.device, run.config.trainer.precision))
                 run.history.add(epoch)
                 run.state = partial(array.state, j)
+                if run.config.trainer.patience is not None and run.history.diverged_at is None:
+                    _keep_best(run, array, j)
                 if after_epoch(k, run, epoch) or run.has_ended:
                     leaving.append(j)
             done += 1
@@ -98,6 +110,16 @@ def train(
                 array.remove(j)
                 del training[j]
     return runs
+
+
+def _keep_best(run: TrainedRun, array: TrainingArray, j: int) -> None:
+    """Keep the state of run j of the array after its best epoch so far; restore it if the run has ended."""
+    best = best_epoch(run.history, run.config.trainer)
+    if best == run.history.epochs:
+        run.best = run.state()
+    if run.has_ended:
+        array.load(j, run.best)
+        run.best, run.history.restored_epoch = {}, best
 
 
 class _Data:
@@ -133,7 +155,9 @@ class _Data:
 
 def _begun(config: RunConfig, checkpoint: Checkpoint | None, dataset: Dataset, data: _Data) -> TrainedRun:
     network = networks.initial(config, dataset.description).to(data.device, data.dtype)
-    return TrainedRun(config, network, copy.deepcopy(checkpoint.history) if checkpoint else History())
+    if checkpoint is None:
+        return TrainedRun(config, network)
+    return TrainedRun(config, network, copy.deepcopy(checkpoint.history), best=checkpoint.best)
 
 
 def _epochs_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
