@@ -55,6 +55,9 @@ KEYS = {
         14481c394b540c80b3335bbb24aca3c0 26272fc5b8e035c8b5a0b22ba176cc90 6958957fccb196420c186877aea273e2""",
     "data.val_size=10000 optim.weight_decay=0.0003 optim.schedule=onecycle optim.warmup_epochs=1": """
         19775ee9910a8443e2086af7be9ddde5""",
+    "data.augment.shift=0,2 data.augment.flip=false,true": """
+        26272fc5b8e035c8b5a0b22ba176cc90 dff539ed6c85725f81ea9f06b2e4c36f 714b3f6189f45889243e2f19aed0e61d
+        95f9d1e251d3bac269c83889bdeb53c2""",
     "data.scale=auto,none,255,standardize": """
         26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90
         26272fc5b8e035c8b5a0b22ba176cc90""",

@@ -10,6 +10,11 @@ network by `model.source`."""
 _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""
 
+ADDED = {"data.augment.flip": "false", "data.augment.shift": "0"}
+"""Settings that were added later, with the values, as text, that leave a run's numbers as they were.
+
+A run key leaves them out where they have these values. Runs that were stored before have no such params."""
+
 
 def is_identity(key: str) -> bool:
     """Tell whether a setting is part of a run's identity."""

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from lockstep.config import plain_yaml
 from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
-from lockstep.config.identity import is_identity
+from lockstep.config.identity import ADDED, is_identity
 from lockstep.config.model_config import ModelConfig
 from lockstep.config.tracking_config import TrackingConfig
 
@@ -68,10 +68,23 @@ _Scale = Annotated[
 ]
 
 
+class AugmentConfig(Frozen):
+    """Random shifts, by at most `shift` pixels, and flips: see `lockstep.data.augmentation`."""
+
+    shift: int = Field(ge=0, le=MOST, default=0)
+    flip: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether images are changed at all."""
+        return self != AugmentConfig()
+
+
 class _Stream(Frozen):
     """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
 
     scale: _Scale = "auto"
+    augment: AugmentConfig = AugmentConfig()
     batch_size: Count
     drop_last: bool
     val_size: int = Field(ge=0, le=MOST)
@@ -214,10 +227,15 @@ class RunConfig(Frozen):
         """Return 32 hex digits that identify a run: equal for runs that must get equal numbers.
 
         They are the SHA-256 of the settings that identify it, the data's digest and `NUMERICS_VERSION`. A
-        setting that is added later must have a default with the old behaviour, and must be left out here
-        where it has that value: otherwise no run in a store would be recognised.
+        setting that is added later must have a default with the old behaviour, and is left out here where it
+        has that value, see `ADDED`: otherwise no run in a store would be recognised.
         """
-        kept = {key: value for key, value in flatten(self.model_dump(mode="json")) if is_identity(key)}
+        texts = self.param_texts()
+        kept = {
+            key: value
+            for key, value in flatten(self.model_dump(mode="json"))
+            if is_identity(key) and (key not in ADDED or texts[key] != ADDED[key])
+        }
         identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 

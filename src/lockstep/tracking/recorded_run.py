@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
+from lockstep.config.identity import ADDED
 from lockstep.results.run_result import RunResult
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import OVERRIDES, PRUNED_AT, REASON, RUN_KEY
@@ -19,7 +20,7 @@ def result_of(run: Run) -> RunResult:
         name=run.info.run_name,
         run_key=tags.get(RUN_KEY, run.info.run_id),
         data_digest=inputs[0].dataset.digest if inputs else "",
-        params=run.data.params,
+        params=dict(sorted((ADDED | run.data.params).items())),
         overrides=tuple(tags.get(OVERRIDES, "").split()),
         status=run.info.status,
         metrics=run.data.metrics,
