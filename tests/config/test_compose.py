@@ -32,6 +32,8 @@ def test_defaults_are_the_workshops(root):
         "data.drop_last": True,
         "data.scale": "auto",
         "data.root": None,
+        "data.augment.flip": False,
+        "data.augment.shift": 0,
         "data.shuffle_seed": 0,
         "data.val_size": 0,
         "model": "mlp",

@@ -58,6 +58,9 @@ KEYS = {
     "optim.clip_norm=null,1 trainer.label_smoothing=0,0.1": """
         26272fc5b8e035c8b5a0b22ba176cc90 41206ef897389cbc77a84a2e1313a449 ea1b6bcc0f988adb28f1ccc66e31b17d
         496eb0611f452b70718218e476afce2a""",
+    "data.augment.shift=0,2 data.augment.flip=false,true": """
+        26272fc5b8e035c8b5a0b22ba176cc90 dff539ed6c85725f81ea9f06b2e4c36f 714b3f6189f45889243e2f19aed0e61d
+        95f9d1e251d3bac269c83889bdeb53c2""",
     "data.scale=auto,none,255,standardize": """
         26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90
         26272fc5b8e035c8b5a0b22ba176cc90""",

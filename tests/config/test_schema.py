@@ -144,6 +144,9 @@ HOSTILE = {
     "it has aliases": lambda tree: tree["model"].update(activation=tree["data"]),
     "allowed: up to 262,144": lambda tree: tree["tracking"].update(experiment="x" * 2**18),
     "not a run's config": lambda tree: tree.update(tracking=[1]),
+    "data.augment=2: has settings of its own; give them as data.augment.<setting>=<value>": lambda tree: tree[
+        "data"
+    ].update(augment=2),
     "optim=[1]: must be a valid dictionary": lambda tree: tree.update(optim=[1]),
     "model.hidden_dims[0]=4611686018427387904": lambda tree: tree["model"].update(hidden_dims=[2**62]),
 }

@@ -16,7 +16,7 @@ from lockstep.data.datasets import load
 from lockstep.execution import mapped, pool
 from lockstep.execution.task import NO_ROOM
 
-TENSORS = {"x_train", "y_train", "x_test", "y_test"}
+TENSORS = {"x_train", "y_train", "x_test", "y_test", "x_blank"}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Networks in float64 and what they are trained by, to hold arrays against."""
 
 import torch
+from torch.nn.functional import pad
 
 from lockstep.config.schema import AdamConfig, SGDConfig
 from lockstep.training.layers import draw_kept
@@ -52,3 +53,12 @@ def dropout_mask(rate, n_rows, n_units, generator):
     kept = torch.empty(n_drawn)
     draw_kept(rate, generator, torch.empty(n_drawn // 4, dtype=torch.int64), kept)
     return kept[: n_rows * n_units].view(n_units, n_rows).t().double() / (1 - rate)
+
+
+def variant_of(image_CxHxW, variant, shift, flip):
+    """A variant of an image, see lockstep.data.augmentation: mirrored or not, padded with zeros, cropped."""
+    height, width, steps = *image_CxHxW.shape[1:], 2 * shift + 1
+    is_mirrored, down, across = variant // steps**2, variant // steps % steps, variant % steps
+    assert is_mirrored <= flip
+    padded = pad(image_CxHxW.flip(2) if is_mirrored else image_CxHxW, (shift,) * 4)
+    return padded[:, down : down + height, across : across + width]

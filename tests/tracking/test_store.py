@@ -39,6 +39,8 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
     assert store.client.get_run(parent.run_id).data.tags["lockstep.kind"] == "sweep"
     assert run.data.params == {
         "data": "digits",
+        "data.augment.flip": "false",
+        "data.augment.shift": "0",
         "data.batch_size": "2",
         "data.drop_last": "true",
         "data.scale": "auto",

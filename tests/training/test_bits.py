@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
+from lockstep.config.schema import AugmentConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.pictures.representations import planes_of, separation
@@ -31,7 +32,8 @@ def drawn_data(n_features, n_classes):
     x = torch.randn(N_TRAIN + N_TEST, n_features, generator=generator) + y[:, None] / n_classes
     names = tuple(map(str, range(n_classes)))
     digest = f"{n_features} {n_classes}"
-    description = DataDescription("drawn", digest, (n_features,), names, N_TRAIN, N_TEST, "drawn")
+    shape = (8, 8) if n_features == 64 else (n_features,)
+    description = DataDescription("drawn", digest, shape, names, N_TRAIN, N_TEST, "drawn")
     return Dataset(description, x[:N_TRAIN], y[:N_TRAIN], x[N_TRAIN:], y[N_TRAIN:])
 
 
@@ -65,6 +67,8 @@ def arrays(draw):
         "epochs": EPOCHS,
         "val_size": 2,
     }
+    if dataset.description.n_features == 64:
+        shared["augment"] = draw(st.builds(AugmentConfig, shift=st.integers(0, 2), flip=st.booleans()))
     kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
     kinds = st.sampled_from(draw(st.lists(kinds, min_size=1, max_size=2)))
     steps = st.tuples(
@@ -137,6 +141,7 @@ def assert_bits_are_those_of_each_run_alone(array, folder):
 def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dims, optim, precision):
     model = mlp(hidden_dims, 0.25, "relu", None, 0.0) if hidden_dims else LogRegConfig(name="logreg")
     stream = {"batch_size": batch_size, "drop_last": False, "precision": precision, "epochs": EPOCHS}
+    stream["augment"] = AugmentConfig(shift=batch_size % 3, flip=precision == "bfloat16")
     configs = [run_config(model, OPTIMS[optim], seed, **stream) for seed in range(5)]
     assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from helpers.configs import LOGREG, MLP, run_config, sgd
 from helpers.nets import module
-from helpers.reference import dropout_mask
+from helpers.reference import dropout_mask, variant_of
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from lockstep.config.errors import Refused
 from lockstep.config.model_config import MLPConfig
-from lockstep.config.schema import TrainerConfig
+from lockstep.config.schema import AugmentConfig, TrainerConfig
 from lockstep.data.datasets import load
 from lockstep.data.minibatches import split
 from lockstep.training import networks
@@ -46,18 +46,23 @@ def same(a, b):
 
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize(
-    ("model", "schedule", "smoothing", "clip_norm"),
-    [(LOGREG, "constant", 0.0, math.inf), (MLP, "onecycle", 0.0, math.inf), (MLP, "constant", 0.1, 0.1)],
-    ids=["logreg", "mlp", "smoothed and clipped"],
+    ("model", "schedule", "smoothing", "clip_norm", "augment"),
+    [
+        (LOGREG, "constant", 0.0, math.inf, AugmentConfig()),
+        (MLP, "onecycle", 0.0, math.inf, AugmentConfig()),
+        (MLP, "constant", 0.1, 0.1, AugmentConfig()),
+        (MLP, "constant", 0.0, math.inf, AugmentConfig(shift=1, flip=True)),
+    ],
+    ids=["logreg", "mlp", "smoothed and clipped", "augmented"],
 )
-def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, smoothing, clip_norm, drop_last):
+def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, smoothing, clip_norm, augment, drop_last):
     optim = sgd(schedule=schedule, clip_norm=None if clip_norm == math.inf else clip_norm)
-    stream = {"drop_last": drop_last, "val_size": 100}
+    stream = {"drop_last": drop_last, "val_size": 100, "augment": augment}
     config = run_config(model, optim, precision="float64", label_smoothing=smoothing, **stream)
     [run] = train([config], digits)
 
     module = networks.build(model, 64, 10, generator(0, "init")).double()
-    dropout, order = generator(0, "dropout"), generator(0, "shuffle")
+    dropout, order, draws = (generator(0, purpose) for purpose in ("dropout", "shuffle", "augment"))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
     rows, val_rows = split(digits.description.n_train, 100)
     total = 2 * (len(rows) // 64 if drop_last else -(-len(rows) // 64))
@@ -70,10 +75,14 @@ def test_two_epochs_equal_a_loop_by_hand(digits, model, schedule, smoothing, cli
     losses, accuracies, tests, vals = [], [], [], []
     for _ in range(2):
         shuffled = rows[torch.randperm(len(rows), generator=order)]
-        for batch in shuffled.split(64):
-            if drop_last and len(batch) < 64:
+        x_N, y_N = data[shuffled]
+        if augment.is_on:
+            variants = torch.randint(18, (len(rows),), generator=draws).tolist()
+            images = zip(x_N.view(-1, 1, 8, 8), variants, strict=True)
+            x_N = torch.stack([variant_of(image, variant, 1, True).flatten() for image, variant in images])
+        for x, y in zip(x_N.split(64), y_N.split(64), strict=True):
+            if drop_last and len(x) < 64:
                 continue
-            x, y = data[batch]
             h = x
             if model is MLP:
                 for layer in module.hidden:

@@ -85,6 +85,8 @@ def problem(details: Mapping[str, Any], tree: Any) -> str:
     if details["type"] == "extra_forbidden":
         owner = tree[group].get("name") if rest and group in NAMED else None
         message = f"not a setting of {group}={owner}" if owner else "not a setting"
+    if details["type"] == "model_type":
+        message = f"has settings of its own; give them as {key}.<setting>=<value>"
     expected = details.get("ctx", {}).get("expected", "")
     choices = [choice.strip("' ") for choice in expected.replace(" or ", ",").split(",")] if expected else []
     return f"{key}={_shown(given)}: {message}{nearest(str(given), choices)}"

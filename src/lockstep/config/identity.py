@@ -11,10 +11,12 @@ _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""
 
 ADDED = {
+    "data.augment.flip": "false",
+    "data.augment.shift": "0",
     "optim.clip_norm": "null",
     "trainer.label_smoothing": "0.0",
-    "trainer.patience": "null",
     "trainer.monitor": "val/loss",
+    "trainer.patience": "null",
 }
 """Settings that were added later, with the values, as text, that leave a run's numbers as they were.
 

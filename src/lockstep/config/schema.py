@@ -74,10 +74,23 @@ _Scale = Annotated[
 ]
 
 
+class AugmentConfig(Frozen):
+    """Random shifts, by at most `shift` pixels, and flips: see `lockstep.data.augmentation`."""
+
+    shift: int = Field(ge=0, le=MOST, default=0)
+    flip: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether images are changed at all."""
+        return self != AugmentConfig()
+
+
 class _Stream(Frozen):
     """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
 
     scale: _Scale = "auto"
+    augment: AugmentConfig = AugmentConfig()
     batch_size: Count
     drop_last: bool
     val_size: int = Field(ge=0, le=MOST)

@@ -3,6 +3,7 @@
 - `datasets`: loading a data set; start reading here.
 - `description`: a data set without its tensors.
 - `images`: flat instances in the shape that a network of images sees.
+- `augmentation`: random shifts and flips of training images.
 - `minibatches`: the validation split, and the order of training instances.
 - `downloads`: MNIST and Fashion-MNIST, downloaded once; `idx`: their file format.
 - `arrays`: the user's own arrays, checked.

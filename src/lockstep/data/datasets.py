@@ -9,17 +9,17 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from platformdirs import user_cache_path
 
-from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig
+from lockstep.config.schema import ArraysConfig, AugmentConfig, DataConfig, DigitsConfig
 from lockstep.data import arrays, downloads, scaling
 from lockstep.data.arrays import Array
-from lockstep.data.description import DataDescription, has_channels_last
+from lockstep.data.description import DataDescription, has_channels_last, is_image
 from lockstep.data.labels import Labels, encode, listed
 from lockstep.data.scaling import Scaling
 
@@ -34,6 +34,7 @@ class Dataset:
         x_train, x_test: N x F and M x F, float32, scaled as `description` says; features in the source's
             order, see `lockstep.data.images`.
         y_train, y_test: N and M, int64, 0 .. n_classes - 1.
+        x_blank: 1 x F, or 1 x 1 if all are equal; the value of a blank pixel, see `scaling.scaled`.
     """
 
     description: DataDescription
@@ -41,6 +42,7 @@ class Dataset:
     y_train: torch.Tensor
     x_test: torch.Tensor
     y_test: torch.Tensor
+    x_blank: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1))
 
 
 def load(config: DataConfig) -> Dataset:
@@ -78,7 +80,7 @@ def kept() -> Iterator[None]:
 
 def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
     """Return why this data set can't be split and batched as configured, a message per key."""
-    n, problems = data.n_train, []
+    n, problems = data.n_train, _check_augment(config.augment, data)
     left, whence = n - config.val_size, f" that data.val_size={config.val_size} leaves"
     if left < 1:
         problems.append(
@@ -93,6 +95,20 @@ def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
             f"allowed: 1 to {left}"
         )
     return problems
+
+
+def _check_augment(config: AugmentConfig, data: DataDescription) -> list[str]:
+    key = f"data.augment.shift={config.shift}" if config.shift else "data.augment.flip=true"
+    shape = data.feature_shape
+    if config.is_on and not is_image(shape):
+        return [
+            f"{key}: only for images (H x W, or 3-D with 1, 3 or 4 channels);"
+            f" an instance of {data.name} has the shape {shape}"
+        ]
+    most = min(data.input_shape[-2:]) // 4
+    if config.shift > most:
+        return [f"{key}: allowed: 0 to {most}, a quarter of the shorter side of an image of {data.name}"]
+    return []
 
 
 @functools.lru_cache(maxsize=8)
@@ -157,7 +173,7 @@ def _dataset(
     """
     x_train, _, x_test, _ = read
     scale = wanted.resolved(earlier if auto is None else auto)
-    train, test = scaling.scaled(x_train, x_test, scale, wanted.val_size)
+    train, test, blank = scaling.scaled(x_train, x_test, scale, wanted.val_size)
     if (name == "arrays" or wanted.scale != "auto") and (warning := scaling.warning(train)):
         log.warning("%s: %s", source, warning)
     return Dataset(
@@ -175,6 +191,7 @@ def _dataset(
         y_train=torch.from_numpy(labels.train),
         x_test=test,
         y_test=torch.from_numpy(labels.test),
+        x_blank=blank,
     )
 
 

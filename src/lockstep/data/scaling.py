@@ -71,8 +71,11 @@ def automatic(x_train: Array) -> int:
 
 
 def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[torch.Tensor]:
-    """Return N x F and M x F in float32, scaled as resolved."""
-    flat = [x.reshape(len(x), -1) for x in (x_train, x_test)]
+    """Return N x F, M x F, and 1 x F of what is blank, in float32, scaled as resolved.
+
+    Blank is a raw 0; in a feature that is standardized, but constant, it is the constant.
+    """
+    flat = [x.reshape(len(x), -1) for x in (x_train, x_test, np.zeros_like(x_train[:1]))]
     if resolved != "standardize":
         divisor = 1 if resolved == "none" else int(resolved)
         # Cast first, then divide in float32: so pixels equal torchvision's ToTensor bit for bit.
@@ -84,6 +87,7 @@ def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[
     is_constant_F = fitted_NxF.min(0) == fitted_NxF.max(0)
     center_F[is_constant_F] = fitted_NxF[0][is_constant_F]  # its mean may be off by rounding
     spread_F[is_constant_F] = 1
+    flat[2][0][is_constant_F] = fitted_NxF[0][is_constant_F]  # a 0 where all is 255 would be -255
     return [torch.from_numpy(((x - center_F) / spread_F).astype(np.float32)) for x in flat]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.data.augmentation import Augmentation
 from lockstep.training.device import widest
 from lockstep.training.layers import OnThreads
 from lockstep.training.module_stack import ModuleRun, ModuleStack
@@ -92,12 +93,19 @@ class TrainingArray:
         return ModuleStack(module)
 
     @torch.no_grad()
-    def train(self, x_NxF: Tensor, y_N: Tensor, minibatches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def train(
+        self,
+        x_NxF: Tensor,
+        y_N: Tensor,
+        minibatches: Sequence[Tensor],
+        augmentation: Augmentation | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Step every run on each minibatch in turn: forward, backward, update.
 
         Args:
             x_NxF, y_N: the data set, on the runs' device, x_NxF in matmul_dtype; the same in every call.
             minibatches: T index tensors into it, int64, on that device.
+            augmentation: if they are indices of its variants; the same in every call.
 
         Returns:
             loss_KxT, accuracy_KxT: mean cross-entropy and accuracy of each minibatch before its update, with
@@ -110,7 +118,7 @@ class TrainingArray:
             n_rows = indices_TxB.shape[1]
             stretch = self._stretches.get(n_rows)
             if stretch is None:
-                stretch = self._stretches[n_rows] = Stretch(n_rows, n_classes, x_NxF)
+                stretch = self._stretches[n_rows] = Stretch(n_rows, n_classes, x_NxF, augmentation)
             with sharing.next_stretch():
                 stretch.gather(x_NxF, y_N, indices_TxB)
             for stack in self._stacks:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lockstep.config.schema import RunConfig
+from lockstep.data.augmentation import Augmentation
 from lockstep.data.datasets import Dataset
 from lockstep.data.minibatches import Minibatches, split
 from lockstep.results.early_stopping import best_epoch, has_ended
@@ -89,7 +90,7 @@ def train(
     with cpu_settings(data.device):
         while training and done != pause_at:
             started = time.perf_counter()
-            trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch())
+            trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch(), data.augmentation)
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
             seconds = (time.perf_counter() - started) / len(training)
             leaving = list[int]()
@@ -136,9 +137,13 @@ class _Data:
         self.device, self.matmul_dtype = device_of(config.trainer), getattr(torch, config.trainer.precision)
         self.dtype = torch.float32 if self.matmul_dtype == torch.bfloat16 else self.matmul_dtype
         train_N, val_N = split(dataset.description.n_train, stream.val_size)
-        self.minibatches = Minibatches(
-            train_N, stream.batch_size, stream.drop_last, generator(stream.shuffle_seed, "shuffle")
-        )
+        self.augmentation = None
+        if stream.augment.is_on:
+            draws = generator(stream.shuffle_seed, "augment")
+            blank = dataset.x_blank.to(self.device, self.matmul_dtype)
+            self.augmentation = Augmentation(stream.augment, dataset.description, blank, draws)
+        order = generator(stream.shuffle_seed, "shuffle")
+        self.minibatches = Minibatches(train_N, stream.batch_size, stream.drop_last, order, self.augmentation)
         self.minibatches.skip(epochs_done)
         x_NxF, self.y_N = dataset.x_train.to(self.device, self.dtype), dataset.y_train.to(self.device)
         self.x_matmul_NxF = x_NxF.to(self.matmul_dtype)

@@ -6,6 +6,8 @@ Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes.
 import torch
 from torch import Tensor
 
+from lockstep.data.augmentation import Augmentation
+
 INSTANCES_AT_ONCE = 1024
 """Instances of a stretch: 16 of the workshop's minibatches. More take memory and aren't faster."""
 
@@ -35,7 +37,9 @@ class Stretch:
         target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
     """
 
-    def __init__(self, n_rows: int, n_classes: int, x_NxF: Tensor) -> None:
+    def __init__(
+        self, n_rows: int, n_classes: int, x_NxF: Tensor, augmentation: Augmentation | None = None
+    ) -> None:
         self.n_rows, self.n_steps = n_rows, 0
         n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
         self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, aligned(n_features + 1))
@@ -44,12 +48,17 @@ class Stretch:
         self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
         dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # bfloat16 would round 1 / B
         self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
+        self._augmentation = augmentation
 
     def gather(self, x_NxF: Tensor, y_N: Tensor, indices_TxB: Tensor) -> None:
-        """Copy the instances at `indices_TxB` into the buffers."""
+        """Copy the instances at `indices_TxB`, or with augmentation their variants, into the buffers."""
         self.n_steps = n_steps = len(indices_TxB)
         x_TxBxF = self.x_TxBxJ[:n_steps, :, : x_NxF.shape[1]]
-        torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
+        if self._augmentation is None:
+            torch.index_select(x_NxF, 0, indices_TxB.flatten(), out=x_TxBxF.flatten(0, 1))
+        else:
+            self._augmentation.gather(x_NxF, indices_TxB.flatten(), x_TxBxF.flatten(0, 1))
+            indices_TxB = indices_TxB % len(x_NxF)
         self.x_TxJxB[:n_steps, : x_NxF.shape[1]].copy_(x_TxBxF.transpose(1, 2))
         self.y_TxB[:n_steps] = y_N[indices_TxB]
         target_TxCxB = self.target_TxCxB[:n_steps].zero_()
