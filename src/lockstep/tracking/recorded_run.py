@@ -22,7 +22,7 @@ def result_of(run: Run) -> RunResult:
         name=run.info.run_name,
         run_key=tags.get(RUN_KEY, run.info.run_id),
         data_digest=inputs[0].dataset.digest if inputs else "",
-        params=dict(sorted((ADDED | run.data.params).items())),
+        params={**run.data.params, **ADDED, **run.data.params},  # in the order in which they were recorded
         overrides=tuple(tags.get(OVERRIDES, "").split()),
         status=run.info.status,
         metrics=run.data.metrics,
