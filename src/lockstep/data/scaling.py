@@ -62,12 +62,15 @@ class Scaling:
 def automatic(x_train: Array) -> int:
     """Return the divisor that `auto` stands for with a user's arrays, 1 for none.
 
-    Pixels of uint8 are divided by 255, so uint8 over 127, and over 16 in the shape of an image. Everything
-    else is taken as it is, such as 0/1 dummies.
+    Pixels of uint8 are divided by 255, so uint8 over 127, and over 16 in the shape of an image of 1 or 3
+    channels: stored runs are recognised by how their data was scaled. Everything else is taken as it is, such
+    as 0/1 dummies.
     """
     if x_train.dtype != np.uint8:
         return 1
-    return 255 if x_train.max() > (FEW_LEVELS if is_image(x_train.shape[1:]) else 127) else 1
+    shape = x_train.shape[1:]
+    is_grey_or_color = len(shape) == 2 or (is_image(shape) and not {1, 3}.isdisjoint((shape[0], shape[-1])))
+    return 255 if x_train.max() > (FEW_LEVELS if is_grey_or_color else 127) else 1
 
 
 def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[torch.Tensor]:
