@@ -1,11 +1,15 @@
 """Signals that come before, while and after runs are recorded, in real processes."""
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from lockstep.recovery import interrupts
 
 PROGRAM = """
 import json, os, signal, sys, threading, time
@@ -123,3 +127,16 @@ def test_an_ignored_signal_stays_ignored(ended, number):
     out, err, code = ended[number, ALL]
     assert out.split() == ["before", "inner", "outer", "plain", "after", "end"]
     assert (err, code) == ("", 0)
+
+
+@pytest.mark.parametrize(("kind", "restored"), [("xterm", interrupts.CURSOR_BACK), ("dumb", b"")])
+def test_a_terminal_that_showed_progress_gets_its_cursor_back(kind, restored):
+    controller, terminal = pty.openpty()
+    program = "from lockstep.recovery import interrupts; interrupts.leave('ended', 2)"
+    environment = os.environ | {"TERM": kind}
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=terminal, stderr=terminal, env=environment, timeout=60
+    )
+    os.close(terminal)
+    with open(controller, "rb", buffering=0) as screen:
+        assert (screen.read(1000), done.returncode) == (b"ended\r\n" + restored, 130)

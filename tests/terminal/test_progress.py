@@ -237,6 +237,18 @@ def test_an_interrupted_command_leaves_its_table_on_the_screen(monkeypatch):
     assert "run 0    1/4      1.5000         0.9000" in after
 
 
+@pytest.mark.parametrize("is_sweep", [True, False])
+def test_the_terminals_own_ctrl_c_has_room_beside_the_bar(monkeypatch, is_sweep):
+    """Else it goes to the next line, and the table's first line is left over."""
+
+    def use():
+        with Progress(12, is_sweep) as progress:
+            progress.add(0, NAME, run_config(LOGREG, epochs=12))
+
+    bar = last_screen(printed(monkeypatch, True, use, width=60), "left")[0]
+    assert 50 < len(bar) <= 60 - len("^C") - 1
+
+
 def test_the_time_left_runs_down_between_epochs(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])

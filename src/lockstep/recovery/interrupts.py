@@ -23,6 +23,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 RESUME = "the same command goes on from here"
 
+CURSOR_BACK = b"\r\x1b[K\x1b[?25h"
+"""Clears the terminal's line and shows the cursor, which a display of progress hides as long as it lives."""
+
 _is_recording = False
 _came: int | None = None  # the signal that came while runs were recorded
 _depth = 0
@@ -89,6 +92,8 @@ def leave(message: str, number: int | None = None) -> NoReturn:
         if sys.stderr.isatty():
             message = textwrap.fill(message, shutil.get_terminal_size().columns)
         print(message, file=sys.stderr, flush=True)
+        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            os.write(1, CURSOR_BACK)
     os._exit(128 + (number or _came or 0))
 
 

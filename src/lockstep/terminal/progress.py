@@ -7,6 +7,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from rich.console import Group
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -23,6 +24,9 @@ REFRESHES_PER_SECOND = 2
 
 SPARE_LINES = 5
 """Lines of the terminal without runs: the table's header and caption, the bar, and room for the prompt."""
+
+CTRL_C_COLUMNS = 3
+"""Columns kept free right of the bar for the terminal's ^C, which on a line of its own shifts the table."""
 
 
 class _Array:
@@ -187,7 +191,8 @@ class Progress:
 
     def _below(self) -> Group:
         self._bar.update(self._task, completed=self._done)
-        return Group(self._table(), self._bar) if self._with_table else Group(self._bar)
+        bar = Constrain(self._bar, terminal.console.width - CTRL_C_COLUMNS)
+        return Group(self._table(), bar) if self._with_table else Group(bar)
 
     def _table(self) -> Table:
         height, width = terminal.console.height - SPARE_LINES, terminal.console.width
