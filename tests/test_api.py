@@ -110,7 +110,8 @@ def test_the_process_keeps_its_own_ways(at_clone):
         )
 
     before = state()
-    lockstep.sweep(*DIGITS[:-1], LR, "hydra.launcher.n_jobs=2")
+    sweep = lockstep.sweep(*DIGITS[:-1], "optim.lr=0.2,0.02", "hydra.launcher.n_jobs=2")
+    assert [run.is_stored for run in sweep.runs] == [False, False]  # they were trained
     assert state() == before
     assert fork_servers(os.getpid()) == set()
 
@@ -118,9 +119,13 @@ def test_the_process_keeps_its_own_ways(at_clone):
 def test_a_second_thread_is_refused(at_clone, monkeypatch):
     from lockstep.sweep import checks
 
-    caught = []
+    caught, started = [], []
 
     def from_another_thread(configs):
+        if started:
+            raise lockstep.Refused(["two at once"])
+        started.append(True)
+
         def call():
             with pytest.raises(lockstep.Refused, match="another thread"):
                 lockstep.sweep(*DIGITS, LR)

@@ -24,6 +24,11 @@ def installed(tmp_path, empty_store):
         content.extractall(site)
     [entry] = site.glob("*.dist-info/entry_points.txt")
     assert "lockstep = lockstep.cli.program:main" in entry.read_text()
+    # What the wheel lacks is not found in the checkout, which may be installed here, too.
+    without = (
+        f"import sys\nsys.path[:] = [path for path in sys.path if path != {str(REPOSITORY / 'src')!r}]\n"
+    )
+    (site / "sitecustomize.py").write_text(without)
     script.parent.mkdir()
     script.write_text(
         f"#!{sys.executable}\nimport sys\nfrom lockstep.cli.program import main\nsys.exit(main())\n"
@@ -52,6 +57,7 @@ def test_an_installed_command_sweeps_with_workers_in_the_current_folder_with_the
     sweep = ("data=digits", "model=small,logreg", "trainer.epochs=1", "tracking.pictures=none")
     code, out, err = lockstep("-m", "--config-dir", "conf", *sweep, "hydra.launcher.n_jobs=2")
     assert (code, err) == (0, "")
+    assert "array 1 of 2 runs" not in out  # each worker has one
     assert {path.name for path in folder.iterdir()} == {"conf", "outputs"}
     assert {"mlflow.db", "artifacts", "sweeps"} <= {path.name for path in (folder / "outputs").iterdir()}
     [alone] = [line for line in out.splitlines() if "alone" in line]
@@ -65,7 +71,8 @@ def test_an_installed_command_sweeps_with_workers_in_the_current_folder_with_the
 @pytest.fixture
 def dispatched(monkeypatch, tmp_path):
     """What carries out the words after `lockstep`."""
-    monkeypatch.setattr(program.interrupts, "listen", lambda: None)
+    listening = []
+    monkeypatch.setattr(program.interrupts, "listen", lambda: listening.append(True))
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
     monkeypatch.setenv("LOCKSTEP_PROGRAM", "")
     monkeypatch.setattr(verbs, "main", lambda: "verbs")
@@ -73,7 +80,10 @@ def dispatched(monkeypatch, tmp_path):
 
     def dispatch(*words):
         monkeypatch.setattr(sys, "argv", ["/somewhere/bin/lockstep", *words])
-        return program.main()
+        listening.clear()
+        carried_out_by = program.main()
+        assert listening == [True]  # to Ctrl-C
+        return carried_out_by
 
     return dispatch
 
@@ -83,7 +93,7 @@ def test_a_word_is_a_verb(dispatched, word):
     assert dispatched(word) == dispatched() == "verbs"
 
 
-@pytest.mark.parametrize("word", ["optim.lr=0.1", "-m", "--help", "+a=1", "~optim.lr", "optim="])
+@pytest.mark.parametrize("word", ["optim.lr=0.1", "-m", "--help", "+a", "~optim.lr", "optim="])
 def test_overrides_and_flags_train(dispatched, word):
     assert dispatched(word, "report") == REPOSITORY / "conf"
 

@@ -1,7 +1,7 @@
 """Whether a failure stops the runs that have not started."""
 
 import pytest
-from helpers.configs import LOGREG, job, with_pictures
+from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.records import carried_out, recorded, statuses
 
 from lockstep.recovery.run_folder import folders, unfinished
@@ -56,3 +56,22 @@ def test_runs_of_the_failed_ones_array_end_and_are_left_only_where_they_had_not_
     assert recorded(uri).keys() == {"seed, 3 runs", "seed=0", "seed=1"}
     runs = carried_out(seeds(uri, 2), ["seed=0,1"], n_jobs=1, fail_fast=True)  # nothing is left to start
     assert statuses(runs) == [("FINISHED", True), ("FAILED", False)]
+
+
+def test_arrays_that_could_start_at_once_but_have_not_are_left_too(uri, breaks):
+    sizes = ((0, 64), (1, 16))  # seed 1 takes longer, and is first
+    jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed, batch_size=size) for seed, size in sizes]
+    with pytest.raises(RunFailed):
+        carried_out(
+            [with_pictures(of_seed, "none") for of_seed in jobs], ["seed=0,1"], n_jobs=1, fail_fast=True
+        )
+    assert recorded(uri).keys() == {"seed, 2 runs", "seed=1"}
+
+
+def test_a_run_that_failed_in_an_earlier_command_stops_nothing(uri):
+    diverges = with_pictures(job(uri, "lr=1e20", model=MLP, optim=sgd(1e20)), "none")
+    assert statuses(carried_out([diverges], ["lr=1e20"], n_jobs=1)) == [("FAILED", False)]
+    runs = carried_out(
+        [diverges, *seeds(uri, 2)], ["lr=1e20", "seed=0,1"], n_jobs=1, at_once=1, fail_fast=True
+    )
+    assert statuses(runs) == [("FAILED", True), ("FINISHED", False), ("FINISHED", False)]
