@@ -19,6 +19,7 @@ from lockstep.data.datasets import load
 from lockstep.execution.executor import carry_out
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import Epoch
+from lockstep.training.loop import train
 
 ADAM = AdamConfig(name="adam", lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 WIDE = MLPConfig(name="mlp", hidden_dims=(512, 256), dropout=0.5, activation="tanh")
@@ -194,6 +195,27 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
         expected = alone[0][k]
         assert np.array_equal(history.loss_T, expected.loss_T, equal_nan=True)
         assert history.evaluations == expected.evaluations
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_run_that_stops_early_where_others_pause_has_ended(tmp_path, n_workers):
+    settings = {"epochs": 12, "val_size": 100}
+    configs = [quiet(run_config(LOGREG, sgd(1.0), patience=n, **settings)) for n in (1, None)]
+    [stopping] = train(configs[:1], load(configs[0].data))
+    assert stopping.stopped_at == stopping.history.restored_epoch + 1 < 12
+    received = Received(2)
+    for pause_at in (stopping.history.restored_epoch, stopping.stopped_at):
+        assert received.ends == {}
+        [task] = tasks_of(configs, [range(2)], tmp_path / str(pause_at))
+        task = task.of(replace(run, folder=tmp_path / str(run.number)) for run in task.runs)
+        for run in task.runs:
+            run.folder.mkdir(exist_ok=True)
+        carried_out([replace(task, pause_at=pause_at)], n_workers, received.receive)
+    ended = Ended(stopped_at=stopping.stopped_at, restored_epoch=stopping.history.restored_epoch)
+    assert received.ends == {0: ended}
+    assert [history.epochs for history in received.histories] == [stopping.stopped_at] * 2
+    weights = torch.load(tmp_path / "0" / "artifacts" / "model" / "state_dict.pt", weights_only=True)
+    same_weights(weights, stopping.network.state_dict())
 
 
 def immutable(path):

@@ -14,10 +14,11 @@ from lockstep.data.datasets import Dataset
 from lockstep.execution import mapped, pool
 from lockstep.execution.mapped import MappedDataset
 from lockstep.execution.pool import Worker, WorkerDied
-from lockstep.execution.task import NO_ROOM, Report, Task, reason_of, train_task
+from lockstep.execution.task import NO_ROOM, Report, Task, TaskRun, reason_of, train_task
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
-from lockstep.results.history import Epoch
+from lockstep.results.early_stopping import has_ended
+from lockstep.results.history import History
 
 POLL_SECONDS = 0.05
 """The time between two looks at the journals."""
@@ -48,8 +49,7 @@ class LocalWorkers:
     def submit(self, task: Task) -> None:
         """Give a task to a free worker."""
         for run in task.runs:
-            pauses = task.pause_at is not None and task.pause_at < run.config.trainer.epochs
-            followed = _Followed(RunFolder(run.folder), task.pause_at if pauses else None)
+            followed = _Followed(run, task.pause_at)
             if not followed.was_over:
                 self._runs[run.number] = followed
         self._hand(task)
@@ -129,8 +129,9 @@ class LocalWorkers:
 class _Followed:
     """A run that a worker trains, and the new events of its journal."""
 
-    def __init__(self, folder: RunFolder, pause_at: int | None) -> None:
-        self._journal, self._left, self.was_over = folder.journal, pause_at, False
+    def __init__(self, run: TaskRun, pause_at: int | None) -> None:
+        self._journal, self._trainer = RunFolder(run.folder).journal, run.config.trainer
+        self._history, self._pause_at, self.was_over = History(), pause_at, False
         with suppress(Exception):  # `unread` tells
             # A kill may have come between the last event and its report.
             self.was_over = any([self.is_over(event) for event in self._journal.unread()])
@@ -144,12 +145,12 @@ class _Followed:
 
     def is_over(self, event: Event) -> bool:
         """Tell whether the run has ended or paused with this event."""
-        if isinstance(event, Epoch):
-            if event.diverged:
-                return False  # its end follows
-            if self._left is not None:
-                self._left -= 1
-        return isinstance(event, Ended) or self._left == 0
+        if isinstance(event, Ended):
+            return True
+        self._history.add(event)
+        if has_ended(self._history, self._trainer):
+            return False  # its end follows
+        return self._history.epochs == self._pause_at
 
 
 @dataclass(frozen=True)
