@@ -27,10 +27,15 @@ from lockstep.data.datasets import load
 from lockstep.training.networks import MultilayerPerceptron
 
 README, SWEEPS = REPOSITORY / "README.md", REPOSITORY / "docs" / "sweeps.md"
+MODELS = REPOSITORY / "docs" / "models.md"
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`((?:python (?:run\.py|-m lockstep)|make) [^`…]+)`")
-RUN_ELSEWHERE = {"python -m lockstep doctor": "cli/test_doctor.py", "mlflow": "tracking/test_logged_model.py"}
+RUN_ELSEWHERE = {
+    "python -m lockstep doctor": "cli/test_doctor.py",
+    "mlflow": "tracking/test_logged_model.py",
+    "--code my_nets.py": "sweep/test_own_networks.py",
+}
 
 SECONDS = re.compile(r"\b\d+(\.\d+)? s\b|\b[0-9a-f]{8}$")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
@@ -69,6 +74,8 @@ def clone(tmp_path_factory, empty_store):
         (clone.root / file).symlink_to(REPOSITORY / file)
     torch.save(MultilayerPerceptron(784, 10).state_dict(), clone.root / "state_dict.pt")
     x, y = np.random.default_rng(0).random((40, 13)), np.arange(40) % 3
+    [network] = re.findall(r"^```python\n(# my_nets\.py\n.*?)^```$", MODELS.read_text(), re.M | re.S)
+    (clone.root / "my_nets.py").write_text(network)
     np.savez(clone.root / "wine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     sweep = ("-m", "data=digits", "model=logreg", "trainer.epochs=1", "seed=0,1", "hydra.launcher.n_jobs=1")
     code, _, err = clone.quick(*sweep)
@@ -214,6 +221,9 @@ def test_groups_have_the_options_that_the_docs_say():
             for group in re.findall(r"`(\w+)`", groups)
             for path in (REPOSITORY / "conf" / group).glob("*.yaml")
         }
+        files |= (
+            {"module"} if "`model`" in groups else set()
+        )  # which has no file: its settings are its arguments
         assert set(re.findall(r"`(\w+)`", options)) == files
 
 
