@@ -55,6 +55,8 @@ def test_a_sweep_of_patiences_reports_each_runs_best_epoch_everywhere(uri, jobs,
         epochs = {"stopped_at": alone.stopped_at, "restored_epoch": restored}
         for tag, epoch in epochs.items():
             assert run.data.tags.get(f"lockstep.{tag}") == (None if epoch is None else str(epoch))
+        patience = f", patience {config.trainer.patience} ({config.trainer.monitor})," if restored else ","
+        assert f"; 12 epochs{patience} float32" in run.data.tags["mlflow.note.content"]
         summary = alone.history.summary()
         at = {split: alone.history.of(split)[(restored or 12) - 1] for split in ("val", "test")}
         assert {key: run.data.metrics[key] for key in FIGURES} == {key: summary[key] for key in FIGURES}

@@ -17,9 +17,10 @@ from lockstep.data.description import DataDescription
 def note(config: RunConfig, data: DataDescription) -> str:
     """Return a run's description in one line."""
     trainer, optim = config.trainer, config.optim
+    patience = "" if trainer.patience is None else f", patience {trainer.patience} ({trainer.monitor})"
     return (
         f"{_network(config.model, data)}; {optim.name}, lr {optim.lr:g} ({optim.schedule}); {data.name}"
-        f" ({data.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs,"
+        f" ({data.digest[:8]}), batches of {config.data.batch_size}; {trainer.epochs} epochs{patience},"
         f" {trainer.precision}, seed {config.seed}"
     )
 
