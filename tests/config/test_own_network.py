@@ -6,6 +6,7 @@ from helpers.nets import NETS
 
 from lockstep.config.compose import compose
 from lockstep.config.errors import Refused
+from lockstep.search.space import corners
 from lockstep.training import network_code
 
 MODULE = ("model=module", f"model.path={NETS}:ConvNet", "data=digits")
@@ -97,3 +98,15 @@ def test_a_caller_that_reads_no_code_refuses_it(trap, tmp_path):
     [problem] = refusal("model=module", f"model.path={trap}:Net", read=None)
     assert problem == "model=module: its code can't be run here"
     assert not (tmp_path / "trace").exists()
+
+
+def test_its_arguments_can_be_searched():
+    typed = ("hydra/sweeper=search", *MODULE, "data.val_size=100", "model.dropout=interval(0,1)")
+    command = compose(CONF, (*typed, "model.channels=range(2,9)"), True, read_network=network_code.read)
+    settings = [request.config.model.settings for request in corners(command.search)]
+    assert {of_run["channels"] for of_run in settings} == {2, 8}
+    assert {of_run["dropout"] for of_run in settings} == {0.0, 1.0}
+    command = compose(CONF, (*typed, "model.chanels=range(2,9)"), True, read_network=network_code.read)
+    with pytest.raises(Refused) as caught:
+        corners(command.search)
+    assert caught.value.problems[0].startswith("model.chanels=2: not an argument of ConvNet")

@@ -9,7 +9,7 @@ from lockstep.config.model_config import MLPConfig
 from lockstep.config.schema import AdamConfig
 from lockstep.data.description import DataDescription
 from lockstep.execution import plan as plan_module
-from lockstep.execution.plan import cost, plan, state_bytes
+from lockstep.execution.plan import Need, cost, plan, state_bytes
 
 
 def described(name, shape, n_train, n_test):
@@ -104,3 +104,22 @@ def test_state_and_cost_of_the_workshops_perceptron():
     assert one / 214e9 == pytest.approx(0.52, rel=0.1)
     assert ten == pytest.approx(10 * one)
     assert cost(run_config(LOGREG, epochs=1), MNIST) / 214e9 == pytest.approx(0.022, rel=0.3)
+
+
+def test_runs_of_modules_are_planned_by_what_they_were_measured_to_need():
+    slow, quick = Need(1000, step=1e9, row=1e6), Need(10, step=1e7, row=1e4)
+    configs = [run_config(seed=seed, epochs=3, drop_last=False) for seed in range(5)]
+    needs = [slow, quick, quick, quick, quick]
+    planned = plan(configs, [DIGITS] * 5, 2, needs)
+    assert [array.runs for array in planned.arrays] == [(0,), (1, 2, 3, 4)]
+    assert planned.arrays[0].cost == 3 * (23 * 1e9 + 360 * 1e6)  # 1,437 instances in batches of 64
+    assert planned.arrays[1].bytes == 4 * 2 * 4 * 10  # weights and gradients
+
+
+@pytest.mark.parametrize(("threads", "n_jobs", "n_workers"), [(1, 4, 4), (2, 4, 2), (3, 4, 1), (8, 4, 1)])
+def test_workers_whose_runs_have_several_threads_are_fewer(threads, n_jobs, n_workers):
+    configs = [run_config(seed=seed, threads=threads) for seed in range(8)]
+    assert plan_of(configs, n_jobs).n_workers == n_workers
+    mixed = [*configs, run_config()]
+    arrays = plan_of(mixed, n_jobs).arrays
+    assert all(len({mixed[k].trainer.threads for k in array.runs}) == 1 for array in arrays)

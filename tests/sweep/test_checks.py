@@ -3,6 +3,7 @@
 import mlflow
 import pytest
 from helpers.configs import LOGREG, MLP, job, run_config
+from helpers.nets import CNN
 from mlflow.exceptions import MlflowException, RestException
 
 from lockstep.config.errors import Refused
@@ -41,3 +42,31 @@ def test_a_network_that_no_memory_holds_is_refused(monkeypatch):
     )
     monkeypatch.setattr(checks, "physical_bytes", lambda: 2**20)
     check_runs([run_config(LOGREG), run_config(MLP)])  # 16 KiB
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"model": LOGREG, "threads": 2},
+            "trainer.threads=2: for model=cnn and module; model=logreg shares idle cores by itself, with the"
+            " bits of one thread",
+        ),
+        (
+            {"model": CNN, "precision": "bfloat16"},
+            "trainer.precision=bfloat16: model=cnn trains in float32 or float64",
+        ),
+    ],
+)
+def test_settings_that_a_network_cannot_have_are_refused(settings, problem):
+    with pytest.raises(Refused) as caught:
+        check_runs([run_config(**settings)])
+    assert caught.value.problems == (problem,)
+
+
+def test_a_module_that_no_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(checks, "physical_bytes", lambda: 2**10)
+    with pytest.raises(
+        Refused, match=r"model.channels=\(3, 5\), model.hidden_dims=\(12,\): weights, gradients"
+    ):
+        check_runs([run_config(CNN)])

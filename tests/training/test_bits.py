@@ -146,13 +146,15 @@ def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dim
     assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
 
 
-def test_convolutional_networks_beside_each_other_and_others(tmp_path):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_convolutional_networks_beside_each_other_and_others(tmp_path, threads):
     drawn = drawn_data(64, 10)
     dataset = replace(drawn, description=replace(drawn.description, feature_shape=(8, 8)))
-    models = [CNN, module("ConvNet"), mlp((9,), 0.25, "relu", None, 0.0), module("ConvNet", channels=3), CNN]
+    other = mlp((9,), 0.25, "relu", None, 0.0) if threads == 1 else module("perceptron")
+    models = [CNN, module("ConvNet"), other, module("ConvNet", channels=3), CNN]
     optims = [OPTIMS[name] for name in ("sgd-momentum", "adam", "sgd-momentum", "sgd-momentum", "adamw")]
     configs = [
-        run_config(model, optim, seed, epochs=EPOCHS, batch_size=57, drop_last=False)
+        run_config(model, optim, seed, epochs=EPOCHS, batch_size=57, drop_last=False, threads=threads)
         for seed, (model, optim) in enumerate(zip(models, optims, strict=True))
     ]
     assert_bits_are_those_of_each_run_alone((dataset, configs, [4, 2, 0, 1, 3], 2), tmp_path)

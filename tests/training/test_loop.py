@@ -318,7 +318,7 @@ def test_an_update_that_breaks_the_weights_at_an_epochs_end_is_seen(digits):
 
 def test_runs_that_cannot_share_an_array_are_turned_away(digits):
     for other in (run_config(shuffle_seed=1), run_config(precision="float64")):
-        with pytest.raises(ValueError, match="share data, device and precision"):
+        with pytest.raises(ValueError, match="share data, device, precision and threads"):
             train([run_config(), other], digits)
 
 

@@ -1,8 +1,9 @@
 """Overrides of one run → its config, each distinct choice of groups composed by Hydra only once."""
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -51,6 +52,11 @@ class Composer:
             tree: Any = OmegaConf.to_container(self._base(tuple(map(self.for_hydra, parsed))))
             self._values[choices] = dict(flatten(tree, with_nodes=True))
         return self._values[choices]
+
+    def known(self, choices: tuple[str, ...]) -> Container[str]:
+        """Return the keys that a choice of groups has. Of `model=module`, any key of `model` may be one."""
+        values = self.values(choices)
+        return _Known(values, "model." if values.get("model.name") == "module" else None)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return a run's config as Hydra composes it.
@@ -175,6 +181,16 @@ class Composer:
     def _needs_job(self, parsed: Sequence[Override]) -> bool:
         """Tell whether a run's config refers to settings of Hydra, such as `${hydra:runtime.cwd}`."""
         return self._choices(parsed) in self._need_job or any("${hydra:" in str(o.value()) for o in parsed)
+
+
+@dataclass(frozen=True)
+class _Known(Container[str]):
+    keys: Collection[str]
+    open_prefix: str | None
+
+    def __contains__(self, key: object) -> bool:
+        is_open = self.open_prefix is not None and str(key).startswith(self.open_prefix)
+        return key in self.keys or is_open
 
 
 def message_of(error: Exception) -> str:

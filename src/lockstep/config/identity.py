@@ -17,6 +17,7 @@ ADDED = {
     "trainer.label_smoothing": "0.0",
     "trainer.monitor": "val/loss",
     "trainer.patience": "null",
+    "trainer.threads": "1",
 }
 """Settings that were added later, with the values, as text, that leave a run's numbers as they were.
 

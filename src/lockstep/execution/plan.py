@@ -91,15 +91,18 @@ def plan(
     Args:
         configs: one or more runs.
         descriptions: each run's data.
-        n_jobs: the most workers, 1 or more; with fewer runs than that, runs get several threads.
+        n_jobs: the most workers, 1 or more; with fewer runs than that, runs get several threads. A worker
+            whose runs ask for several threads counts as so many.
         needs: of each run whose network is a module; None for the others.
     """
-    n_workers = min(n_jobs, len(configs))
+    n_workers = min(max(1, n_jobs // max(config.trainer.threads for config in configs)), len(configs))
     each = list(zip(configs, descriptions, needs or [None] * len(configs), strict=True))
     costs = [cost(*of_run) for of_run in each]
     groups: dict[object, list[int]] = {}
     for k, config in enumerate(configs):
-        groups.setdefault((config.data, config.trainer.device, config.trainer.precision), []).append(k)
+        trainer = config.trainer
+        alike = (config.data, trainer.device, trainer.precision, trainer.threads)
+        groups.setdefault(alike, []).append(k)
     # Longest processing time first: at most 4/3 of the shortest makespan (Graham, 1969).
     of_group = {k: index for index, group in enumerate(groups.values()) for k in group}
     loads, of_worker = [0.0] * n_workers, dict[int, int]()

@@ -1,7 +1,7 @@
 """A search space: its dimensions, and a trial's overrides."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -91,7 +91,7 @@ class Space:
     Args:
         settings: a command's overrides; if a key is given twice, the last one counts.
         groups: the names of config groups.
-        defaults: returns every key that exists with some options, and its default.
+        known: returns the keys that exist with some options.
 
     Raises:
         Refused: with a message for each invalid dimension.
@@ -101,9 +101,9 @@ class Space:
         self,
         settings: Sequence[Setting],
         groups: Sequence[str],
-        defaults: Callable[[Options], Mapping[str, object]],
+        known: Callable[[Options], Container[str]],
     ) -> None:
-        self._defaults = defaults
+        self._known = known
         last = {setting.key: setting for setting in settings}.values()
         chosen = [setting for setting in last if setting.name in groups]
         values = [setting for setting in last if setting.name not in groups]
@@ -179,26 +179,26 @@ class Space:
 
     def unknown(self) -> list[str]:
         """Return overrides of keys that no choice of options has."""
-        everywhere = [self._defaults(options) for options in self.options()]
+        everywhere = [self._known(options) for options in self.options()]
         typed = {**self._fixed, **{dimension.key: dimension.ends()[0] for dimension in self.values}}
         return [
             override
             for key, override in typed.items()
-            if not key.startswith(("+", "~")) and not any(key in defaults for defaults in everywhere)
+            if not key.startswith(("+", "~")) and not any(key in known for known in everywhere)
         ]
 
     def _with_values(self, options: Options, value_of: Callable[[Dimension], str]) -> tuple[str, ...]:
-        defaults = self._defaults(options)
+        known = self._known(options)
         fixed = [
             override
             for key, override in self._fixed.items()
-            if key.startswith(("+", "~")) or not self.groups or key in defaults
+            if key.startswith(("+", "~")) or not self.groups or key in known
         ]
         return (*options, *fixed, *map(value_of, self._of(options)))
 
     def _of(self, options: Options) -> list[Dimension]:
-        defaults = self._defaults(options)
-        return [d for d in self.values if d.key.startswith("+") or d.key in defaults]
+        known = self._known(options)
+        return [d for d in self.values if d.key.startswith("+") or d.key in known]
 
 
 def _combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, object]]:
@@ -208,7 +208,7 @@ def _combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, object]
 
 def space_of(search: SearchRequest) -> Space:
     """Return the space of a requested search."""
-    return Space(search.settings, search.groups, search.composer.values)
+    return Space(search.settings, search.groups, search.composer.known)
 
 
 def corners(search: SearchRequest) -> tuple[RunRequest, ...]:
@@ -263,7 +263,8 @@ def _dimension(setting: Setting, is_group: bool = False) -> Dimension:
     if isinstance(values, Interval):
         if is_group:
             raise ValueError(f"a group is searched by choice: {key}=choice(...)")
-        return _interval(key, values, float in types_of(setting.name))
+        types = types_of(setting.name)  # none for the arguments of the user's own network
+        return _interval(key, values, float in types or not types)
     if not values.numbers:
         raise ValueError("an empty range")
     low, high = sorted((values.numbers[0], values.numbers[-1]))

@@ -50,9 +50,15 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
         raise Refused(problems)
 
 
+_SIZES = ("channels", "hidden_dim1", "hidden_dim2", "hidden_dims")
+
+
 def check_network(config: RunConfig, dataset: Dataset, device: str) -> list[str]:
     """Return why a run's network can't be trained on this device; empty if it can."""
     if isinstance(config.model, LogRegConfig | MLPConfig):
+        if config.trainer.threads > 1:
+            which = f"model={config.model.name} shares idle cores by itself, with the bits of one thread"
+            return [f"trainer.threads={config.trainer.threads}: for model=cnn and module; {which}"]
         return check_memory(config, dataset.description) if device == "cpu" else []
     problems = []
     if device != "cpu":
@@ -76,7 +82,7 @@ def check_memory(config: RunConfig, data: DataDescription, need: Need | None = N
     needed, memory = copies * state_bytes(config, data, need), physical_bytes()
     if needed <= memory or isinstance(config.model, LogRegConfig):
         return []
-    given = ", ".join(f"model.{key}={value}" for key, value in config.model if key.startswith("hidden_"))
+    given = ", ".join(f"model.{key}={value}" for key, value in config.model if key in _SIZES)
     given = given or f"model={config.model.name}"
     return [
         f"{given}: weights, gradients and optimizer state need {needed / 2**30:,.1f} GiB;"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
+from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
@@ -52,6 +53,17 @@ def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
     console.print(tables.plan_table(planned, run_names(runs), flops))
     console.print()
     console.print(tables.plan_summary(planned, flops), soft_wrap=True)
+    cores = workers_for([request.config for request in runs], n_jobs)
+    if cores >= 2 * len(runs) and all(_may_have_threads(request.config) for request in runs):
+        console.print(
+            f"{cores - len(runs)} cores would be idle: trainer.threads={cores // len(runs)} gives each run"
+            " more of them, which pays for large networks, and changes its bits.",
+            soft_wrap=True,
+        )
+
+
+def _may_have_threads(config: RunConfig) -> bool:
+    return config.trainer.threads == 1 and not isinstance(config.model, LogRegConfig | MLPConfig)
 
 
 def identities(requests: Sequence[RunRequest]) -> list[tuple[str, str]]:

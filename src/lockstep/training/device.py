@@ -36,8 +36,8 @@ def device_of(trainer: TrainerConfig) -> torch.device:
 
 
 @contextmanager
-def cpu_settings(device: torch.device, flush_denormal: bool = True) -> Iterator[None]:
-    """Compute on the CPU with one intra-op thread, in training with denormals flushed to zero.
+def cpu_settings(device: torch.device, flush_denormal: bool = True, threads: int = 1) -> Iterator[None]:
+    """Compute on the CPU with so many intra-op threads, in training with denormals flushed to zero.
 
     The momentum of weights of a pixel that is always blank decays into denormals, which would make an epoch
     take a third longer. The earlier settings return at the end, so this may be nested.
@@ -47,7 +47,7 @@ def cpu_settings(device: torch.device, flush_denormal: bool = True) -> Iterator[
         return
     before = torch.get_num_threads()
     flushed = torch.full((), 2.0**-126).mul(0.5).item() == 0  # torch can't be asked
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(flush_denormal)
     try:
         yield

@@ -64,7 +64,7 @@ def train(
     """Train runs that share minibatches, device and precision as one array.
 
     Args:
-        configs: K runs with the same data, device and precision.
+        configs: K runs with the same data, device, precision and threads.
         dataset: the data set that their data config names.
         after_epoch: called with k, run k and its new epoch after each epoch; it must not change the run. If
             it returns True, the run leaves the array.
@@ -87,7 +87,7 @@ def train(
     runs = [_begun(*of_run, dataset, data) for of_run in zip(configs, checkpoints, strict=True)]
     array = _array(runs, checkpoints, data, threads, exact)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
-    with cpu_settings(data.device):
+    with cpu_settings(data.device, threads=configs[0].trainer.threads):
         while training and done != pause_at:
             started = time.perf_counter()
             trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch(), data.augmentation)
@@ -167,9 +167,12 @@ def _begun(config: RunConfig, checkpoint: Checkpoint | None, dataset: Dataset, d
 
 def _epochs_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
     """Return the number of epochs that the runs of an array start after, which must be the same for all."""
-    shared = {(config.data, config.trainer.device, config.trainer.precision) for config in configs}
+    shared = {
+        (config.data, config.trainer.device, config.trainer.precision, config.trainer.threads)
+        for config in configs
+    }
     if len(shared) > 1:
-        raise ValueError("runs of one array share data, device and precision")
+        raise ValueError("runs of one array share data, device, precision and threads")
     done = {checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints}
     if len(done) > 1:
         raise ValueError("runs of one array resume after the same number of epochs")

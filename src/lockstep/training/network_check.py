@@ -31,7 +31,7 @@ class Measured:
 
     Attributes:
         n_parameters: that are trained.
-        step_seconds: of a minibatch, forward, backward and update, on one thread.
+        step_seconds: of a minibatch, forward, backward and update, on the run's threads.
         row_seconds: of evaluating one instance.
     """
 
@@ -48,10 +48,10 @@ def measure(config: RunConfig, dataset: Dataset) -> Measured | None:
     """
     if isinstance(config.model, LogRegConfig | MLPConfig):
         return None
-    stream = (dataset.description.digest, config.data.batch_size, config.trainer.precision)
-    key = (config.model.model_dump_json(), *stream, config.optim.name)
+    stream, trainer = (dataset.description.digest, config.data.batch_size), config.trainer
+    key = (config.model.model_dump_json(), *stream, trainer.precision, trainer.threads, config.optim.name)
     if key not in _measured:
-        with cpu_settings(torch.device("cpu")):
+        with cpu_settings(torch.device("cpu"), threads=trainer.threads):
             _measured[key] = _Check(config, dataset).measured()
     return _measured[key]
 

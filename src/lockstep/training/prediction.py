@@ -23,9 +23,9 @@ def predict(run: TrainedRun, dataset: Dataset) -> dict[HeldOut, Predictions]:
     They are computed as the run's accuracies are, so they agree with them.
     """
     _, val_N = split(dataset.description.n_train, run.config.data.val_size)
-    found: dict[HeldOut, Predictions] = {"test": _on(run.network, dataset.x_test, dataset.y_test, dataset)}
+    found: dict[HeldOut, Predictions] = {"test": _on(run, dataset.x_test, dataset.y_test, dataset)}
     if len(val_N):
-        found["val"] = _on(run.network, dataset.x_train[val_N], dataset.y_train[val_N], dataset)
+        found["val"] = _on(run, dataset.x_train[val_N], dataset.y_train[val_N], dataset)
     return found
 
 
@@ -50,9 +50,9 @@ def check_exported(exported: nn.Module, network: Network, example_NxF: NDArray[A
 
 
 @torch.no_grad()
-def _on(network: Network, x_NxF: Tensor, y_N: Tensor, dataset: Dataset) -> Predictions:
-    weight = next(network.parameters())
-    with cpu_settings(weight.device):
+def _on(run: TrainedRun, x_NxF: Tensor, y_N: Tensor, dataset: Dataset) -> Predictions:
+    network, weight = run.network, next(run.network.parameters())
+    with cpu_settings(weight.device, threads=run.config.trainer.threads):
         parts = torch.split(x_NxF.to(weight.device, weight.dtype), rows_at_once(network))
         logits_NxC = torch.cat([network.eval()(part) for part in parts]).cpu()
         probabilities_NxC = logits_NxC.double().softmax(dim=1).float()
