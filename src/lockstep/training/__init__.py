@@ -4,7 +4,8 @@
 - `array`: the training array, which steps several runs together.
 - `stretch`: the next minibatches, gathered once for all runs.
 - `stack`: runs of equal shapes, stepped by the same kernels.
-- `module_stack`: a run of any other module, stepped by autograd.
+- `module_stack`: a run of any other module, stepped by autograd; `fast_layers`: its dropout
+  and max-pooling.
 - `layers`: forward and backward of linear layers, activations and dropout.
 - `optim`, `schedule`: optimizers and learning rates.
 - `networks`: the networks as `nn.Module`s; `network_code`: the user's own; `network_check`: whether they can

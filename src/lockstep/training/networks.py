@@ -15,7 +15,7 @@ from lockstep.config.model_config import CNNConfig, LogRegConfig, MLPConfig, Mod
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.data.images import as_input
-from lockstep.training import network_code, random_streams
+from lockstep.training import fast_layers, network_code, random_streams
 from lockstep.training.random_streams import own_random_numbers
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
@@ -114,6 +114,7 @@ class ConvolutionalNetwork(nn.Module):
             self.convolutions.append(nn.Conv2d(n_in, n_out, kernel, padding="same", bias=not batch_norm))
         normalised = channels if batch_norm else ()
         self.norms = nn.ModuleList(nn.BatchNorm2d(n_channels) for n_channels in normalised)
+        self.pool = nn.MaxPool2d(2)
         pixels = (height >> len(channels)) * (width >> len(channels))
         widths = [channels[-1] * pixels, *hidden_dims, n_classes]
         self.linear = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
@@ -126,7 +127,7 @@ class ConvolutionalNetwork(nn.Module):
             h = convolution(h)
             if self.norms:
                 h = self.norms[layer](h)
-            h = nn.functional.max_pool2d(torch.relu(h), 2)
+            h = self.pool(torch.relu(h))
         h = h.flatten(1)
         for linear in self.linear[:-1]:
             h = torch.relu(linear(self.dropout(h)))
@@ -191,7 +192,7 @@ def initial(config: RunConfig, data: DataDescription) -> Network:
     if isinstance(config.model, LogRegConfig | MLPConfig):
         return build(config.model, data.n_features, data.n_classes, generator)
     with own_random_numbers(generator):
-        return ModuleNetwork(_module(config.model, data), data)
+        return ModuleNetwork(fast_layers.use(_module(config.model, data)), data)
 
 
 def _module(config: CNNConfig | ModuleConfig, data: DataDescription) -> nn.Module:
