@@ -51,8 +51,7 @@ class MaxPool2d(nn.MaxPool2d):
         """Return the greatest of each 2 x 2 pixels; an odd last row or column is left out."""
         if not (self.training and torch.is_grad_enabled()):  # which is what torch.export follows
             return super().forward(x)
-        pooled = _MaxPool.apply(x)
-        assert isinstance(pooled, Tensor)
+        pooled: Tensor = _MaxPool.apply(x)
         return pooled
 
 
