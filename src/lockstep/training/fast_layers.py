@@ -49,9 +49,8 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the greatest of each 2 x 2 pixels; an odd last row or column is left out."""
-        if not (self.training and torch.is_grad_enabled()):  # which is what torch.export follows
-            return super().forward(x)
-        pooled: Tensor = _MaxPool.apply(x)
+        in_training = self.training and torch.is_grad_enabled()
+        pooled: Tensor = _MaxPool.apply(x) if in_training else super().forward(x)  # torch's can be exported
         return pooled
 
 
