@@ -564,7 +564,7 @@ def test_help_is_light_and_names_the_groups():
     assert heavy == "[]"
     for line in (
         "data: arrays, digits, fashion_mnist, mnist",
-        "model: logreg, mlp",
+        "model: cnn, logreg, mlp, module",
         "optim: adam, adamw, sgd",
     ):
         assert line in text

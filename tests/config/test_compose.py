@@ -162,7 +162,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
         ("model=mpl", "model=mpl: not one of cnn, logreg, mlp, module; did you mean mlp?"),
         ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
-        ("model=null", "model=null: not one of logreg, mlp"),
+        ("model=null", "model=null: not one of cnn, logreg, mlp, module"),
         ("experiment=[bonus,nope]", "experiment=[bonus,nope]: not one of bonus, explore, workshop_logreg"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
         (

@@ -244,7 +244,7 @@ def test_a_small_space_is_tried_in_full_and_what_was_deleted_is_trained_again(cl
         (("optim.lr=tag(log,interval(0,1))",), "there is no logarithm of 0"),
         (("optim.lr=interval(-1,1)",), "optim.lr=-1.0: must be greater than 0"),
         (("optim.l=0.1,0.2",), "optim.l=0.1: not a setting of optim=sgd; it has lr,"),
-        (("model=choice(mlp,mpl)",), "model=mpl: not one of logreg, mlp; did you mean mlp?"),
+        (("model=choice(mlp,mpl)",), "model=mpl: not one of cnn, logreg, mlp, module; did you mean mlp?"),
         (
             ("hydra.sweeper.metric=val/acc",),
             "hydra.sweeper.metric=val/acc: must be 'val/accuracy' or 'val/loss'; did you mean val/accuracy?",

@@ -128,7 +128,7 @@ def test_code_that_no_command_has_named_is_not_run(tmp_path):
     stored = ModuleConfig(name="module", path=f"{tmp_path}/my_nets.py:Net", source="Net@0123")
     (tmp_path / "my_nets.py").write_text("raise AssertionError('it was run')")
     [found] = refusal(network_code.of, stored)
-    assert "is not run unless a command names it" in found
+    assert "is not run unless a command or call names this file" in found
 
 
 def test_a_file_is_read_once_and_identified_by_its_content(tmp_path):

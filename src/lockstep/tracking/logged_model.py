@@ -22,6 +22,7 @@ from lockstep.recovery.temporary import temporary_folder
 from lockstep.tracking import recorded_data
 from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
+from lockstep.tracking.tags import ARTIFACTS
 from lockstep.training import artifacts, prediction
 from lockstep.training.networks import Ensemble, ModuleNetwork, Network
 
@@ -60,7 +61,7 @@ def log_model(store: Store, run_id: str) -> str | None:
             Path(client.download_artifacts(run_id, artifact, str(folder)))
             for artifact in (artifacts.CONFIG, artifacts.WEIGHTS)
         )
-        if artifacts.BUFFERS in {file.path for file in client.list_artifacts(run_id, "model")}:
+        if artifacts.BUFFERS in run.data.tags.get(ARTIFACTS, "").split(","):
             client.download_artifacts(run_id, artifacts.BUFFERS, str(folder))
         config = RunConfig.from_yaml(config_file, store.uri)
         dataset = recorded_data.load(run, config)
