@@ -12,6 +12,9 @@ from lockstep.data.datasets import load
 from lockstep.data.minibatches import Minibatches
 from lockstep.training import networks, schedule
 from lockstep.training.loop import train
+from lockstep.training.module_stack import ModuleStack
+from lockstep.training.networks import ModuleNetwork
+from lockstep.training.prediction import predict
 from lockstep.training.random_streams import generator, own_random_numbers
 
 
@@ -84,3 +87,28 @@ def test_torchs_global_generator_is_left_as_it_was():
     before = torch.get_rng_state()
     train([config], load(config.data))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("workers_threads", [1, 2])
+def test_a_module_trains_and_predicts_on_its_own_threads_whatever_the_worker_has(
+    monkeypatch, workers_threads
+):
+    used, forward = set(), ModuleNetwork.forward
+
+    def noting(network, x_BxF):
+        used.add(torch.get_num_threads())
+        return forward(network, x_BxF)
+
+    step = ModuleStack.train
+
+    def noting_step(stack, stretch):
+        used.add(torch.get_num_threads())
+        return step(stack, stretch)
+
+    monkeypatch.setattr(ModuleNetwork, "forward", noting)
+    monkeypatch.setattr(ModuleStack, "train", noting_step)
+    config = run_config(module("perceptron"), epochs=1, threads=3)
+    dataset = load(config.data)
+    [run] = train([config], dataset, threads=workers_threads)
+    predict(run, dataset)
+    assert used == {3}

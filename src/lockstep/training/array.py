@@ -44,7 +44,7 @@ class TrainingArray:
         exact: stack no runs, so that every kernel is called as it is for a run alone.
         matmul_dtype: the dtype that GEMMs compute in, by default the networks' dtype.
         threads: intra-op threads that may share a large network's steps, where that is faster. Everything
-            else runs on one thread, so `torch.get_num_threads()` should be 1.
+            else runs on `torch.get_num_threads()`, which should be 1 unless a run of a module asks for more.
         states: the state that each run resumes from, see `state`; None for a run that starts.
         schedules: each run's learning rate; by default its config's, constant.
         label_smoothings: each run's, of the loss that it minimises; by default 0.

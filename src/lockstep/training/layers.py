@@ -118,22 +118,23 @@ def of_steps(like: Tensor, n_runs: int, n_steps: int, *shape: int) -> Tensor:
 
 
 class OnThreads:
-    """A context in which kernels use n intra-op threads instead of one.
+    """A context in which kernels use n intra-op threads.
 
     It is for elementwise kernels and for batches of n GEMMs or more only. Two threads on one GEMM would split
     its sums, and round differently from one thread.
     """
 
     def __init__(self, n: int) -> None:
-        self.n = n
+        self.n, self._before = n, 1
 
     def __enter__(self) -> None:
         if self.n > 1:
+            self._before = torch.get_num_threads()
             torch.set_num_threads(self.n)
 
     def __exit__(self, *_: object) -> None:
         if self.n > 1:
-            torch.set_num_threads(1)
+            torch.set_num_threads(self._before)
 
 
 class Layer:
