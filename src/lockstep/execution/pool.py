@@ -25,6 +25,8 @@ from lockstep.execution.server import FROM_TERMINAL
 
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    # glibc keeps memory that is freed: else it would be mapped anew for each step of a convolution.
+    **{"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)},
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a process that forks has one thread
     "PYTHONSAFEPATH": "1",
 }
