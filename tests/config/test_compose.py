@@ -62,6 +62,7 @@ def test_defaults_are_the_workshops(root):
         "trainer.log_every": 50,
         "trainer.monitor": "val/loss",
         "trainer.patience": None,
+        "trainer.threads": 1,
         "trainer.precision": "float32",
     }
     assert config.tracking.uri == f"sqlite:///{root}/outputs/mlflow.db"

@@ -65,6 +65,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "trainer.log_every": "50",
         "trainer.monitor": "val/loss",
         "trainer.patience": "null",
+        "trainer.threads": "1",
         "trainer.precision": "float32",
     }
     [logged] = run.inputs.dataset_inputs

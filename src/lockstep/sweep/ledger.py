@@ -100,6 +100,8 @@ class Ledger:
 
     def claim(self, entries: Iterable[Entry]) -> list[Entry]:
         """Claim runs; return the runs to train, which neither another process nor the store has."""
+        if self._parent is not None and self._parent.is_elsewhere():
+            return []
         claimed = [entry for entry in entries if entry.folder.claim()]
         for entry in claimed:
             with entry.folder.in_training():  # so that no other process's worker adds to it

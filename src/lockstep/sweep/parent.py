@@ -69,6 +69,10 @@ class ParentRun:
         if is_begun or self._known is None:
             self._set(folder)
 
+    def is_elsewhere(self) -> bool:
+        """Tell whether another process carries out the same sweep: it then trains all of the runs."""
+        return self._upload is None and not self._sweep.rerun and not self._own_folder().claim()
+
     def start(self) -> None:
         """Make sure that a run that is about to train has a parent run."""
         self.claim()
