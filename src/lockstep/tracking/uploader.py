@@ -28,6 +28,9 @@ log = logging.getLogger("lockstep")
 SAY_SECONDS = 5.0
 """The time between two lines that say what is waited for."""
 
+LEAVE_SECONDS = 2.0
+"""How long the command's end waits for the answer to an attempt that nothing depends on any more."""
+
 IN_HASTE = 5
 """How many times as long an interrupted command waits for the answer to a request."""
 
@@ -60,7 +63,7 @@ class Uploader:
         with self._changed:
             self._is_leaving = True
             self._changed.notify()
-        self._thread.join(RETRY_SECONDS)  # it may be waiting for the store
+        self._thread.join(LEAVE_SECONDS)
 
     def add(self, folder: RunFolder, is_new: bool, is_own: bool = True, n_journaled: int = 0) -> Upload:
         """Add a claimed folder. Each `update` of it is uploaded from now on.
