@@ -18,6 +18,7 @@ def test_pooling_gives_torchs_values_and_gradients_also_of_equal_pixels(shape, d
             leaf = x.clone().requires_grad_()
             pooled = layer(leaf)
             pooled.backward(torch.randn(pooled.shape, generator=generator.manual_seed(9), dtype=dtype))
+            assert torch.equal(leaf, x)
             results.append((pooled, leaf.grad))
         assert type(layer) is MaxPool2d
         (wanted, wanted_grad), (pooled, grad) = results
