@@ -6,7 +6,7 @@
 - `stack`: runs of equal shapes, stepped by the same kernels.
 - `module_stack`: a run of any other module, stepped by autograd; `fast_layers`: its dropout
   and max-pooling.
-- `layers`: forward and backward of linear layers, activations and dropout.
+- `layers`: forward and backward of linear layers, activations and dropout; `joined`: one GEMM for all runs.
 - `optim`, `schedule`: optimizers and learning rates.
 - `networks`: the networks as `nn.Module`s; `network_code`: the user's own; `network_check`: whether they can
   be trained and resumed.

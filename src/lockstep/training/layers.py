@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lockstep.training.joined import keeps_bits
+
 ALIGNED_BYTES = 64
 """The alignment of torch's own allocations on the CPU."""
 
@@ -162,17 +164,15 @@ class Layer:
         blocks: int,
     ) -> None:
         self.n_runs, self.n_out, self.width = w_RxOxJ.shape
-        self.n_in, self.n_gemms = n_in, self.n_runs * blocks
-        self.blocks, self.alpha = blocks, alpha
+        self.n_in, self.blocks, self.alpha = n_in, blocks, alpha
         self.on_threads = OnThreads(1)
         self._params_RxOxJ = self._w_RxOxJ = w_RxOxJ
+        self._grad_RxOxJ = grad_RxOxJ
         if dtype != w_RxOxJ.dtype:
             self._w_RxOxJ = of_runs(w_RxOxJ.new_empty(0, dtype=dtype), *w_RxOxJ.shape).copy_(w_RxOxJ)
         self.w_RxOxI = self._w_RxOxJ[:, :, :n_in]
         # A hidden layer's outputs after and before its activation, once allocated.
         self.out_RxOxB = self.z_RxOxB = self.z_GxOxB = self.w_RxOxI.new_empty(0)
-        self.w_GxOxJ = self._of_gemms(self._w_RxOxJ)
-        self.grad_GxOxJ = self._of_gemms(grad_RxOxJ)
         # A minibatch's gradients before they are accumulated; None where GEMM accumulates them itself.
         self._new_grad_GxOxJ = of_runs(self._w_RxOxJ, *w_RxOxJ.shape) if self._copies else None
 
@@ -181,7 +181,11 @@ class Layer:
 
         The first layer (`below` is None) has an input buffer only where inputs are dropped.
         """
-        self._is_batched = self.n_runs == 1 or self._can_batch(n_rows)
+        is_joined = below is None and self._can_join(n_rows)
+        self.n_gemms = 1 if is_joined else self.n_runs * self.blocks
+        self._is_batched = self.n_runs == 1 or is_joined or self._can_batch(n_rows)
+        self.w_GxOxJ = self._of_gemms(self._w_RxOxJ)
+        self.grad_GxOxJ = self._of_gemms(self._grad_RxOxJ)
         self.grad_RxOxB = of_runs(self.w_RxOxI, self.n_runs, self.n_out, n_rows)
         self.grad_GxOxB = self._of_gemms(self.grad_RxOxB)
         if below is None and self.alpha == 1:
@@ -203,6 +207,19 @@ class Layer:
         self.back_w_GxIxO = w_RxIxO.view(below.blocks, -1, self.n_out) if below.blocks > 1 else w_RxIxO
         self.back_grad_GxOxB = self.grad_RxOxB.expand(below.n_gemms, -1, -1)
         self.below_grad_GxIxB = below.grad_GxOxB
+
+    def _can_join(self, n_rows: int) -> bool:
+        """Tell whether one GEMM for all runs, which have the same inputs, gives each the bits of its own."""
+        w_RxOxJ = self._w_RxOxJ
+        return (
+            self.n_runs > 1
+            and self.alpha == 1
+            and w_RxOxJ.is_contiguous()  # the only layer of its networks
+            and is_aligned(w_RxOxJ, self.n_out, n_rows)
+            and not self._copies
+            and w_RxOxJ.device.type == "cpu"
+            and keeps_bits(self.n_runs, self.n_out, self.width, n_rows, w_RxOxJ.dtype)
+        )
 
     def _can_batch(self, n_rows: int) -> bool:
         """Tell whether a batch of several runs' GEMMs gives each the bits of its GEMM alone.
@@ -254,5 +271,5 @@ class Layer:
             torch.baddbmm(*of_run, beta=beta, alpha=self.alpha, out=of_run[0])
 
     def _of_gemms(self, tensor: Tensor) -> Tensor:
-        """Return R x O x ... as G x O / blocks x ..."""
-        return tensor if self.blocks == 1 else tensor.view(self.n_gemms, -1, tensor.shape[2])
+        """Return R x O x ... as G x R O / G x ..."""
+        return tensor if self.n_gemms == self.n_runs else tensor.view(self.n_gemms, -1, tensor.shape[2])

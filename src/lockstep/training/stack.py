@@ -1,7 +1,8 @@
 """Runs whose networks have the same shapes, stepped by the same kernels.
 
 These make a step fast, as measured on the workshop's networks (benchmarks/RESULTS.md):
-- small networks are stacked: one batched GEMM, one activation, one softmax for all of them;
+- small networks are stacked: one batched GEMM, one activation, one softmax for all of them; logistic
+  regressions share a single GEMM, see `lockstep.training.joined`;
 - a large network's wide layers are cut into blocks of units, which fit caches and which idle cores share;
 - GEMMs accumulate gradients directly into the momentum, and apply dropout's scale as their alpha;
 - minibatches are gathered, masks drawn, and losses and accuracies computed for a stretch of steps at once;
