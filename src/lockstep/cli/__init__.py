@@ -2,6 +2,6 @@
 
 - `command`: run.py's command line, checked as a whole, with its exit codes; start reading here.
 - `run`: the function that Hydra calls; `program`: the installed command; `verbs`: which verb does what.
-- `doctor`, `reproduce`: the verbs of these names.
+- `doctor`, `reproduce`: the verbs of these names; `comparison`: what `reproduce` says.
 - `leftovers`: the verbs `status`, `drop` and `relocate`.
 """
