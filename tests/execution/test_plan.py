@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config.model_config import MLPConfig
-from lockstep.config.schema import AdamConfig
+from lockstep.config.optim_config import AdamConfig
 from lockstep.data.description import DataDescription
 from lockstep.execution import plan as plan_module
 from lockstep.execution.plan import Need, cost, plan, state_bytes

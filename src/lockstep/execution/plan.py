@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lockstep.config.model_config import MLPConfig
-from lockstep.config.schema import AdamConfig, RunConfig
+from lockstep.config.optim_config import AdamConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 
 ARRAY_BYTES = 16 * 2**20

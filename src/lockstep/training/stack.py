@@ -22,7 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.training import optim
 from lockstep.training.device import widest
 from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks, of_runs, of_steps
