@@ -168,19 +168,10 @@ class Ledger:
 
     def _description(self, entry: Entry, is_new: bool) -> Description:
         """Return the description of a run that has none; of one that isn't new, it was damaged."""
-        parent, experiment = self._parent and self._parent.folder, entry.config.tracking.experiment
-        description = Description(
-            kind="run" if parent else "single",
-            name=entry.name,
-            overrides=list(entry.request.overrides),
-            uri=self._store.address,
-            experiment=experiment,
-            config=entry.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
-            parent=parent.path.name if parent else None,
-            data=asdict(entry.data),
-            run_key=entry.run_key,
-        )
-        if not is_new and (found := self._store.unfinished(experiment, entry.run_key)) is not None:
+        parent = self._parent.folder if self._parent else None
+        description = entry.description(self._store.address, parent)
+        found = None if is_new else self._store.unfinished(description.experiment, entry.run_key)
+        if found is not None:
             description.run_id, description.token = found.info.run_id, found.data.tags[TOKEN]
         return description
 
