@@ -100,7 +100,7 @@ class Ledger:
 
     def claim(self, entries: Iterable[Entry]) -> list[Entry]:
         """Claim runs; return the runs to train, which neither another process nor the store has."""
-        if self._parent is not None and self._parent.is_elsewhere():
+        if self._parent is not None and not self._parent.claim_runs():
             return []
         claimed = [entry for entry in entries if entry.folder.claim()]
         for entry in claimed:
