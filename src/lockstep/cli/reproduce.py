@@ -86,7 +86,7 @@ def _allow_code(config: RunConfig, run_id: str, code: str | None) -> None:
     if code is not None:
         raise Refused([f"--code={code}: for model=module; the run's is {config.model.name}"])
     copy_of = f"the store has a copy of it, in the run's artifacts, code/{_file(config)}"
-    again = f"{verb('reproduce', run_id)} --code {_file(config)}"
+    again = f"{verb('reproduce', run_id, '--code', _file(config))}"
     raise Refused([f"{run_id}: its network is the user's own code, to be named: {again}; {copy_of}"])
 
 
