@@ -61,10 +61,7 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
     except (KeyboardInterrupt, SystemExit):
         if not interrupts.has_come():
             raise
-        interrupts.leave(
-            "interrupted; finished runs are kept, and the same command resumes the others from their"
-            " last checkpoints"
-        )
+        interrupts.leave("interrupted; finished runs are kept, and the same command trains the rest")
 
 
 def _bad_flags(arguments: Namespace) -> str | None:

@@ -262,10 +262,11 @@ class Ledger:
         self._uploader.update(entry.upload, entry.history, status, tags, ended.metrics)
 
     def saved(self) -> str:
-        """Say what an interrupted command leaves to the next one."""
+        """Say what an interrupted command leaves to the next one. A run without a sweep never resumes."""
         left, n = self.pending(), len(self._by_folder)
-        n_resumed = sum(bool(entry.folder.checkpoints()) for entry in left)
-        to_train = f"{n_resumed} from a checkpoint, {len(left) - n_resumed} from the start"
+        resumed = [entry for entry in left if self._parent is not None and entry.folder.checkpoints()]
+        counts = {"a checkpoint": len(resumed), "the start": len(left) - len(resumed)}
+        to_train = ", ".join(f"{count} from {where}" for where, count in counts.items() if count)
         return f"{n - len(left)} of {n} runs have ended" + (f"; left to train: {to_train}" if left else "")
 
     @property
