@@ -14,6 +14,7 @@ from lockstep.training import array as array_module
 from lockstep.training.array import TrainingArray
 from lockstep.training.layers import n_blocks
 from lockstep.training.networks import MultilayerPerceptron
+from lockstep.training.stack import Stack
 from lockstep.training.stretch import steps_at_once
 
 
@@ -225,6 +226,25 @@ def test_a_nan_in_one_run_leaves_the_others_unchanged(problem):
     assert loss_Kx3[0].isnan().all()
     assert loss_Kx3[1].tolist() == pytest.approx([alone.step(x, y)[0] for _ in range(3)], abs=1e-12)
     assert_equal(healthy, alone)
+
+
+def test_a_runs_share_of_the_time_is_that_of_its_stack_divided_by_its_runs(problem, monkeypatch):
+    clock, train = [0.0], Stack.train
+
+    def timed(stack, stretch):
+        clock[0] += 6.0 if len(stack.runs) == 2 else 2.0  # two perceptrons, or the logistic regression
+        return train(stack, stretch)
+
+    monkeypatch.setattr(array_module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Stack, "train", timed)
+    modules = [module_of(family, 0) for family in (FAMILIES["mlp"], "logreg", FAMILIES["mlp"])]
+    array = TrainingArray(modules, [OPTIMS["sgd"]] * 3, [torch.Generator() for _ in modules])
+    for _ in range(2):  # of the last training
+        array.train(*problem, list(torch.arange(N).split(1)))
+        assert array.share_K == pytest.approx([3 / 8, 2 / 8, 3 / 8])
+    array.remove(0)
+    array.train(*problem, [torch.arange(N)])
+    assert array.share_K == pytest.approx([1 / 2, 1 / 2])
 
 
 @pytest.mark.parametrize(("shared_takes", "alone_takes", "chosen"), [(1.0, 1.6, 4), (5.0, 1.6, 1)])

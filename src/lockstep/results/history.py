@@ -32,7 +32,8 @@ class Epoch:
 
     Attributes:
         loss_T, accuracy_T: each minibatch's; those of a run that diverged end with its last iteration.
-        seconds: wall time of the array's training steps divided by its size, without evaluation.
+        seconds: the run's share of the wall time of its array's training steps, without evaluation: in
+            proportion to the time of the runs that are stepped with it, divided by their number.
         diverged: whether a loss was not finite.
         at: when it ended, in milliseconds of Unix time.
         canary: of the machine that trained it, see `lockstep.training.canary`; empty in journals of 0.1.0.

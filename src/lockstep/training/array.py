@@ -48,6 +48,9 @@ class TrainingArray:
         states: the state that each run resumes from, see `state`; None for a run that starts.
         schedules: each run's learning rate; by default its config's, constant.
         label_smoothings: each run's, of the loss that it minimises; by default 0.
+
+    Attributes:
+        share_K: each run's share of the last training's time: its stack's, divided by the runs of the stack.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class TrainingArray:
                 run.load(state)
         self._stacks = self._stacked(self._runs)
         self._stretches: dict[int, Stretch] = {}
+        self.share_K: list[float] = []
 
     def _stacked(self, runs: Sequence[Run | ModuleRun]) -> list[Stack | ModuleStack]:
         alike: dict[object, list[Run | ModuleRun]] = {}
@@ -113,6 +117,7 @@ class TrainingArray:
         """
         n_classes = self._runs[0].n_classes
         measured: dict[Run | ModuleRun, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
+        seconds = dict.fromkeys(self._runs, 0.0)
         sharing = _Sharing(self._stacks, self._threads)
         for indices_TxB in _equal_stretches(minibatches):
             n_rows = indices_TxB.shape[1]
@@ -122,14 +127,18 @@ class TrainingArray:
             with sharing.next_stretch():
                 stretch.gather(x_NxF, y_N, indices_TxB)
             for stack in self._stacks:
+                started = time.perf_counter()
                 loss_RxT, accuracy_RxT = stack.train(stretch)
                 runs: Sequence[Run | ModuleRun] = stack.runs
+                each = (time.perf_counter() - started) / len(runs)
                 for run, loss_T, accuracy_T in zip(runs, loss_RxT, accuracy_RxT, strict=True):
                     measured[run].append((loss_T, accuracy_T))
+                    seconds[run] += each
         loss_KxT, accuracy_KxT = (
             torch.stack([torch.cat([pair[which] for pair in measured[run]]) for run in self._runs])
             for which in (0, 1)
         )
+        self.share_K = [seconds[run] / sum(seconds.values()) for run in self._runs]
         return loss_KxT, accuracy_KxT
 
     @torch.no_grad()

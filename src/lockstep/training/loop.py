@@ -92,13 +92,13 @@ def train(
             started = time.perf_counter()
             trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch(), data.augmentation)
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
-            seconds = (time.perf_counter() - started) / len(training)
-            leaving = list[int]()
+            elapsed = time.perf_counter() - started
+            seconds_K, leaving = [elapsed * share for share in array.share_K], list[int]()
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in data.held_out.items()}
             for j, k in enumerate(training):
                 run = runs[k]
                 of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
-                epoch = _epoch(len(run.history.loss_T), loss_KxT[j], accuracy_KxT[j], of_run, seconds)
+                epoch = _epoch(len(run.history.loss_T), loss_KxT[j], accuracy_KxT[j], of_run, seconds_K[j])
                 epoch = replace(epoch, canary=canary(data.device, run.config.trainer.precision))
                 run.history.add(epoch)
                 run.state = partial(array.state, j)
