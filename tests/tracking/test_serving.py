@@ -38,7 +38,7 @@ def taken(monkeypatch):
 def became(monkeypatch):
     """The programs that this process would have become."""
     words, opened = [], []
-    monkeypatch.setattr(os, "execv", lambda program, argv: words.append(argv))
+    monkeypatch.setattr(os, "execve", lambda program, argv, environment: words.append(argv))
     open_file = os.open
     monkeypatch.setattr(serving.os, "open", lambda *a: opened.append(open_file(*a)) or opened[-1])
     yield words
@@ -53,8 +53,9 @@ def test_where_the_port_is_taken_the_next_is_printed_by_commands_and_used(root, 
     port = int(became[0][-1])
     assert port > taken
     assert link == f"http://127.0.0.1:{port}/#/experiments/1/runs/abc?workflowType=machine_learning"
-    expected = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    assert became == [[sys.executable, *expected]]
+    quiet = ["--registry-store-uri", uri, "--uvicorn-opts", "--log-level warning"]
+    expected = ["--backend-store-uri", uri, *quiet, "--host", "127.0.0.1", "--port", str(port)]
+    assert became == [[sys.executable, "-m", "mlflow", "ui", *expected]]
     assert capsys.readouterr().out == f"MLflow's UI is served at http://127.0.0.1:{port} until Ctrl-C\n"
 
 

@@ -18,6 +18,9 @@ FIRST = 5000
 
 MOST = 65_535
 
+QUIET, QUIET_VARIABLES = ("--uvicorn-opts", "--log-level warning"), {"MLFLOW_LOGGING_LEVEL": "WARNING"}
+"""Have MLflow's server tell only what is wrong, not each request. (It still says that it is secured.)"""
+
 
 def served() -> int | None:
     """Return the port at which `ui` serves the default store now, None if it does not."""
@@ -58,8 +61,10 @@ def serve(uri: str, asked: int | None, is_default: bool) -> NoReturn:
     if is_default:
         _claim(number)
     print(f"MLflow's UI is served at http://127.0.0.1:{number} until Ctrl-C", flush=True)
-    words = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(number)]
-    os.execv(sys.executable, [sys.executable, *words])
+    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]
+    place = [*QUIET, "--host", "127.0.0.1", "--port", str(number)]
+    words = [sys.executable, "-m", "mlflow", "ui", *stores, *place]
+    os.execve(sys.executable, words, {**QUIET_VARIABLES, **os.environ})
 
 
 def _file() -> Path:
