@@ -4,6 +4,7 @@ Shapes: N instances, F features, H features of a representation.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,10 @@ def _has_weights(layer: nn.Module) -> bool:
     """Tell whether a layer owns a weight of two axes or more, be it parametrized (`weight_norm`, ...)."""
     if isinstance(layer, torch.jit.ScriptModule):  # has no hooks
         return False
-    owners = [layer, *layer.parametrizations.values()] if parametrize.is_parametrized(layer) else [layer]
+    owners = [layer]
+    if parametrize.is_parametrized(layer):
+        parametrizations: Any = layer.parametrizations
+        owners += parametrizations.values()
     return any(parameter.ndim > 1 for owner in owners for parameter in owner.parameters(recurse=False))
 
 
