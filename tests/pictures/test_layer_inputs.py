@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from lockstep.data.description import DataDescription
+from lockstep.pictures import layer_inputs as layer_inputs_module
 from lockstep.pictures.layer_inputs import WIDEST, layer_inputs
 from lockstep.training.networks import ModuleNetwork
 
@@ -108,3 +110,38 @@ def test_rows_are_averaged_from_the_first_feature_too_many(features):
     found, given = inputs_of(Rows(), (4,))
     expected = given["last"] if features == WIDEST else averaged(given["last"], 1, WIDEST)
     torch.testing.assert_close(found["last"], expected)
+
+
+class Deep(nn.Sequential):
+    """Layers 0, 1, ... of rows, each of 10 features."""
+
+    def __init__(self, n_layers):
+        super().__init__(*(nn.Linear(10, 10) for _ in range(n_layers)))
+
+    def given(self, x):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "shown"), [(7, "1 2 3 4 5 6"), (8, "1 2 3 5 6 7"), (32, "1 7 13 19 25 31")]
+)
+def test_of_a_deep_network_layers_from_first_to_last_are_shown_and_no_others_kept(
+    n_layers, shown, monkeypatch
+):
+    sizes, flat = [], layer_inputs_module._flat
+    monkeypatch.setattr(layer_inputs_module, "_flat", lambda x, n: sizes.append(n) or flat(x, n))
+    found, _ = inputs_of(Deep(n_layers), (10,))
+    assert list(found) == shown.split()
+    assert len([n for n in sizes if n > 2]) == 6 * math.ceil(N / max(sizes))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_layers_with_parametrized_weights_are_shown(norm):
+    class Normed(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(10, 8), norm(nn.Linear(8, 8)), nn.Linear(8, 10))
+
+        def given(self, x):
+            return {}
+
+    assert list(inputs_of(Normed(), (10,))[0]) == ["1", "2"]

@@ -11,8 +11,9 @@ from lockstep.data.datasets import load
 from lockstep.training import network_check
 
 
-def measured(name, **settings):
-    config = run_config(module(name, **settings))
+def measured(name, **data):
+    config = run_config(module(name))
+    config = config.model_copy(update={"data": config.data.model_copy(update=data)})
     return network_check.measure(config, load(config.data))
 
 
@@ -32,21 +33,38 @@ def test_networks_that_can_be_resumed_are_measured(name):
             "keeps state outside of its parameters and buffers, or draws random numbers",
         ),
         ("NumpysRandom", "its initial weights differ each time it is built; draw them by torch alone"),
-        (
-            "TooFew",
-            "returns (64, 9), torch.float32 for 64 instances; allowed: logits (64, 10), torch.float32",
-        ),
-        ("NoTensor", "returns tuple for 64 instances; allowed: logits (64, 10), torch.float32"),
+        ("TooFew", "returns (1, 9), torch.float32 for 1 instance; allowed: logits (1, 10), torch.float32"),
+        ("NoTensor", "returns tuple for 1 instance; allowed: logits (1, 10), torch.float32"),
+        ("Squeezes", "returns (10,), torch.float32 for 1 instance; allowed: logits (1, 10), torch.float32"),
+        ("FixedRows", "can't be called with 1 instance of 1 x 8 x 8: RuntimeError: "),
+        ("Complex", "has complex parameters or buffers; hold real ones, which torch.view_as_complex"),
         ("Wavers", "gives the same instances other logits each time, in evaluation mode"),
         ("Nothing", "has no parameters that are trained"),
         ("Lazy", "has lazy layers; give their sizes, which input_shape and n_classes tell"),
-        ("FailsLater", "can't be called with instances of 1 x 8 x 8: RuntimeError: "),
+        ("FailsLater", "can't be called with 1 instance of 1 x 8 x 8: RuntimeError: "),
     ],
 )
 def test_networks_that_cannot_be_trained_or_resumed_are_refused(name, problem):
     with pytest.raises(Refused) as caught:
         measured(name)
     assert caught.value.problems[0].startswith(f"model.path={NETS}:{name}: {name}(): {problem}")
+
+
+def test_an_epochs_last_minibatch_can_be_too_small():
+    assert measured("Odd", batch_size=4)  # which leaves 1 of 1,437 instances out
+    with pytest.raises(Refused) as caught:
+        measured("Odd", batch_size=4, drop_last=False)
+    [problem] = caught.value.problems
+    assert (
+        "can't be trained on an epoch's last minibatch, which has 1 instance; data.drop_last=true" in problem
+    )
+    assert "ValueError: Expected more than 1 value per channel when training" in problem
+    assert problem.endswith(f"(line {line_of('h = self.again(torch.relu(self.norm(')})")
+    assert measured("Odd", batch_size=4, drop_last=False, val_size=3)
+
+
+def line_of(text):
+    return next(n for n, line in enumerate(NETS.read_text().splitlines(), 1) if text in line)
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,47 @@ def test_arguments_without_annotation_take_what_their_default_is(tmp_path):
     }
     assert refusal(code.settings, {"bias": 1}) == [
         "model.bias=1: must be a valid boolean",
-        "model.depth: required by Net; give it as model.depth=<value>",
+        "model.depth: required by Net; give it as model.depth=<value> (the data gives input_shape and"
+        " n_classes)",
     ]
     assert "not an argument of Net" in refusal(code.settings, {"depth": 1, "act": "nn.Tanh"})[0]
+
+
+def test_arguments_are_what_their_defaults_are(tmp_path):
+    code = code_in(
+        tmp_path,
+        "from torch import nn\n"
+        "def Net(n_classes, hidden=(24, 16), pairs=((1, 2),), kinds=['a'], depth: int = None,\n"
+        "        rate: float = 0):\n"
+        "    assert hidden + (1,) and pairs[0] + (1,) and kinds + ['b'] and depth is None\n"
+        "    return nn.Linear(hidden[0], n_classes)\n",
+    )
+    plain = {"hidden": [24, 16], "pairs": [[1, 2]], "kinds": ["a"], "depth": None, "rate": 0.0}
+    assert code.settings({}) == plain
+    assert str(code.settings({})) == str(code.settings({"rate": 0}))  # one run: 0.0, not 0
+    assert code.build(plain, DATA).in_features == 24
+    assert code.build(code.settings({"hidden": [8]}), DATA).in_features == 8
+    assert code.settings({"depth": 3})["depth"] == 3
+    assert refusal(code.settings, {"depth": "deep", "hidden": 8}) == [
+        "model.depth=deep: must be a valid integer",
+        "model.hidden=8: must be a valid array",
+    ]
+
+
+def test_arguments_that_are_passed_on_are_settings(tmp_path):
+    code = code_in(
+        tmp_path,
+        "from torch import nn\n"
+        "def Net(n_classes, width=4, **more): return nn.Linear(width, n_classes, **more)\n",
+    )
+    assert code.settings({}) == {"width": 4}
+    assert list(code.settings({"z": [1], "bias": False, "width": 8})) == ["width", "bias", "z"]
+    assert code.build({"width": 8, "bias": False}, DATA).bias is None
+    assert refusal(code.build, {"width": 8, "bais": False}, DATA)[0].startswith(
+        "Net(width=8, bais=False): TypeError: "
+    )
+    for key in ("source", "path", "n_classes"):
+        assert refusal(code.settings, {key: 3}) == [f"model.{key}=3: not an argument of Net; it has width"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +136,7 @@ def test_arguments_without_annotation_take_what_their_default_is(tmp_path):
         ("import torch\ntorch.manual_seed(0)", "draws random numbers while it is imported, or seeds"),
         ("import random\nrandom.seed(1)", "draws random numbers while it is imported, or seeds"),
         ("import numpy\nnumpy.random.rand()", "draws random numbers while it is imported, or seeds"),
-        ("def Net(path): pass", "its argument path can't be a setting; rename it"),
+        ("def Net(path): pass", "its argument path can't be a setting, as model.path is another"),
         ("from torch import nn\ndef Net(layer: nn.Module): pass", "its argument layer is no plain data"),
     ],
 )

@@ -3,8 +3,12 @@
 Shapes: N instances, F features, H features of a representation.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from lockstep.training.array import rows_at_once
 from lockstep.training.networks import ModuleNetwork
@@ -21,8 +25,29 @@ def layer_inputs(network: ModuleNetwork, x_NxF: Tensor) -> dict[str, Tensor]:
     """Return the inputs of a module's layers, N x H each, by the layers' paths in the module.
 
     These are the layers with a weight of two axes or more; so activations are seen that are no modules. Those
-    that are fed the data itself are left out; of more than MOST, the first ones but for the last.
+    that are fed the data itself are left out. Of more than MOST, these are spread evenly over the order in
+    which they are called, first and last included.
     """
+    layers = {path: layer for path, layer in network.module.named_modules() if _has_weights(layer)}
+    paths = list(_inputs(network, layers, x_NxF[:2]))  # to hold in memory only those that are returned
+    if len(paths) > MOST:
+        paths = [paths[round(place * (len(paths) - 1) / (MOST - 1))] for place in range(MOST)]
+    return _inputs(network, {path: layers[path] for path in paths}, x_NxF)
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    """Tell whether a layer owns a weight of two axes or more, be it parametrized (`weight_norm`, ...)."""
+    if isinstance(layer, torch.jit.ScriptModule):  # has no hooks
+        return False
+    owners = [layer]
+    if parametrize.is_parametrized(layer):
+        parametrizations: Any = layer.parametrizations
+        owners += parametrizations.values()
+    return any(parameter.ndim > 1 for owner in owners for parameter in owner.parameters(recurse=False))
+
+
+def _inputs(network: ModuleNetwork, layers: Mapping[str, nn.Module], x_NxF: Tensor) -> dict[str, Tensor]:
+    """Return what these layers get, in the order in which they are called; of several calls, the first."""
     parts: dict[str, list[Tensor]] = {}
     data: list[Tensor] = []
 
@@ -31,11 +56,6 @@ def layer_inputs(network: ModuleNetwork, x_NxF: Tensor) -> dict[str, Tensor]:
         if given and isinstance(given[0], Tensor) and is_first and not _shares(given[0], data[-1]):
             parts.setdefault(path, []).append(_flat(given[0].detach(), len(data[-1])))
 
-    layers = {
-        path: layer
-        for path, layer in network.module.named_modules()
-        if any(parameter.ndim > 1 for parameter in layer.parameters(recurse=False))
-    }
     hooks = [
         layer.register_forward_pre_hook(lambda _, given, path=path: keep(path, given))
         for path, layer in layers.items()
@@ -48,9 +68,7 @@ def layer_inputs(network: ModuleNetwork, x_NxF: Tensor) -> dict[str, Tensor]:
         for hook in hooks:
             hook.remove()
     found = {path: torch.cat(of_path) for path, of_path in parts.items() if len(of_path) == len(data)}
-    whole = {path: h for path, h in found.items() if len(h) == len(x_NxF)}
-    kept = list(whole) if len(whole) <= MOST else [*list(whole)[: MOST - 1], list(whole)[-1]]
-    return {path: whole[path] for path in kept}
+    return {path: h for path, h in found.items() if len(h) == len(x_NxF)}
 
 
 def _shares(one: Tensor, other: Tensor) -> bool:

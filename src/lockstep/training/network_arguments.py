@@ -3,8 +3,9 @@
 import inspect
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -29,9 +30,11 @@ class Argument:
     def __init__(self, kind: Any, default: Any, is_required: bool) -> None:
         self._type: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
         self.is_required = is_required
-        self.default = (
-            None if is_required else _plain(self._type.dump_python(default, mode="json", warnings=False))
-        )
+        self.default = None
+        if not is_required:
+            self.default = _plain(self._type.dump_python(default, mode="json", warnings=False))
+            with suppress(ValueError):  # 0 for a float is 0.0, as it is if it is typed
+                self.default = self.plain(self.default)
 
     def value(self, plain: Any) -> Any:
         """Return what the class or function gets for plain data. Raise ValueError if it doesn't fit."""
@@ -56,7 +59,29 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def of(builder: Callable[..., object]) -> tuple[dict[str, Argument], list[str]]:
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments that are settings.
+
+    Attributes:
+        named: those that the signature names.
+        others: what a `**kwargs` takes, None if there is none. Its keys are the callee's to check.
+        unsettable: names that can't be among these.
+    """
+
+    named: Mapping[str, Argument]
+    others: Argument | None
+    unsettable: Collection[str]
+
+    def __getitem__(self, key: str) -> Argument:
+        return self.named[key] if self.others is None else self.named.get(key, self.others)
+
+    def has(self, key: str) -> bool:
+        """Tell whether a key can be given."""
+        return key in self.named or (self.others is not None and key not in self.unsettable)
+
+
+def of(builder: Callable[..., object]) -> tuple[Arguments, list[str]]:
     """Return the arguments that are settings, those whose type or default is plain data, and the problems."""
     hints: dict[str, Any] = {}
     with suppress(Exception):  # annotations may name anything
@@ -64,23 +89,45 @@ def of(builder: Callable[..., object]) -> tuple[dict[str, Argument], list[str]]:
         if isinstance(builder, type):
             annotated = inspect.getattr_static(builder, "__init__")
         hints = typing.get_type_hints(annotated)
-    found, problems = {}, []
-    for key, parameter in inspect.signature(builder).parameters.items():
+    found, others, problems = dict[str, Argument](), None, []
+    parameters = inspect.signature(builder).parameters
+    for key, parameter in parameters.items():
+        if parameter.kind == parameter.VAR_KEYWORD:
+            others = Argument(Any, None, is_required=True)
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or key in FROM_DATA:
             continue
         is_required, default = parameter.default is parameter.empty, parameter.default
         try:
-            found[key] = Argument(hints.get(key, _guessed(default)), default, is_required)
+            found[key] = _argument(hints.get(key, _guessed(default)), default, is_required)
         except (PydanticUserError, TypeError, ValueError):
             if is_required:
                 problems.append(f"its argument {key} is no plain data, so it can't be set; give it a default")
             continue
-        if key in RESERVED or parameter.kind == parameter.POSITIONAL_ONLY:
-            problems.append(f"its argument {key} can't be a setting; rename it, or let it be given by name")
-    return found, problems
+        if key in RESERVED:
+            problems.append(f"its argument {key} can't be a setting, as model.{key} is another; rename it")
+        if parameter.kind == parameter.POSITIONAL_ONLY:
+            problems.append(f"its argument {key} can't be a setting; let it be given by name")
+    return Arguments(found, others, {*FROM_DATA, *RESERVED, *parameters}), problems
+
+
+def _argument(kind: Any, default: Any, is_required: bool) -> Argument:
+    """Return an argument. Its default is allowed, whatever its annotation says: `width: int = None`."""
+    argument = Argument(kind, default, is_required)
+    if not is_required:
+        try:
+            argument.value(argument.default)
+        except ValueError:
+            argument = Argument(
+                kind | _guessed(default) if default is not None else kind | None, default, False
+            )
+    return argument
 
 
 def _guessed(default: Any) -> Any:
     """Return the type of an argument without annotation, from its default."""
-    kinds: dict[type, Any] = {bool: bool, int: int | float, float: float, str: str}
-    return kinds.get(type(default), Any)
+    if isinstance(default, tuple | list):
+        kinds = {_guessed(each) for each in default}
+        kind = kinds.pop() if len(kinds) == 1 else Any
+        return tuple[kind, ...] if isinstance(default, tuple) else list[kind]  # type: ignore[valid-type]
+    kinds_of: dict[type, Any] = {bool: bool, int: int | float, float: float, str: str}
+    return kinds_of.get(type(default), Any)

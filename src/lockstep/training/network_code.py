@@ -30,7 +30,7 @@ from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.training import network_arguments
-from lockstep.training.network_arguments import FROM_DATA, Argument
+from lockstep.training.network_arguments import FROM_DATA, Arguments
 
 _known: dict[str, "NetworkCode"] = {}
 
@@ -60,25 +60,32 @@ class NetworkCode:
             Refused: with a message for each that is unknown, mistyped or missing.
         """
         arguments, problems, settings = _arguments(self), [], dict[str, Any]()
-        for key in given.keys() - arguments.keys():
-            has = f"it has {', '.join(arguments)}" if arguments else "it has none that can be set"
-            value = json.dumps(given[key]) if isinstance(given[key], bool | None) else given[key]
-            problems.append(
-                f"model.{key}={value}: not an argument of {self.name}; {has}{nearest(key, arguments)}"
-            )
-        for key, argument in arguments.items():
-            if key not in given:
-                if argument.is_required:
-                    problems.append(f"model.{key}: required by {self.name}; give it as model.{key}=<value>")
-                settings[key] = argument.default
+        for key, value in given.items():
+            if not arguments.has(key):
+                has = (
+                    f"it has {', '.join(arguments.named)}"
+                    if arguments.named
+                    else "it has none that can be set"
+                )
+                shown = json.dumps(value) if isinstance(value, bool | None) else value
+                hint = nearest(key, arguments.named)
+                problems.append(f"model.{key}={shown}: not an argument of {self.name}; {has}{hint}")
                 continue
             try:
-                settings[key] = argument.plain(given[key])
+                settings[key] = arguments[key].plain(value)
             except ValueError as error:
-                problems.append(f"model.{key}={given[key]}: {error}")
+                problems.append(f"model.{key}={value}: {error}")
+        for key, argument in arguments.named.items():
+            if argument.is_required and key not in given:
+                given_by_data = f"the data gives {' and '.join(FROM_DATA)}"
+                problems.append(
+                    f"model.{key}: required by {self.name}; give it as model.{key}=<value> ({given_by_data})"
+                )
+            settings.setdefault(key, argument.default)
         if problems:
             raise Refused(sorted(problems))
-        return settings
+        order = [*arguments.named, *sorted(settings.keys() - arguments.named.keys())]
+        return {key: settings[key] for key in order}
 
     def build(self, settings: Mapping[str, Any], data: DataDescription) -> nn.Module:
         """Return the network for a data set, initialised from torch's global generator.
@@ -94,7 +101,7 @@ class NetworkCode:
         try:
             network = _builder(self)(**values)
         except Exception as error:
-            raise Refused([f"{_called(self, settings)}: {_where(error, self.file)}"]) from error
+            raise Refused([f"{_called(self, settings)}: {located(error, self.file)}"]) from error
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
             raise Refused([f"{_called(self, settings)}: returns {kind}; allowed: a torch.nn.Module"])
@@ -172,7 +179,7 @@ def needed_by(configs: Iterable[RunConfig]) -> tuple[NetworkCode, ...]:
 
 
 @cache
-def _arguments(code: NetworkCode) -> Mapping[str, Argument]:
+def _arguments(code: NetworkCode) -> Arguments:
     """Return the arguments that are settings."""
     found, problems = network_arguments.of(_builder(code))
     if problems:
@@ -201,7 +208,7 @@ def _builder(code: NetworkCode) -> Callable[..., object]:
     except Refused:
         raise
     except Exception as error:
-        raise Refused([f"{where}: {_where(error, code.file)}"]) from error
+        raise Refused([f"{where}: {located(error, code.file)}"]) from error
     builder = getattr(module, code.name, None)
     if not callable(builder):
         names = [key for key, value in vars(module).items() if _is_network(value, module.__name__)]
@@ -264,8 +271,8 @@ def _called(code: NetworkCode, settings: Mapping[str, Any]) -> str:
     return f"{code.name}({', '.join(f'{key}={value!r}' for key, value in settings.items())})"
 
 
-def _where(error: BaseException, file: str) -> str:
-    """Return an error with the line of the user's file that it comes from."""
+def located(error: BaseException, file: str) -> str:
+    """Return an error with the line of the user's file that it comes from, if it does."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     message = error.msg if isinstance(error, SyntaxError) else str(error)
