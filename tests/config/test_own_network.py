@@ -100,6 +100,32 @@ def test_a_caller_that_reads_no_code_refuses_it(trap, tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
+def test_beside_other_models_the_path_is_of_those_runs_that_have_one(tmp_path):
+    path = f"model.path={NETS}:ConvNet"
+    module, mlp = configs_of("model=module,mlp", path, "model.dropout=0.5", multirun=True)
+    assert (module.model.settings["dropout"], mlp.model.name, mlp.model.dropout) == (0.5, "mlp", 0.5)
+    two = configs_of("model=mlp,module", f"{path},{NETS}:perceptron", multirun=True)
+    assert [getattr(config.model, "source", "mlp").partition("@")[0] for config in two] == [
+        "mlp",
+        "ConvNet",
+        "perceptron",
+    ]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /model: module\nmodel:\n  channels: 7\n"
+    )
+    plain, mine = configs_of("experiment=null,mine", path, multirun=True, config_dir=tmp_path)
+    assert (plain.model.name, mine.model.settings["channels"]) == ("mlp", 7)
+    problems = refusal("model=logreg,mlp", path, multirun=True)
+    assert [problem.partition(";")[0].partition(": ")[2] for problem in problems] == [
+        "not a setting of model=logreg",
+        "not a setting of model=mlp",
+    ]
+    searched = ("hydra/sweeper=search", "model=choice(module,mlp)", path, "data.val_size=100")
+    command = compose(CONF, searched, True, read_network=network_code.read)
+    assert {request.config.model.name for request in corners(command.search)} == {"module", "mlp"}
+
+
 def test_its_arguments_can_be_searched():
     typed = ("hydra/sweeper=search", *MODULE, "data.val_size=100", "model.dropout=interval(0,1)")
     command = compose(CONF, (*typed, "model.channels=range(2,9)"), True, read_network=network_code.read)

@@ -27,7 +27,14 @@ from lockstep.config.errors import Refused, nearest
 from lockstep.config.hydra_settings import in_job, problems_of
 from lockstep.config.loader import Loader, numbered
 from lockstep.config.overrides import Setting, as_typed, grid, is_plain, with_own_sweep
-from lockstep.config.own_network import Reader, resolved, typed_paths
+from lockstep.config.own_network import (
+    Reader,
+    for_some_runs,
+    in_a_search,
+    in_runs_that_have_one,
+    resolved,
+    typed_paths,
+)
 from lockstep.config.parsing import for_shell, parse, quoted
 from lockstep.config.run_request import RunRequest
 from lockstep.config.search_config import SearchConfig
@@ -91,6 +98,7 @@ class _CommandLine:
         read_network: Reader | None = None,
     ) -> None:
         overrides = parse(without_aliases(hydra, config_name, arguments), hydra, multirun)
+        overrides = for_some_runs(overrides, hydra)
         for_hydra = [override for override in overrides if override.is_hydra_override()]
         swept = [as_typed(override) for override in for_hydra if override.is_sweep_override()]
         if swept:
@@ -181,7 +189,9 @@ class _CommandLine:
         return problems_of(numbered(job, 0), "sweep")
 
     def _requests(self, overrides: list[Override]) -> list[RunRequest]:
-        runs = grid(overrides) if self._is_multirun else [tuple(map(self._composer.for_hydra, overrides))]
+        runs = [tuple(map(self._composer.for_hydra, overrides))]
+        if self._is_multirun:
+            runs = in_runs_that_have_one(grid(overrides), self._composer.has_path)
         requests = []
         for number, run in enumerate(runs):
             try:
@@ -196,7 +206,8 @@ class _CommandLine:
         except Refused as refused:
             self._problems += refused.problems
             return None
-        return SearchRequest(config, tuple(map(Setting.of, overrides)), tuple(self._groups), self._composer)
+        settings = tuple(map(Setting.of, in_a_search(overrides, self._loader.hydra)))
+        return SearchRequest(config, settings, tuple(self._groups), self._composer)
 
     def _all_overrides(self) -> list[Override]:
         """Return the typed overrides after the config's own sweep."""

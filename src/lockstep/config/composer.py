@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lockstep.config.errors import NAMED, Refused, holds_password, nearest
 from lockstep.config.model_config import MLPConfig
 from lockstep.config.overrides import as_typed, is_choice, is_plain
+from lockstep.config.own_network import PATH
 from lockstep.config.parsing import as_text
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig, flatten, types_of
@@ -57,6 +58,14 @@ class Composer:
         """Return the keys that a choice of groups has. Of `model=module`, any key of `model` may be one."""
         values = self.values(choices)
         return _Known(values, "model." if values.get("model.name") == "module" else None)
+
+    def has_path(self, overrides: Sequence[str]) -> bool:
+        """Tell whether the options that a run's overrides choose have a `model.path`."""
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        try:
+            return PATH in self.values(self._choices(parsed))
+        except (HydraException, Refused):  # which composing the run will raise
+            return False
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return a run's config as Hydra composes it.

@@ -4,17 +4,21 @@ A preset, a stored config or a store may come from somebody else; so what they n
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import OmegaConf
 
 from lockstep.config.errors import Refused
-from lockstep.config.parsing import as_text, for_shell
+from lockstep.config.parsing import as_text, for_shell, parse
 
 PATH = "model.path"
+
+MODELS = ("model", "experiment")
+"""The groups that choose a model."""
 
 # Not a file in conf/: the network's arguments become settings, and YAML can't say that a node is open.
 _settings = OmegaConf.create({"name": "module", "path": "???"})
@@ -49,6 +53,50 @@ def typed_paths(overrides: Iterable[Override]) -> set[str]:
             values = override.sweep_iterator() if override.is_choice_sweep() else [override.value()]
             found |= {str(value) for value in values}
     return found
+
+
+def for_some_runs(overrides: Sequence[Override], hydra: ConfigLoader) -> list[Override]:
+    """Return the overrides of a command as Hydra takes them: of several models, only one has a path.
+
+    Hydra composes what the runs share with the default model, where `model.path` needs `++`.
+    """
+    if not any(o.is_sweep_override() and o.key_or_group in MODELS for o in overrides):
+        return list(overrides)
+    return [
+        parse([f"++{o.input_line}"], hydra)[0]
+        if o.key_or_group == PATH and o.type == OverrideType.CHANGE
+        else o
+        for o in overrides
+    ]
+
+
+def in_a_search(overrides: Iterable[Override], hydra: ConfigLoader) -> list[Override]:
+    """Return the overrides of a search, which leaves out what the model of a trial has not."""
+    added = f"++{PATH}="
+    return [
+        parse([text.removeprefix("++")], hydra)[0] if (text := str(o.input_line)).startswith(added) else o
+        for o in overrides
+    ]
+
+
+def in_runs_that_have_one(
+    runs: Sequence[tuple[str, ...]], has_path: Callable[[Sequence[str]], bool]
+) -> list[tuple[str, ...]]:
+    """Return runs without the path that `for_some_runs` added, but for those whose model has one.
+
+    Args:
+        has_path: tells whether the model of a run, given the overrides beside the path, has one.
+    """
+    added = f"++{PATH}="
+    without = [tuple(text for text in run if not text.startswith(added)) for run in runs]
+    having = [has_path(run) for run in without]
+    as_typed = [
+        tuple(text.removeprefix("++") if text.startswith(added) else text for text in run) for run in runs
+    ]
+    if not any(having):
+        return as_typed
+    chosen = zip(as_typed, without, having, strict=True)
+    return list(dict.fromkeys(typed if has else other for typed, other, has in chosen))
 
 
 def resolved(typed: Collection[str], read: Reader, model: Mapping[str, Any]) -> dict[str, Any]:
