@@ -153,7 +153,10 @@ def of(config: ModuleConfig) -> NetworkCode:
         NotNamed: if no command or call of this process has named it.
     """
     if (code := _known.get(config.source)) is None:
-        raise NotNamed([f"the code of {config.path} is not run unless a command or call names this file"])
+        named_by = "model.path=…, --code … or network(code=…)"
+        raise NotNamed(
+            [f"the code of {config.path} is not run unless a command or call names this file: {named_by}"]
+        )
     return code
 
 
