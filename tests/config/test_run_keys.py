@@ -73,4 +73,4 @@ KEYS = {
 def test_a_run_has_the_key_that_it_always_had(overrides, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
     requests = compose(REPOSITORY / "conf", overrides.split(), multirun=True).requests
-    assert [request.config.run_key(DIGEST) for request in requests] == KEYS[overrides].split()
+    assert [request.config.run_keys(DIGEST)[2] for request in requests] == KEYS[overrides].split()

@@ -124,9 +124,8 @@ def _renamed(name: str, description: Description, address: str) -> str:
     identity: tuple[str, ...]
     if description.kind == "sweep":
         identity = (description.sweep_key or "",)
-    elif description.data is not None:
-        digest = description.data["digest"]
-        identity = (description.experiment, description.run_config("unused").run_key(digest))
+    elif description.run_key is not None:
+        identity = (description.experiment, description.run_key)
     else:
         return name
     kind: Literal["run", "sweep"] = "sweep" if description.kind == "sweep" else "run"
