@@ -81,7 +81,7 @@ OF_VERSION_3 = """
 """
 
 
-@pytest.mark.parametrize(("overrides", "of_3"), zip(KEYS, OF_VERSION_3.split(), strict=True))
+@pytest.mark.parametrize(("overrides", "of_3"), [*zip(KEYS, OF_VERSION_3.split(), strict=True)])
 def test_a_run_has_the_keys_that_it_always_had(overrides, of_3, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
     requests = compose(REPOSITORY / "conf", overrides.split(), multirun=True).requests

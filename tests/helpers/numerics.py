@@ -2,9 +2,9 @@
 
 import sys
 
-from lockstep.config import schema
+from lockstep.config import identity
 
-TODAY, BEFORE = schema.NUMERICS_VERSION, schema.EARLIER_VERSIONS[0]
+TODAY, BEFORE = identity.NUMERICS_VERSION, identity.EARLIER_VERSIONS[0]
 
 
 def set_version(monkeypatch, version, earlier=()):

@@ -10,8 +10,9 @@ from mlflow.entities import Metric, Run
 
 from lockstep.cli.comparison import Comparison, Series
 from lockstep.config.errors import Refused
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import ModuleConfig
-from lockstep.config.schema import NUMERICS_VERSION, RunConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription

@@ -18,17 +18,10 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from lockstep.config import plain_yaml
 from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
-from lockstep.config.identity import ADDED, is_identity
+from lockstep.config.identity import ADDED, EARLIER_VERSIONS, NUMERICS_VERSION, is_identity
 from lockstep.config.model_config import ModelConfig
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.config.tracking_config import TrackingConfig
-
-NUMERICS_VERSION = 3
-"""Part of every run key. Raise it when a change makes the same config train to other numbers."""
-
-EARLIER_VERSIONS = (2,)
-"""The earlier versions whose finished runs still count, latest first; their interrupted runs train anew."""
-
 
 # Hydra reads 255 as a number.
 _Scale = Annotated[

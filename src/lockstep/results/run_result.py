@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from lockstep.config.schema import NUMERICS_VERSION
+from lockstep.config.identity import NUMERICS_VERSION
 
 SHORTEST_ID, LONGEST_ID = 8, 32
 """Characters that are shown of an MLflow run's id, and that it has."""
@@ -34,7 +34,7 @@ class RunResult:
         run_id, experiment_id: its MLflow run, where that is known.
         stopped_at: the epochs after which it stopped early, its patience over, or None.
         restored_epoch: the epoch whose weights it has and whose figures its metrics are, or None.
-        numerics_version: that trained it, see lockstep.config.schema.
+        numerics_version: that trained it, see lockstep.config.identity.
     """
 
     name: str

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from mlflow.entities import Run
 
-from lockstep.config.schema import NUMERICS_VERSION
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.recovery.description import Description
 from lockstep.recovery.mending import mend
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished

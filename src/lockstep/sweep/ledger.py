@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import NUMERICS_VERSION
 from lockstep.data import datasets
 from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.claims import process

@@ -25,7 +25,7 @@ class SweepRequest:
 
     Attributes:
         key: identifies the sweep: the same sweep continues its parent run.
-        earlier_keys: under earlier numerics versions, see lockstep.config.schema: their parent runs continue.
+        earlier_keys: of earlier numerics versions (lockstep.config.identity), whose parent runs continue.
         earlier_folder: the name of the parent's folder in version 0.1.0.
         folder: the sweep's, for its report; None for a sweep that is only recorded.
         command: that asked for it, quoted for a shell; empty where no shell was used.

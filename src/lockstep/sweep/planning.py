@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import NUMERICS_VERSION, RunConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
 from lockstep.execution.cores import count_workers

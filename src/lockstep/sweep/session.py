@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lockstep.config.identity import EARLIER_VERSIONS
 from lockstep.config.parsing import for_shell
 from lockstep.config.run_request import RunRequest, Typed
-from lockstep.config.schema import EARLIER_VERSIONS, RunConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished

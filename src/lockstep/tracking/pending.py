@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.config.errors import Refused
-from lockstep.config.schema import NUMERICS_VERSION
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.recovery.description import Description
 from lockstep.recovery.run_folder import RunFolder, folders
 from lockstep.recovery.seal import Unreadable

@@ -124,8 +124,10 @@ def _renamed(name: str, description: Description, address: str) -> str:
     identity: tuple[str, ...]
     if description.kind == "sweep":
         identity = (description.sweep_key or "",)
-    elif description.run_key is not None:
-        identity = (description.experiment, description.run_key)
+    elif description.data is not None:
+        digest = description.data["digest"]
+        key = description.run_key or description.run_config("unused").run_key(digest)
+        identity = (description.experiment, key)
     else:
         return name
     kind: Literal["run", "sweep"] = "sweep" if description.kind == "sweep" else "run"
