@@ -26,7 +26,7 @@ from lockstep.pictures import run_pictures
 from lockstep.pictures.representations import names
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file, predictions_file
-from lockstep.results.run_result import RunResult
+from lockstep.results.run_result import RunResult, of_earlier_versions
 from lockstep.results.winner import Standings
 from lockstep.terminal import console as terminal
 from lockstep.terminal import tables
@@ -53,6 +53,7 @@ class Run:
         is_stored: whether an earlier call or command trained it.
         stopped_at: the epochs after which it stopped early, None if it did not.
         restored_epoch: the epoch whose weights and figures it has, None without early stopping.
+        numerics_version: that trained it; an earlier one's last digits may differ from today's.
     """
 
     def __init__(self, store: Store, result: RunResult) -> None:
@@ -61,6 +62,7 @@ class Run:
         self.status, self.reason = result.status, result.reason
         self.metrics, self.is_stored = dict(result.metrics), result.is_stored
         self.stopped_at, self.restored_epoch = result.stopped_at, result.restored_epoch
+        self.numerics_version = result.numerics_version
 
     @cached_property
     def config(self) -> RunConfig:
@@ -235,7 +237,8 @@ class Sweep:
     def _html(self) -> str:
         best = self._recorded.winner
         table = notebook.table_html(self._leaderboard(FILE_WIDTH), best.name if best else None)
-        return f"{table}<p>{escape(self.name)}: {self.id}</p>"
+        said = [of_earlier_versions(self._recorded.runs), f"{self.name}: {self.id}"]
+        return table + "".join(f"<p>{escape(line)}</p>" for line in said if line)
 
     def _repr_html_(self) -> str:
         curves = notebook.curves(self._store, self._recorded)
@@ -249,7 +252,8 @@ class Sweep:
         width = terminal.console.width
         PlainConsole(file=text, width=width, force_jupyter=False).print(self._leaderboard(width))
         lines = text.getvalue().splitlines()
-        return "\n".join([*(line.rstrip() for line in lines), f"{self.name}: {self.id}"])
+        said = filter(None, [of_earlier_versions(self._recorded.runs)])
+        return "\n".join([*(line.rstrip() for line in lines), *said, f"{self.name}: {self.id}"])
 
 
 def _parent_of(store: Store, run: RunResult) -> str:

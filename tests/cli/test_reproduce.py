@@ -9,11 +9,14 @@ import pyarrow as pa
 import pytest
 import torch
 from helpers.clone import Clone
+from helpers.numerics import BEFORE, TODAY
 from pyarrow import parquet
 
 from lockstep.cli import reproduce as reproduce_module
 from lockstep.cli.reproduce import reproduce
 from lockstep.config.errors import Refused
+from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
 from lockstep.results import predictions_file
 from lockstep.tracking.store import Store
 
@@ -77,6 +80,22 @@ def test_on_another_machine_it_is_said_that_bits_may_differ(stored):
     ]
 
 
+def test_of_an_earlier_numerics_version_it_is_said_that_bits_may_differ(stored):
+    config = RunConfig.from_yaml(stored.files / "config.yaml", stored.clone.store)
+    keys = config.run_keys(datasets.load(config.data).description.digest)
+    assert stored.client.get_run(stored.id).data.tags["lockstep.numerics_version"] == str(TODAY)
+    # As version 2 left it.
+    stored.client.delete_tag(stored.id, "lockstep.numerics_version")
+    is_identical, lines = stored.reproduced()
+    assert (is_identical, lines[1]) == (False, "  differs: how Lockstep computes, since it was recorded")
+    stored.client.set_tag(stored.id, "lockstep.run_key", keys[BEFORE])
+    is_identical, lines = stored.reproduced()
+    stored.client.set_tag(stored.id, "lockstep.run_key", keys[TODAY])
+    stored.client.set_tag(stored.id, "lockstep.numerics_version", str(TODAY))
+    assert is_identical
+    assert lines[2:] == ["  trained with numerics version 2, here 3: the same bits can't be expected"]
+
+
 def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_difference(stored):
     hide(stored.files / "curves" / "loss.png")
     path = stored.files / "history.parquet"
@@ -85,7 +104,9 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
     loss[4:6] += [1e-9, 2e-9]
     parquet.write_table(table.set_column(table.schema.get_field_index("loss"), "loss", pa.array(loss)), path)
     weights = torch.load(stored.files / "model" / "state_dict.pt", weights_only=True)
+    bias = weights["output.bias"][3].item()
     weights["output.bias"][3] += 1e-6
+    moved = weights["output.bias"][3].item() - bias
     torch.save(weights, stored.files / "model" / "state_dict.pt")
     explained = stored.files / "pca" / "explained_variance.json"
     shares = json.loads(explained.read_text())
@@ -107,7 +128,7 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
             f"{stored.name}: not the same",
             "  differs: train/loss, losses and accuracies, from 5 on, by up to 2e-09",
             "  differs: test/loss, metric points, from 20 on, by up to 0.5",
-            "  differs: weights output.bias",
+            f"  differs: weights output.bias, by up to {moved:.2g}",
             "  differs: 1 predictions on the val set, probabilities by up to 0.25",
             "  differs: hidden1, shares of variance, from 1 on, by up to 0.25",
             "  not in the store: space/input/silhouette, 1 of 1 metric points",

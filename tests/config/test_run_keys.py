@@ -1,8 +1,11 @@
-"""Run keys as commit b581169 computed them. A store finds a run by its key, so no version may change one.
+"""Run keys: of numerics version 2 as commit b581169 computed them, and of version 3. A store finds a run by
+its key, so no later Lockstep may change one.
 
 A setting that is added later has a default with which runs train as they did before. RunConfig.run_key leaves
-the setting out where it has that default. Then this table stays as it is; add a line for another value.
+the setting out where it has that default. Then these tables stay as they are; add a line for another value.
 """
+
+import hashlib
 
 import pytest
 from helpers.clone import REPOSITORY
@@ -69,8 +72,20 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("overrides", KEYS)
-def test_a_run_has_the_key_that_it_always_had(overrides, monkeypatch, tmp_path):
+# For each line, the start of the SHA-256 of its keys of version 3, joined by spaces.
+OF_VERSION_3 = """
+    188878a4062e52da b1909da7223b5faa 977c8fdb3902bdf7 c4efcff531cc7516 f3f55f87c52e8ba1 61e82467826cb9d2
+    add1d9d3907545c1 4c5a9656ad3b0aa6 36bd25e95b596580 73627ca4d8958eb0 59d9eeb6c63953ff 3f5726072df57f2e
+    1ea49f4995723f50 9d98c3e9e048759a fd6a45d1253e24cb 221b67228bd120f5 f1c3417647ca3dba 7c21d54189cc7644
+    d156b44ce643bd79 62be958a90fbf688 188878a4062e52da
+"""
+
+
+@pytest.mark.parametrize(("overrides", "of_3"), [*zip(KEYS, OF_VERSION_3.split(), strict=True)])
+def test_a_run_has_the_keys_that_it_always_had(overrides, of_3, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
     requests = compose(REPOSITORY / "conf", overrides.split(), multirun=True).requests
-    assert [request.config.run_key(DIGEST) for request in requests] == KEYS[overrides].split()
+    keys = [request.config.run_keys(DIGEST) for request in requests]
+    assert [of[2] for of in keys] == KEYS[overrides].split()
+    assert hashlib.sha256(" ".join(of[3] for of in keys).encode()).hexdigest()[:16] == of_3
+    assert all([*of] == [3, 2] for of in keys)  # in this order they are looked for

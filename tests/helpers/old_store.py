@@ -73,12 +73,6 @@ def unpack(root):
         path.unlink()
 
 
-def recorded_on():
-    """The processor on which the archive was recorded."""
-    with tarfile.open(ARCHIVE) as archive:
-        return json.load(archive.extractfile("processor.json"))
-
-
 def processor():
     """What a run's last bits depend on: the processor and the instructions that torch uses on it."""
     facts = [platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability()]

@@ -13,9 +13,11 @@ import mlflow
 import numpy as np
 import pytest
 from helpers.clone import Clone
+from helpers.numerics import BEFORE, TODAY
 from helpers.records import recorded_sweep
 from PIL import Image
 
+from lockstep.recorded import Sweep
 from lockstep.report import charts, choices, evidence, page
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
@@ -160,6 +162,23 @@ def test_runs_with_a_patience_have_their_best_epoch_in_the_leaderboard(tmp_path,
     assert re.findall(r'<button type="button">(.*?)</button>', text)[-3:-1] == ["best epoch", "run"]
     assert re.findall(r'<td data-value="7">(.*?)</td>', text) == ["7"]
     assert "1 stopped early." in text
+
+
+def test_runs_of_an_earlier_numerics_version_are_named(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    versions = [{}, {}, {"lockstep.numerics_version": str(TODAY)}]
+    runs = [({"a": str(k)}, {"test/accuracy": 0.9}, tag, "FINISHED") for k, tag in enumerate(versions)]
+    sweep = sweeps.read(store, recorded_sweep(store, runs)[0])
+    says_so = (
+        "2 runs are of numerics version 2, which an earlier Lockstep had: trained now, the last digits may"
+        " differ (a=0, a=1)."
+    )
+    assert f'<p class="soft">{says_so}</p>' in page.build(store, sweep)
+    loaded = Sweep(store, sweep)
+    assert [run.numerics_version for run in loaded.runs] == [BEFORE, BEFORE, TODAY]
+    assert repr(loaded).splitlines()[-2] == says_so
+    assert f"<p>{says_so}</p>" in loaded._html()
 
 
 @pytest.mark.parametrize("have", [(), ("best",), ("worst",), ("best", "worst")])

@@ -2,6 +2,7 @@
 
 import pytest
 from helpers.faults import EPOCH, contents, survive
+from helpers.numerics import BEFORE, TODAY, set_version
 from helpers.searches import (
     DIGITS,
     ONE,
@@ -15,7 +16,9 @@ from helpers.searches import (
 )
 from optuna.trial import TrialState
 
+import lockstep
 from lockstep.cli.reproduce import reproduce
+from lockstep.sweep.ledger import Ledger
 from lockstep.tracking.store import Store
 
 # Some trials stop early: before, at or behind a rung.
@@ -64,6 +67,35 @@ def stopped_trials_are_complete(clone, out):
     # The last one has paused at a rung, so its best epoch's weights may come from a checkpoint.
     latest = max(stopped, key=lambda run: int(run.data.tags["lockstep.stopped_at"]))
     assert reproduce(Store(clone.store), latest.info.run_id).is_identical
+
+
+def test_a_search_of_an_earlier_numerics_version_keeps_its_trials(clone, monkeypatch):
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(clone.root))
+    settings = {"n_trials": 8, "array_size": 4}
+
+    def search():
+        stream = ("data=digits", "data.val_size=300", "tracking.pictures=none", "trainer.epochs=4")
+        return lockstep.search(*stream, *ONE, SPACE[0], **settings)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as before, pytest.raises(KeyboardInterrupt):
+        set_version(before, BEFORE)
+        before.setattr(Ledger, "prune", interrupted)  # three trials are to be pruned, which is not done
+        search()
+    first = {run.info.run_id for run in runs_of(clone)}
+    found = search()
+    of_before = [run for run in runs_of(clone) if run.info.run_id in first]
+    assert {run.data.tags["lockstep.numerics_version"] for run in of_before} == {str(BEFORE)}
+    ends = sorted((run.info.status, "lockstep.pruned_at" in run.data.tags) for run in of_before)
+    assert ends == [("FINISHED", True)] * 3 + [("KILLED", False)]
+    assert len(study_of(clone).trials) == len(found.runs) == 8
+    assert [run.numerics_version for run in found.runs].count(BEFORE) == 3
+    assert {run.status for run in found.runs} == {"FINISHED"}
+    assert found.winner.numerics_version == TODAY
+    assert [path.name for path in (clone.root / "outputs" / "unfinished").iterdir()] == ["claims"]
+    assert [run.is_stored for run in search().runs] == [True] * 8
 
 
 @pytest.mark.faults

@@ -17,6 +17,7 @@ class Comparison:
         differences: what differs in any bit, in words.
         missing: what the store should have of the run.
         left_out: what the store has and was not compared.
+        version: in words, if the run was trained with an earlier version of the numerics.
         machine: in words, whether the run was trained on a machine that computes differently.
     """
 
@@ -25,6 +26,7 @@ class Comparison:
     differences: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    version: str = ""
     machine: str = ""
 
     @property
@@ -44,8 +46,7 @@ class Comparison:
         yield from (f"  not in the store: {what}" for what in self.missing)
         if self.left_out:
             yield f"  not compared: {', '.join(self.left_out)}"
-        if self.machine:
-            yield f"  {self.machine}"
+        yield from (f"  {reason}" for reason in (self.version, self.machine) if reason)
 
     def add(self, what: str, recorded: Series, again: Series) -> None:
         """Compare values of the store with those of the run trained again."""

@@ -10,6 +10,7 @@ from mlflow.entities import Metric, Run
 
 from lockstep.cli.comparison import Comparison, Series
 from lockstep.config.errors import Refused
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
@@ -25,7 +26,17 @@ from lockstep.tracking import recorded_data
 from lockstep.tracking.links import verb
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import ARTIFACTS, CANARY, KIND, OVERRIDES, PRUNED_AT, RUN_KEY, WARNING
+from lockstep.tracking.tags import (
+    ARTIFACTS,
+    CANARY,
+    KIND,
+    NUMERICS,
+    OVERRIDES,
+    PRUNED_AT,
+    RUN_KEY,
+    UNTAGGED,
+    WARNING,
+)
 from lockstep.training import artifacts, network_code
 from lockstep.training.canary import canary
 from lockstep.training.device import device_of
@@ -65,8 +76,12 @@ def reproduce(store: Store, run_id: str, data: str | None = None, code: str | No
         pruned_at = _checked(config, dataset.description, stored, tags.get(PRUNED_AT))
         [again] = train([config], dataset, pause_at=pruned_at)
         comparison = Comparison(run.info.run_name or tags.get(OVERRIDES, run_id))
-        if config.run_key(dataset.description.digest) != tags.get(RUN_KEY):
+        version = int(tags.get(NUMERICS, UNTAGGED))
+        if config.run_keys(dataset.description.digest).get(version) != tags.get(RUN_KEY):
             comparison.differences.append("how Lockstep computes, since it was recorded")
+        elif version != NUMERICS_VERSION:
+            versions = f"numerics version {version}, here {NUMERICS_VERSION}"
+            comparison.version = f"trained with {versions}: the same bits can't be expected"
         _compare_history(comparison, stored, again.history)
         _compare_metrics(comparison, store, run, again, dataset)
         if pruned_at is None:
@@ -168,7 +183,7 @@ def _by_name(metrics: Iterable[Metric]) -> Series:
 def _compare_weights(comparison: Comparison, stored: Path, again: TrainedRun) -> None:
     if (stored / artifacts.WEIGHTS).exists():
         differing = artifacts.differing_weights(stored / artifacts.WEIGHTS, again.network)
-        comparison.differences += [f"weights {name}" for name in differing]
+        comparison.differences += [f"weights {name}, by up to {most:.2g}" for name, most in differing.items()]
         comparison.compared.append("the weights")
     else:
         comparison.missing.append(artifacts.WEIGHTS)

@@ -1,4 +1,10 @@
-"""Settings that identify a run."""
+"""Settings that identify a run, and the version of the numerics that train it."""
+
+NUMERICS_VERSION = 3
+"""Part of every run key. Raise it when a change makes the same config train to other numbers."""
+
+EARLIER_VERSIONS = (2,)
+"""The earlier versions whose finished runs still count, latest first; their interrupted runs train anew."""
 
 SEEDS = ("seed", "data.shuffle_seed")
 """Runs that differ only in these settings are repeats."""

@@ -18,14 +18,10 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from lockstep.config import plain_yaml
 from lockstep.config.errors import NAMED, Refused, problem
 from lockstep.config.frozen import MOST, Count, Frozen, members
-from lockstep.config.identity import ADDED, is_identity
+from lockstep.config.identity import ADDED, EARLIER_VERSIONS, NUMERICS_VERSION, is_identity
 from lockstep.config.model_config import ModelConfig
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.config.tracking_config import TrackingConfig
-
-NUMERICS_VERSION = 2
-"""Part of every run key. Raise it when a change makes the same config train to other numbers."""
-
 
 # Hydra reads 255 as a number.
 _Scale = Annotated[
@@ -212,11 +208,15 @@ class RunConfig(Frozen):
         }
 
     def run_key(self, data_digest: str) -> str:
-        """Return 32 hex digits that identify a run: equal for runs that must get equal numbers.
+        """Return 32 hex digits that identify a run: equal for runs that must get equal numbers."""
+        return self.run_keys(data_digest)[NUMERICS_VERSION]
 
-        They are the SHA-256 of the settings that identify it, the data's digest and `NUMERICS_VERSION`. A
-        setting that is added later must have a default with the old behaviour, and is left out here where it
-        has that value, see `ADDED`: otherwise no run in a store would be recognised.
+    def run_keys(self, data_digest: str) -> dict[int, str]:
+        """Return the keys under which a finished run counts, by the version of its numerics, this one first.
+
+        They are the SHA-256 of the settings that identify it, the data's digest and the version. A setting
+        that is added later must have a default with the old behaviour, and is left out here where it has that
+        value, see `ADDED`: otherwise no run in a store would be recognised.
         """
         texts = self.param_texts()
         kept = {
@@ -224,8 +224,11 @@ class RunConfig(Frozen):
             for key, value in flatten(self.model_dump(mode="json"))
             if is_identity(key) and (key not in ADDED or texts[key] != ADDED[key])
         }
-        identity = json.dumps([NUMERICS_VERSION, data_digest, kept], sort_keys=True)
-        return hashlib.sha256(identity.encode()).hexdigest()[:32]
+        identity = json.dumps([data_digest, kept], sort_keys=True)[1:]
+        return {
+            version: hashlib.sha256(f"[{version}, {identity}".encode()).hexdigest()[:32]
+            for version in (NUMERICS_VERSION, *EARLIER_VERSIONS)
+        }
 
     def to_yaml(self) -> str:
         """Return the resolved config as YAML, without the store's address."""

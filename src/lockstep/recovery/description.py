@@ -29,6 +29,7 @@ class Description:
         sweep_key: a parent's; identifies the sweep.
         labels: a parent's tags that the user gave.
         run_key: with which the run is recorded; None for a parent, and in folders of version 0.1.0.
+        numerics_version: that trains it; None for a parent, and where version 2 or an earlier one did.
     """
 
     kind: Literal["run", "single", "sweep"]
@@ -45,6 +46,7 @@ class Description:
     data: dict[str, Any] | None = None
     sweep_key: str | None = None
     run_key: str | None = None
+    numerics_version: int | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
     def run_config(self, uri: str) -> RunConfig:

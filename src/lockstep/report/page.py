@@ -19,7 +19,7 @@ from lockstep.report import charts, choices, evidence
 from lockstep.report.charts import Chart
 from lockstep.report.curves import learning_curves
 from lockstep.report.wording import duration, figure, sentence, short, shown, when
-from lockstep.results.run_result import RunResult
+from lockstep.results.run_result import RunResult, of_earlier_versions
 from lockstep.results.winner import Repeats
 from lockstep.tracking import links, recorded_run
 from lockstep.tracking.run import Recorded
@@ -105,6 +105,7 @@ def build(store: Store, sweep: Sweep) -> str:
         train_seconds=sum(run.metrics.get(TRAIN_SECONDS, 0.0) for run in sweep.runs),
         separation=SEPARATION.values(),
         short=short,
+        earlier=of_earlier_versions(sweep.runs),
     )
 
 

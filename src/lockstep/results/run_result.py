@@ -1,10 +1,15 @@
 """How a run ended."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+
+from lockstep.config.identity import NUMERICS_VERSION
 
 SHORTEST_ID, LONGEST_ID = 8, 32
 """Characters that are shown of an MLflow run's id, and that it has."""
+
+NAMED = 3
+"""The most runs that `of_earlier_versions` names."""
 
 
 class RunFailed(Exception):
@@ -29,6 +34,7 @@ class RunResult:
         run_id, experiment_id: its MLflow run, where that is known.
         stopped_at: the epochs after which it stopped early, its patience over, or None.
         restored_epoch: the epoch whose weights it has and whose figures its metrics are, or None.
+        numerics_version: that trained it, see lockstep.config.identity.
     """
 
     name: str
@@ -45,6 +51,7 @@ class RunResult:
     experiment_id: str | None = None
     stopped_at: int | None = None
     restored_epoch: int | None = None
+    numerics_version: int = NUMERICS_VERSION
 
     @property
     def is_complete(self) -> bool:
@@ -60,6 +67,19 @@ class RunResult:
         if self.status != "FINISHED":
             raise RunFailed(f"{self.name}: {self.reason}")
         return self.metrics.get(metric) if self.is_complete else None
+
+
+def of_earlier_versions(runs: Iterable[RunResult]) -> str:
+    """Return a sentence that names the runs of earlier numerics versions; empty if there are none."""
+    earlier = [run for run in runs if run.numerics_version != NUMERICS_VERSION]
+    if not earlier:
+        return ""
+    versions = " and ".join(map(str, sorted({run.numerics_version for run in earlier})))
+    of = f"of numerics version {versions}, which an earlier Lockstep had"
+    n_more = len(earlier) - NAMED
+    names = ", ".join(run.name for run in earlier[:NAMED]) + (f" and {n_more} more" if n_more > 0 else "")
+    counted = f"{len(earlier)} runs are" if len(earlier) > 1 else "1 run is"
+    return f"{counted} {of}: trained now, the last digits may differ ({names})."
 
 
 def short_length(run_ids: Collection[str]) -> int:

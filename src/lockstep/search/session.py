@@ -19,11 +19,11 @@ from lockstep.execution import executor
 from lockstep.execution.cores import count_workers
 from lockstep.execution.task import Task
 from lockstep.recovery.run_folder import folder_name
-from lockstep.results.run_result import RunFailed, RunResult
+from lockstep.results.run_result import RunFailed, RunResult, of_earlier_versions
 from lockstep.results.winner import Ranking, Standings
 from lockstep.search.halving import rungs
 from lockstep.search.space import Space, corners, space_of
-from lockstep.search.study import Study, claimed
+from lockstep.search.study import Study, claimed, studies
 from lockstep.search.trials import PARENT, Trials
 from lockstep.sweep.arrays import has_failed, prepare, train_all
 from lockstep.sweep.checks import store_at
@@ -111,7 +111,9 @@ class _Search:
 
     def carry_out(self, folder: Path) -> Standings:
         """Train and record the trials, then print the result."""
-        settings, name = self.settings, _name(self.settings, self.space, self.corners, self.store)
+        settings = self.settings
+        names = _names(settings, self.space, self.corners, self.store)
+        name = next((name for name in names if (studies() / name).exists()), names[0])
         confirming = settings.confirm_best * max(0, settings.confirm_seeds - 1) * self.epochs
         with claimed(name) as kept_in:
             study = _study(kept_in, settings, self.epochs, self.store, self.first.rerun)
@@ -191,6 +193,8 @@ class _Search:
         console.print(tables.leaderboard(standings.runs, standings.rows[:SHOWN], metric, console.width))
         console.print()
         console.print(_summary(standings.runs), soft_wrap=True)
+        if said := of_earlier_versions(standings.runs):
+            console.print(said, soft_wrap=True)
         if winner is not None:
             best = for_shell(self.space.searched(winner.runs[0].overrides))
             console.print(f"Best by {metric}: {best}", soft_wrap=True)
@@ -216,17 +220,23 @@ def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> No
     )
 
 
-def _name(settings: SearchConfig, space: Space, corners: Sequence[RunConfig], store: Store) -> str:
-    """Return the name of the study: the same for the same search, however many trials it is to have."""
+def _names(settings: SearchConfig, space: Space, corners: Sequence[RunConfig], store: Store) -> list[str]:
+    """Return the study's name, the same for the same search, however many trials it is to have; and those
+    under earlier numerics versions."""
     decisive = {"sampler", "seed", "metric", "direction", "pruner", "min_epochs", "reduction_factor"}
     identity = [
         store.address,
         corners[0].tracking.experiment,
         settings.model_dump(include=decisive),
         space.identity,
-        [config.run_key(datasets.load(config.data).description.digest) for config in corners],
     ]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    keys = [config.run_keys(datasets.load(config.data).description.digest) for config in corners]
+    return [
+        hashlib.sha256(
+            json.dumps([*identity, [of[version] for of in keys]], sort_keys=True).encode()
+        ).hexdigest()[:32]
+        for version in keys[0]
+    ]
 
 
 def _scales(space: Space) -> dict[str, str]:

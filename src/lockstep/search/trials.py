@@ -21,7 +21,7 @@ from lockstep.search.space import Space
 from lockstep.search.study import Study
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.names import trial_name
-from lockstep.tracking.tags import DIVERGED
+from lockstep.tracking.tags import DIVERGED, UNTAGGED
 
 log = logging.getLogger("lockstep")
 
@@ -166,13 +166,17 @@ class Trials:
             self._n_twins += 1
             return
         entry = self._run_of(self._study.trial(frozen), request).entry
-        if entry.folder.exists() and self._ledger.claim([entry]):
+        has_folder = entry.folder.exists() or entry.earlier
+        if has_folder and self._ledger.claim([entry], trains=False):
             self._ledger.prune(entry)  # decided before a kill, but not done
         elif entry.result is None:
             epochs = (kept.get(key) for key in ("pruned_at", "stopped_at", "restored_epoch"))
             result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], *epochs)
-            run_id = kept.get("run_id") or recorded.get(entry.run_key)
-            self._ledger.recall(entry, replace(result, run_id=run_id, is_stored=True))
+            version = kept.get("numerics_version", UNTAGGED)
+            key = entry.keys[version]
+            run_id = kept.get("run_id") or recorded.get(key)
+            known = replace(result, run_key=key, numerics_version=version, run_id=run_id, is_stored=True)
+            self._ledger.recall(entry, known)
 
     def _wait(self, run: TrialRun) -> None:
         """Queue a trial until its next rung."""
@@ -225,6 +229,7 @@ class Trials:
             "stopped_at": result.stopped_at,
             "restored_epoch": result.restored_epoch,
             "run_id": result.run_id,
+            "numerics_version": result.numerics_version,
         }
         run.trial.set_user_attr(OUTCOME, kept)
         value = result.metrics.get(self._settings.metric)

@@ -4,7 +4,8 @@
 - `checks`: checks of data, devices and the store, before anything trains.
 - `names`: of runs and sweeps; `planning`: the plan of their arrays.
 - `arrays`: trains pending runs.
-- `ledger`: the runs of a command; `entry`: one of them, and its state.
+- `ledger`: the runs of a command; `entry`: one of them, and its state;
+  `earlier`: what earlier numerics left of it.
 - `parent`: the sweep's parent run; `conclusion`: what the sweep owes once its runs have ended.
 - `drawing`: pictures of the winner alone.
 """

@@ -19,28 +19,41 @@ class Entry:
 
     Attributes:
         number: its number in tasks, events and the progress.
+        keys: its run key by the version of the numerics, see RunConfig.run_keys.
+        version: of the numerics that trained it, or will.
         first: the first entry of the same run, often itself.
         is_trial: whether it is a search's trial, which may be pruned.
         result: once it has ended.
         upload: once this process has claimed it.
+        earlier: folders that earlier versions left of it, see lockstep.sweep.earlier.
     """
 
     number: int
     request: RunRequest
     name: str
-    run_key: str
+    keys: Mapping[int, str]
     data: DataDescription
     folder: RunFolder
     is_trial: bool
+    version: int = field(init=False)
     first: "Entry" = field(init=False)
     history: History = field(default_factory=History)
     result: RunResult | None = None
     upload: Upload | None = None
+    earlier: Mapping[int, RunFolder] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.version = next(iter(self.keys))
 
     @property
     def config(self) -> RunConfig:
         """The run's config."""
         return self.request.config
+
+    @property
+    def run_key(self) -> str:
+        """The key with which it is recorded."""
+        return self.keys[self.version]
 
     @property
     def run_id(self) -> str | None:
@@ -66,6 +79,7 @@ class Entry:
             parent=parent.path.name if parent else None,
             data=asdict(self.data),
             run_key=self.run_key,
+            numerics_version=self.version,
         )
 
     def result_as(
@@ -90,4 +104,5 @@ class Entry:
             pruned_at,
             stopped_at=stopped_at,
             restored_epoch=restored_epoch,
+            numerics_version=self.version,
         )

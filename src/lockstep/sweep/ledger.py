@@ -5,9 +5,11 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
 from lockstep.execution.task import Task, TaskRun
@@ -15,12 +17,12 @@ from lockstep.recovery.claims import process
 from lockstep.recovery.description import Description
 from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
-from lockstep.recovery.mending import mend
-from lockstep.recovery.run_folder import REMOVED, SHARED, RunFolder, folder_name, folders, unfinished
+from lockstep.recovery.run_folder import REMOVED, SHARED, RunFolder, folders, unfinished
 from lockstep.recovery.seal import Unreadable
 from lockstep.results.early_stopping import has_ended
 from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
+from lockstep.sweep import earlier
 from lockstep.sweep.conclusion import Conclusion
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
@@ -65,22 +67,24 @@ class Ledger:
         """
         config = request.config
         data = datasets.load(config.data).description
-        key = config.run_key(data.digest)
-        identity = (self._store.address, config.tracking.experiment, key, *of_search)
-        is_alone = self._parent is None
-        path = unfinished() / (f"single-{uuid.uuid4().hex}" if is_alone else folder_name("run", *identity))
+        keys = config.run_keys(data.digest)
+        found = earlier.folders(keys, self._store.address, config.tracking.experiment, *of_search)
+        path = found.pop(NUMERICS_VERSION).path
+        if self._parent is None:
+            path, found = unfinished() / f"single-{uuid.uuid4().hex}", {}
         if path not in self._by_folder and not RunFolder(path).is_readable():
             path = unfinished() / uuid.uuid4().hex  # the run is trained anew
-        entry = Entry(len(self._entries), request, name, key, data, RunFolder(path), bool(of_search))
+        entry = Entry(len(self._entries), request, name, keys, data, RunFolder(path), bool(of_search))
         entry.first = self._by_folder.setdefault(path, entry)
         self._entries.append(entry)
         if entry.first is entry:
+            entry.earlier = found
             self._progress.add(entry.number, name, config)
         return entry
 
     def adopt(self) -> None:
         """Take over from earlier commands: this sweep's parent, and run folders that no process works on."""
-        mine = set(self._by_folder)
+        mine = {of.path for entry in self._entries for of in (entry.folder, *entry.earlier.values())}
         if self._parent is not None:
             self._parent.claim()
             mine |= {self._parent.folder.path} if self._parent.folder else set()
@@ -98,14 +102,15 @@ class Ledger:
         """Return the runs that have not ended, each once."""
         return [entry for entry in self._entries if entry.first is entry and entry.result is None]
 
-    def claim(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Claim runs; return the runs to train, which neither another process nor the store has."""
+    def claim(self, entries: Iterable[Entry], trains: bool = True) -> list[Entry]:
+        """Claim runs; return the runs to train, which neither another process nor the store has.
+
+        See `earlier.claim` for `trains`.
+        """
         if self._parent is not None and not self._parent.claim_runs():
             return []
-        claimed = [entry for entry in entries if entry.folder.claim()]
-        for entry in claimed:
-            with entry.folder.in_training():  # so that no other process's worker adds to it
-                mend(entry.folder)
+        describe = partial(self._description, is_new=False)
+        claimed = [entry for entry in entries if earlier.claim(entry, trains, describe, self._uploader)]
         # Look in the store after claiming: until then another process might still upload a result.
         have_runs: dict[str, bool] = {}
         taken = []
@@ -136,13 +141,12 @@ class Ledger:
         config, experiment = entry.config, entry.config.tracking.experiment
         if experiment not in have_runs:
             have_runs[experiment] = self._store.has_runs(experiment)
-        if config.rerun or not have_runs[experiment]:
+        may_be = have_runs[experiment] and not config.rerun
+        if not may_be or (found := earlier.stored(self._store, experiment, entry.keys)) is None:
             return False
-        found = self._store.result(experiment, entry.run_key)
-        if found is None:
-            return False
+        entry.version, run = found
         entry.result = replace(
-            result_of(found), name=entry.name, overrides=entry.request.overrides, params=config.param_texts()
+            result_of(run), name=entry.name, overrides=entry.request.overrides, params=config.param_texts()
         )
         self._progress.end(entry.number, "stored", entry.result.metrics)
         return True
@@ -155,8 +159,6 @@ class Ledger:
             self._parent.start()
         if not folder.exists():
             folder.create(self._description(entry, is_new))
-        elif (description := folder.read()).data is None:  # version 0.1.0's; the folder's name proves the key
-            folder.write(replace(description, data=asdict(entry.data), run_key=entry.run_key))
         entry.history, ended = folder.history()
         entry.upload = self._uploader.add(folder, is_new, n_journaled=len(entry.history.loss_T))
         self._progress.resume(entry.number, entry.history)
@@ -205,7 +207,7 @@ class Ledger:
         is_active = patient(self._store.is_active)
         if result.is_complete and not (result.run_id and is_active(result.run_id)):
             return
-        entry.result = result
+        entry.result, entry.version = result, result.numerics_version
         self._progress.end(entry.number, "stored", result.metrics)
 
     @property

@@ -25,6 +25,7 @@ class SweepRequest:
 
     Attributes:
         key: identifies the sweep: the same sweep continues its parent run.
+        earlier_keys: of earlier numerics versions (lockstep.config.identity), whose parent runs continue.
         earlier_folder: the name of the parent's folder in version 0.1.0.
         folder: the sweep's, for its report; None for a sweep that is only recorded.
         command: that asked for it, quoted for a shell; empty where no shell was used.
@@ -45,6 +46,7 @@ class SweepRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     rerun: bool = False
     scales: Mapping[str, str] = field(default_factory=dict)
+    earlier_keys: Sequence[str] = ()
 
 
 class ParentRun:
@@ -63,9 +65,9 @@ class ParentRun:
         mend(folder)
         is_begun = folder.path.exists()  # its description may be lost
         if not self._sweep.rerun or (is_begun and not folder.exists()):
-            self._known = self._sweep.run_id or self._store.find_sweep(
-                self._sweep.experiment, self._sweep.key
-            )
+            of, keys = self._sweep.experiment, (self._sweep.key, *self._sweep.earlier_keys)
+            found = filter(None, (self._store.find_sweep(of, key) for key in keys))
+            self._known = self._sweep.run_id or next(found, None)
         if is_begun or self._known is None:
             self._set(folder)
 
@@ -114,8 +116,9 @@ class ParentRun:
             self._uploader.update(self._upload, status=status)
 
     def _own_folder(self) -> RunFolder:
-        named = [folder_name("sweep", self._store.address, self._sweep.key), self._sweep.earlier_folder]
-        paths = [unfinished() / name for name in named]
+        keys = (self._sweep.key, *self._sweep.earlier_keys)
+        named = [folder_name("sweep", self._store.address, key) for key in keys]
+        paths = [unfinished() / name for name in (*named, self._sweep.earlier_folder)]
         folder = RunFolder(next((path for path in paths if path.exists()), paths[0]))
         return folder if folder.is_readable() else RunFolder(unfinished() / uuid.uuid4().hex)
 

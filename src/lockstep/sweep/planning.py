@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
@@ -66,11 +67,15 @@ def _may_have_threads(config: RunConfig) -> bool:
     return config.trainer.threads == 1 and not isinstance(config.model, LogRegConfig | MLPConfig)
 
 
-def identities(requests: Sequence[RunRequest]) -> list[tuple[str, str]]:
-    """Return each run's experiment and run key: equal ones are one run, which is trained once."""
+def identities(requests: Sequence[RunRequest], version: int | None = None) -> list[tuple[str, str]]:
+    """Return each run's experiment and run key: equal ones are one run, which is trained once.
+
+    Args:
+        version: of the numerics, None for this one.
+    """
     configs = [request.config for request in requests]
     digests = [datasets.load(config.data).description.digest for config in configs]
     return [
-        (config.tracking.experiment, config.run_key(digest))
+        (config.tracking.experiment, config.run_keys(digest)[version or NUMERICS_VERSION])
         for config, digest in zip(configs, digests, strict=True)
     ]

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lockstep.config.identity import EARLIER_VERSIONS
 from lockstep.config.parsing import for_shell
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
-from lockstep.results.run_result import RunFailed, RunResult
+from lockstep.results.run_result import RunFailed, RunResult, of_earlier_versions
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import conclusion, drawing
 from lockstep.sweep.arrays import train_all
@@ -123,6 +124,8 @@ def carry_out(
     console.print()
     if len(standings.runs) > 1 and metric == "test/accuracy":
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
+    if said := of_earlier_versions(standings.runs):
+        console.print(said, soft_wrap=True)
     conclude(store, requests[0].config, recording, typed)
     return standings
 
@@ -131,14 +134,18 @@ def _sweep_request(
     requests: Sequence[RunRequest], runs: Sequence[tuple[str, str]], sweep: Sequence[str], store: Store
 ) -> SweepRequest:
     first = requests[0].config
-    identity = sorted(set(runs))
+    earlier = [identities(requests, version) for version in EARLIER_VERSIONS]
+    key, *earlier_keys = [
+        hashlib.sha256(json.dumps(sorted(set(of))).encode()).hexdigest()[:32] for of in (runs, *earlier)
+    ]
     return SweepRequest(
-        name=first.tracking.name or sweep_name(requests, len(identity)),
+        name=first.tracking.name or sweep_name(requests, len(set(runs))),
         overrides=sweep,
         experiment=first.tracking.experiment,
-        key=hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32],
+        key=key,
+        earlier_keys=earlier_keys,
         earlier_folder=folder_name(
-            "sweep", store.address, first.tracking.experiment, *(key for _, key in runs)
+            "sweep", store.address, first.tracking.experiment, *(key for _, key in (runs, *earlier)[-1])
         ),
         labels=labels(first.tracking),
         rerun=first.rerun,

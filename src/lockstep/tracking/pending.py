@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lockstep.config.errors import Refused
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.recovery.description import Description
 from lockstep.recovery.run_folder import RunFolder, folders
 from lockstep.recovery.seal import Unreadable
@@ -88,6 +89,8 @@ def _state(folder: RunFolder, description: Description) -> str:
         return f"run, {conclusion(history, ended)[0]}; not uploaded yet"
     epochs = (description.config or {}).get("trainer", {}).get("epochs", "?")
     done = f"{history.epochs} of {epochs} epochs"
+    if description.numerics_version != NUMERICS_VERSION:
+        resumable = "of an earlier numerics version: the same command trains it anew"
     return f"run, {done}" + ("" if description.kind == "single" else f"; {resumable}")
 
 

@@ -8,7 +8,16 @@ from mlflow.entities import Run
 from lockstep.config.identity import ADDED
 from lockstep.results.run_result import RunResult
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import OVERRIDES, PRUNED_AT, REASON, RESTORED_EPOCH, RUN_KEY, STOPPED_AT
+from lockstep.tracking.tags import (
+    NUMERICS,
+    OVERRIDES,
+    PRUNED_AT,
+    REASON,
+    RESTORED_EPOCH,
+    RUN_KEY,
+    STOPPED_AT,
+    UNTAGGED,
+)
 
 
 def result_of(run: Run) -> RunResult:
@@ -30,6 +39,7 @@ def result_of(run: Run) -> RunResult:
         pruned_at=pruned_at,
         stopped_at=stopped_at,
         restored_epoch=restored_epoch,
+        numerics_version=int(tags.get(NUMERICS, UNTAGGED)),
         is_stored=True,
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,

@@ -126,7 +126,8 @@ def _renamed(name: str, description: Description, address: str) -> str:
         identity = (description.sweep_key or "",)
     elif description.data is not None:
         digest = description.data["digest"]
-        identity = (description.experiment, description.run_config("unused").run_key(digest))
+        key = description.run_key or description.run_config("unused").run_key(digest)
+        identity = (description.experiment, key)
     else:
         return name
     kind: Literal["run", "sweep"] = "sweep" if description.kind == "sweep" else "run"

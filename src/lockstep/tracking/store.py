@@ -32,6 +32,7 @@ from lockstep.tracking.tags import (
     DIVERGED,
     ENVIRONMENT,
     KIND,
+    NUMERICS,
     OVERRIDES,
     PRUNED_AT,
     REASON,
@@ -165,6 +166,8 @@ class Store:
             key = description.run_key or config.run_key(data.digest)
             own = labels(config.tracking)
             tags |= {KIND: "run", RUN_KEY: key, **own, **described(own, environment.note(config, data))}
+            if description.numerics_version is not None:
+                tags[NUMERICS] = str(description.numerics_version)
             if data.scale:
                 tags[DATA_SCALE] = data.scale
         experiment_id = self._known_id(description.experiment)

@@ -9,6 +9,9 @@ from lockstep.results.history import History, Status
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
 STOPPED_AT, RESTORED_EPOCH = "lockstep.stopped_at", "lockstep.restored_epoch"
 WARNING = "lockstep.warning"
+NUMERICS, UNTAGGED = "lockstep.numerics_version", 2
+"""A run's tag with the version of the numerics that trained it, and the version of runs without the tag."""
+
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
 DATA_SCALE, CANARY, ARTIFACTS = "lockstep.data_scale", "lockstep.canary", "lockstep.artifacts"

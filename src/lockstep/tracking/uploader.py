@@ -134,7 +134,7 @@ class Uploader:
             upload = self.add(folder, False, is_own, len(history.loss_T))
             self.update(upload, history, status or "KILLED", tags, metrics)
             return
-        if description.kind == "single" and not is_known:
+        if description.kind == "single" and (description.closed or not is_known):
             folder.remove()
         folder.release()
 

@@ -77,15 +77,19 @@ def read_network(config: RunConfig, data: DataDescription, file: Path) -> Networ
     return network
 
 
-def differing_weights(file: Path, network: Network) -> list[str]:
-    """Return the names of a network's weights that differ in any bit from a file's.
+def differing_weights(file: Path, network: Network) -> dict[str, float]:
+    """Return the largest differences of a network's weights from a file's, by name, where a bit differs.
 
     Raises:
         Refused: if the file doesn't hold weights of such a network.
     """
     now, others = named(network).state_dict(), _others(network)
     stored = {**_read_tensors(file, now), **(_read_tensors(_beside(file), others) if others else {})}
-    return [name for name, tensor in (now | others).items() if not torch.equal(stored[name], tensor.cpu())]
+    return {
+        name: (stored[name].double() - tensor.cpu().double()).abs().max().item()
+        for name, tensor in (now | others).items()
+        if not torch.equal(stored[name], tensor.cpu())
+    }
 
 
 def _beside(weights: Path) -> Path:
