@@ -24,7 +24,8 @@ from rich.console import Console
 from benchmarks import peers
 from benchmarks.peers import STREAM, Model
 from lockstep.config.model_config import LogRegConfig, MLPConfig
-from lockstep.config.schema import RunConfig, SGDConfig, TrainerConfig
+from lockstep.config.optim_config import SGDConfig
+from lockstep.config.schema import RunConfig, TrainerConfig
 from lockstep.config.tracking_config import TrackingConfig
 from lockstep.data import datasets
 from lockstep.execution import executor

@@ -99,3 +99,33 @@ def test_every_test_file_stands_in_the_package_that_it_tests():
     folders = {path.name for path in tests.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders - {"helpers", "fixtures", "hydra_plugins"} <= set(ORDER)
     assert Path(__file__).parent == tests
+
+
+LINES, FUNCTION_LINES, ATTRIBUTES = 300, 60, 8
+"""The most of a file, a function, and attributes of a class that change: more asks to be split by concept."""
+
+MADE_IN = {"__init__", "__post_init__", "allocate", "_allocate"}
+"""Where attributes are made, together; elsewhere they change."""
+
+
+@pytest.mark.parametrize("package", ["", *ORDER])
+def test_files_functions_and_classes_are_small(package):
+    for path in sorted((SOURCE / package).glob("*.py")):
+        text = path.read_text()
+        assert len(text.splitlines()) <= LINES or path.name == "network_code.py", path  # to be split
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < FUNCTION_LINES, f"{path}: {node.name}"
+            elif isinstance(node, ast.ClassDef):
+                assert len(changing(node)) <= ATTRIBUTES, f"{path}: {node.name}"
+
+
+def changing(node):
+    """The attributes of a class that its methods assign after they were made."""
+    methods = [of for of in node.body if isinstance(of, ast.FunctionDef) and of.name not in MADE_IN]
+    found = [part for method in methods for part in ast.walk(method) if isinstance(part, ast.Attribute)]
+    return {
+        part.attr
+        for part in found
+        if isinstance(part.ctx, ast.Store) and isinstance(part.value, ast.Name) and part.value.id == "self"
+    }

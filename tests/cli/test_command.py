@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from omegaconf import OmegaConf
 from sqlalchemy.exc import OperationalError
 
-from lockstep.cli import command
+from lockstep.cli import command, failures
 from lockstep.config._hydra_compat import VERSION_BASE, arguments_parser
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import checks
@@ -291,7 +291,7 @@ def test_what_a_store_or_run_folders_do_to_a_command_is_one_line(tmp_path, monke
         raise error
 
     nothing = SimpleNamespace(requests=[], search=None, n_jobs=1, master=None)
-    assert command._carried_out(nothing, fail) == command.FAILED
+    assert command._carried_out(nothing, fail) == failures.FAILED
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(said.format(unfinished=unfinished()))
     assert lines[1:] == [f"Give the same command again: it resumes from what {unfinished()} has"]

@@ -1,5 +1,6 @@
 """What a command may say and what it is told when it says something else."""
 
+import shlex
 from functools import partial
 
 import pytest
@@ -20,6 +21,7 @@ from lockstep.config._hydra_compat import VERSION_BASE, set_override_dirname
 from lockstep.config.compose import compose
 from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
+from lockstep.config.parsing import for_shell
 from lockstep.config.schema import RunConfig
 from lockstep.search.space import corners
 
@@ -534,3 +536,19 @@ def test_options_in_hydras_search_path_are_known(tmp_path):
     arguments = ["model=mine,typed", f"hydra.searchpath=[file://{tmp_path}/typed]"]
     requests = compose(CONF, arguments, multirun=True, config_dir=tmp_path / "mine").requests
     assert [request.config.model.dropout for request in requests] == [0.125, 0.125]
+
+
+PATHS = (
+    *("a:b/c.npz", "my data.npz", "'a, b=c.npz'", r"it\,s.npz", '"it\'s (1).npz"', '"[x]{y}.npz"'),
+    *("$HOME/*.npz", "${oc.env:PATH}", r"a\ \ b", r"a\(1\)\=b.npz", r"a\\b", '"a\\"b\\""', '"Größe 2.npz"'),
+)
+
+
+def test_a_run_of_a_sweep_is_printed_so_that_a_shell_and_hydra_read_the_same_config():
+    sweep = (f"data.path={','.join(PATHS)}", "optim={lr:0.1,momentum:0.5},{lr:0.2}", "model=logreg,mlp")
+    command = compose(CONF, ["data=arrays", *sweep, "experiment=null"], multirun=True)
+    assert len(command.requests) == 4 * len(PATHS)
+    for request in command.requests:
+        printed = for_shell(request.overrides)
+        assert command.composer.request(shlex.split(printed)).config == request.config
+        assert printed.count("\\") <= max(path.count("\\") for path in PATHS)

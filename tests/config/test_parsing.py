@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config.errors import Refused
-from lockstep.config.parsing import as_if_typed, as_text, parse
+from lockstep.config.parsing import as_if_typed, as_text, for_shell, parse
 
 
 def problem(text, multirun=False):
@@ -90,6 +90,22 @@ def test_null_is_one_of_several_choices():
 def test_text_as_if_it_was_typed(text, value):
     assert as_if_typed(text) == value
     assert type(as_if_typed(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("of_hydra", "typed"),
+    [
+        (r"model.path=nets.py\:Net", "model.path=nets.py:Net"),
+        (r"data.path=my\ data.npz", "'data.path=my data.npz'"),
+        (r"data.path=a\,b\=c.npz", r"'data.path=a\,b\=c.npz'"),  # without them it would be a sweep
+        ("model.hidden_dims=[8,16]", "'model.hidden_dims=[8,16]'"),
+        ("data.path='a:b'", """'data.path='"'"'a:b'"'"''"""),
+        ("optim.lr=0.1", "optim.lr=0.1"),
+        ("~experiment", "'~experiment'"),
+    ],
+)
+def test_an_override_of_hydras_is_shown_as_it_would_be_typed(of_hydra, typed):
+    assert for_shell(["data=digits", of_hydra]) == f"data=digits {typed}"
 
 
 LEAVES = st.none() | st.booleans() | st.integers(-99, 99) | st.floats(allow_nan=False) | st.text(max_size=6)

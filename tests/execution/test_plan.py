@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockstep.config.model_config import MLPConfig
-from lockstep.config.schema import AdamConfig
+from lockstep.config.optim_config import AdamConfig
+from lockstep.config.schema import AugmentConfig
 from lockstep.data.description import DataDescription
 from lockstep.execution import plan as plan_module
 from lockstep.execution.plan import Need, cost, plan, state_bytes
@@ -114,6 +115,19 @@ def test_runs_of_modules_are_planned_by_what_they_were_measured_to_need():
     assert [array.runs for array in planned.arrays] == [(0,), (1, 2, 3, 4)]
     assert planned.arrays[0].cost == 3 * (23 * 1e9 + 360 * 1e6)  # 1,437 instances in batches of 64
     assert planned.arrays[1].bytes == 4 * 2 * 4 * 10  # weights and gradients
+
+
+def test_augmented_minibatches_cost_an_array_once_however_many_runs_share_them():
+    def costs(n_runs, **stream):
+        configs = [run_config(WORKSHOP, seed=seed, epochs=3, **stream) for seed in range(n_runs)]
+        [array] = plan_of(configs, 1, MNIST).arrays
+        return array.cost
+
+    shifted = {"augment": AugmentConfig(shift=2)}
+    once = 3 * 937 * 64 * 784 * plan_module.FLOPS_PER_AUGMENTED  # epochs, steps, instances, features
+    assert costs(1, **shifted) - costs(1) == pytest.approx(once)
+    assert costs(4, **shifted) - costs(4) == pytest.approx(once)
+    assert costs(1, **shifted) / costs(1) == pytest.approx(1.07, abs=0.01)  # measured: 1.08
 
 
 @pytest.mark.parametrize(("threads", "n_jobs", "n_workers"), [(1, 4, 4), (2, 4, 2), (3, 4, 1), (8, 4, 1)])

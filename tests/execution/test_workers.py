@@ -14,7 +14,7 @@ from helpers.processes import alive, until, workers_of
 from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.config.model_config import MLPConfig
-from lockstep.config.schema import AdamConfig
+from lockstep.config.optim_config import AdamConfig
 from lockstep.data.datasets import load
 from lockstep.execution.executor import carry_out
 from lockstep.recovery.journal import Ended

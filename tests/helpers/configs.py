@@ -1,15 +1,9 @@
 """Configs of small runs on digits, and of runs on MNIST."""
 
 from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.optim_config import SGDConfig
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import (
-    DigitsConfig,
-    DownloadedConfig,
-    RunConfig,
-    SGDConfig,
-    TrackingConfig,
-    TrainerConfig,
-)
+from lockstep.config.schema import DigitsConfig, DownloadedConfig, RunConfig, TrackingConfig, TrainerConfig
 from lockstep.config.search_config import SearchConfig
 
 MLP = MLPConfig(

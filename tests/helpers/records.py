@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from lockstep.config.model_config import LogRegConfig
-from lockstep.config.schema import DigitsConfig, RunConfig, SGDConfig, TrackingConfig, TrainerConfig
+from lockstep.config.optim_config import SGDConfig
+from lockstep.config.schema import DigitsConfig, RunConfig, TrackingConfig, TrainerConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.recovery.description import Description

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import pad
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.training.layers import draw_kept
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 

@@ -119,6 +119,16 @@ def test_curves_draw_the_values_given() -> None:
     assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].get_window_extent())
 
 
+def test_a_restored_epoch_is_marked_and_the_legend_has_its_values() -> None:
+    test, val = np.array([0.9, 0.25, 0.5]), np.array([0.8, 0.333333, 0.6])
+    evaluations = {"test": (EPOCHS, test), "val": (EPOCHS, val)}
+    figure = plots.curves("loss", RNG.random(300), evaluations, "Loss", restored_epoch=2)
+    mark = figure.axes[0].lines[-1]
+    assert list(mark.get_xdata()) == [EPOCHS[1]] * 2
+    assert legend_texts(figure)[2:] == ["test, epoch 2: 0.25", "val, epoch 2: 0.3333", "epoch 2 restored"]
+    assert_nothing_is_cut_off(figure)
+
+
 def test_curves_of_accuracy_without_evaluations() -> None:
     figure = plots.curves("accuracy", np.linspace(0.1, 0.975, 300), {}, "Accuracy")
     assert texts_of(figure) == ["Accuracy", "iteration", "accuracy"]

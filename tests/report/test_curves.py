@@ -1,6 +1,7 @@
 """Learning curves: their lines, colours and axes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,26 @@ def test_a_run_has_one_colour_in_all_panels_and_the_best_is_thick_and_on_top():
     assert chart.figure.layout.showlegend
     assert "train/loss and test/accuracy" in chart.text
     assert learning_curves(runs("0"), {"train/loss": {"0": []}}, COLORS) is None
+
+
+def test_a_restored_epoch_is_a_circle_on_its_runs_curve_of_evaluations():
+    one, other, third = runs("1", "0", "2")
+    curves = {
+        "train/loss": {i: line(2.0, 1.0, 0.5, 0.4) for i in "102"},
+        "val/accuracy": {"1": line(0.7, 0.9, 0.8), "0": line(0.5, 0.6, 0.7), "2": line(0.4)},
+    }
+    # The third has fewer points than epochs: its store lacks some.
+    stopped = [replace(one, restored_epoch=2), other, replace(third, restored_epoch=3)]
+    chart = learning_curves(stopped, curves, COLORS)
+    marks = [trace for trace in chart.figure.data if trace.marker.symbol == "circle-open"]
+    [mark] = marks
+    assert (list(mark.x), list(mark.y)) == ([20], [0.9])
+    assert (mark.xaxis, mark.legendgroup, mark.marker.color) == ("x2", "1", "#d55e00")
+    assert mark.hovertemplate == "%{y:.4f} after epoch 2, restored<extra>run 1</extra>"
+    assert mark.showlegend is False
+    assert chart.text.endswith("A circle marks the epoch whose weights a run restored.")
+    plain = learning_curves([one, other], curves, COLORS)
+    assert "circle" not in plain.text and len(plain.figure.data) == 4
 
 
 def test_many_runs_have_no_legend():

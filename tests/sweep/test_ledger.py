@@ -92,3 +92,24 @@ def test_reasons_are_a_workers_own_or_the_iteration_that_diverged(ledger, upload
     states = recorded(uri)
     assert states["seed=0"] == ("FAILED", "diverged: the loss was not finite at iteration 2")
     assert states["seed=1"] == ("FAILED", "MemoryError: none left")
+
+
+def test_an_interrupted_command_says_what_is_left_and_from_where(ledger, uploader, uri):
+    assert ledger.saved() == "0 of 3 runs have ended; left to train: 3 from the start"
+    ledger.receive(0, epoch(2))
+    ledger.pending()[0].folder.save(1, b"state")
+    assert ledger.saved() == "0 of 3 runs have ended; left to train: 1 from a checkpoint, 2 from the start"
+    ledger.receive(1, Ended())
+    ledger.receive(2, Ended())
+    assert ledger.saved() == "2 of 3 runs have ended; left to train: 1 from a checkpoint"
+    ledger.receive(0, Ended())
+    assert ledger.saved() == "3 of 3 runs have ended"
+
+
+def test_a_run_without_a_sweep_never_resumes(uri, uploader):
+    ledger = Ledger(uploader._store, None, uploader, Progress(3, is_sweep=False))
+    entry = ledger.add(with_pictures(job(uri, "seed=0", epochs=6, model=LOGREG, seed=0), "none"), "a run")
+    assert ledger.claim([entry]) == [entry]
+    ledger.receive(0, epoch(2))
+    entry.folder.save(1, b"state")
+    assert ledger.saved() == "0 of 1 runs have ended; left to train: 1 from the start"

@@ -7,7 +7,7 @@ from helpers.nets import CNN, module
 from helpers.reference import OPTIMS, clipped
 from torch import nn
 
-from lockstep.config.schema import SGDConfig
+from lockstep.config.optim_config import SGDConfig
 from lockstep.data.datasets import load
 from lockstep.data.minibatches import Minibatches
 from lockstep.training import networks, schedule

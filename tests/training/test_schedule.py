@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, OneCycleLR, SequentialLR
 
-from lockstep.config.schema import SGDConfig
+from lockstep.config.optim_config import SGDConfig
 from lockstep.training import schedule
 
 STEPS = 7  # an epoch

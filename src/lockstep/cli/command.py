@@ -6,10 +6,7 @@ Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow
 import gc
 import os
 import shlex
-import shutil
 import sys
-import tempfile
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
 from hydra.types import TaskFunction
 
+from lockstep.cli import failures
+from lockstep.cli.failures import OK, REFUSED
 from lockstep.config import places
 from lockstep.config._hydra_compat import arguments_parser
 from lockstep.config.command import Command
@@ -32,8 +31,6 @@ from lockstep.config.schema import RunConfig
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
 from lockstep.terminal.console import console, open_streams, stage
-
-OK, FAILED, REFUSED = 0, 1, 2
 
 
 def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: Path) -> int:
@@ -64,10 +61,7 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
     except (KeyboardInterrupt, SystemExit):
         if not interrupts.has_come():
             raise
-        interrupts.leave(
-            "interrupted; finished runs are kept, and the same command resumes the others from their"
-            " last checkpoints"
-        )
+        interrupts.leave("interrupted; finished runs are kept, and the same command trains the rest")
 
 
 def _bad_flags(arguments: Namespace) -> str | None:
@@ -104,7 +98,7 @@ def _shown(hydra_main: Callable[[], None], conf_dir: Path, arguments: Namespace)
     except SystemExit as ended:
         return REFUSED if ended.code else OK
     except Exception as error:
-        print(_message_of(error), file=sys.stderr)
+        print(failures.message_of(error), file=sys.stderr)
         return REFUSED
     return OK
 
@@ -129,16 +123,6 @@ def _tell_hydra(arguments: Namespace, conf_dir: Path) -> None:
     """Have Hydra find `--config-path`, which it would look for beside the task function's module."""
     if arguments.config_path is not None:
         sys.argv.append(f"--config-path={_primary(arguments, conf_dir)}")
-
-
-def _message_of(error: Exception) -> str:
-    from hydra.errors import HydraException
-
-    from lockstep.config.composer import message_of
-    from lockstep.config.errors import Refused, without_password
-
-    prefix = "" if isinstance(error, HydraException | Refused) else "Hydra: "
-    return without_password(prefix + message_of(error))
 
 
 def of_task(task_function: TaskFunction) -> Command | None:
@@ -222,11 +206,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     if not is_dry:
         console.print(asked(command, configs), soft_wrap=True)
     with stage("loading torch and MLflow"), uncollected():
-        from lockstep.execution import task
-        from lockstep.recovery.run_folder import is_of_folders, unfinished
-        from lockstep.results.run_result import RunFailed
-        from lockstep.sweep import checks, planning, session
-        from lockstep.tracking.errors import is_stores, message_of
+        from lockstep.sweep import checks, planning
     try:
         with stage("reading the data"):
             checks.check_runs(configs)
@@ -241,41 +221,15 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
                 checks.check_store(configs)
             with in_job(command.master):  # Hydra 1.3 resolves ${hydra:...} in a sweep's folder too early
                 hydra_main()
-    except (RunFailed, session.NotUploaded) as failed:
-        print(without_password(str(failed)), file=sys.stderr)
-        return FAILED
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in task.NO_ROOM:
-            print(
-                f"{error}: make room ({_room()}), then give the same command again; it resumes from here",
-                file=sys.stderr,
-            )
-            return FAILED
-        if is_stores(error) or is_of_folders(error):
-            what = "the store can't be used: " if is_stores(error) else ""
-            print(
-                f"{what}{message_of(error)}\n"
-                f"Give the same command again: it resumes from what {unfinished()} has",
-                file=sys.stderr,
-            )
-            return FAILED
-        if not _is_hydras(error):
+        code = failures.report(error)
+        if code is None:
             raise
-        print(_message_of(error), file=sys.stderr)
-        return REFUSED
+        return code
     finally:
         pool.shut_down()
         gc.freeze()  # see uncollected
     return OK
-
-
-def _room() -> str:
-    """Return how much is free where a command writes: the error of a full disk may name no file."""
-    from lockstep.recovery.run_folder import unfinished
-
-    there = next(path for path in unfinished().parents if path.exists())
-    places = dict.fromkeys([str(there), tempfile.gettempdir()])
-    return ", ".join(f"{place} has {shutil.disk_usage(place).free / 2**20:,.0f} MiB free" for place in places)
 
 
 def asked(command: Command, configs: Sequence[RunConfig]) -> str:
@@ -284,18 +238,6 @@ def asked(command: Command, configs: Sequence[RunConfig]) -> str:
     if command.search is not None:
         return f"A search of {command.search.config.n_trials} trials; experiment {experiments}"
     return f"{len(configs)} run{'s' * (len(configs) != 1)}, settings checked; experiment {experiments}"
-
-
-def _is_hydras(error: Exception) -> bool:
-    """Tell whether Hydra raised an error before it came to a run: it has a setting that it can't use."""
-    from lockstep.config.errors import Refused
-
-    if isinstance(error, Refused):
-        return False
-    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return "hydra.main" in frames and not any(
-        name.startswith("lockstep.") for name in frames[frames.index("hydra.main") :]
-    )
 
 
 def start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:

@@ -4,8 +4,8 @@
 - `command`: a composed command line; `composer`: one run's overrides to its config.
 - `loader`: Hydra's loader, for one command; `hydra_settings`, `targets`: checks of `hydra.*`.
 - `parsing`, `overrides`: Hydra's grammar: overrides that set, sweep or search a value.
-- `schema`, `model_config`, `tracking_config`, `search_config`: the settings of a run and of a search, and
-  their limits; `frozen`: their base.
+- `schema`, `model_config`, `optim_config`, `tracking_config`, `search_config`: the settings of a run and of
+  a search, and their limits; `frozen`: their base.
 - `own_network`: the user's own network, whose code runs only if it is typed.
 - `plain_yaml`: YAML that is not trusted.
 - `places`: where outputs and settings are.

@@ -28,7 +28,7 @@ from lockstep.config.hydra_settings import in_job, problems_of
 from lockstep.config.loader import Loader, numbered
 from lockstep.config.overrides import Setting, as_typed, grid, is_plain, with_own_sweep
 from lockstep.config.own_network import Reader, resolved, typed_paths
-from lockstep.config.parsing import parse, quoted
+from lockstep.config.parsing import for_shell, parse, quoted
 from lockstep.config.run_request import RunRequest
 from lockstep.config.search_config import SearchConfig
 from lockstep.config.targets import typed_keys
@@ -166,7 +166,8 @@ class _CommandLine:
         swept = " ".join(as_typed(override) for override in self._typed if override.is_sweep_override())
         known = {*self._composer.values(tuple(self._chosen)), *self._groups}
         return [
-            f"{as_typed(o)}: no such key where Hydra has not yet swept {swept}; write ++{as_typed(o)}"
+            f"{as_typed(o)}: no such key where Hydra has not yet swept {swept};"
+            f" write {for_shell([f'++{as_typed(o)}'])}"
             for o in self._typed
             if is_plain(o, self._groups) and not o.is_sweep_override() and o.key_or_group not in known
         ] or [message_of(self._refusal)]

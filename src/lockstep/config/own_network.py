@@ -4,7 +4,6 @@ A preset, a stored config or a store may come from somebody else; so what they n
 """
 
 import os
-import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from lockstep.config.errors import Refused
+from lockstep.config.parsing import as_text, for_shell
 
 PATH = "model.path"
 
@@ -64,7 +64,7 @@ def resolved(typed: Collection[str], read: Reader, model: Mapping[str, Any]) -> 
     path = str(model["path"])
     if path not in typed:
         why = "a config must not choose which code runs; type it if you mean it"
-        raise Refused([f"{PATH}={path}: {why}: {shlex.quote(f'{PATH}={path}')}"])
+        raise Refused([f"{PATH}={path}: {why}: {for_shell([f'{PATH}={as_text(path)}'])}"])
     file, colon, name = path.rpartition(":")
     located = f"{os.path.abspath(os.path.expanduser(file))}{colon}{name}" if colon else path
     code = read(located)

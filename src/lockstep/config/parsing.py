@@ -61,6 +61,18 @@ def as_text(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def for_shell(overrides: Iterable[str]) -> str:
+    """Return a run's overrides as a user would type them: quoted for a shell, and without the backslashes
+    that Hydra writes into every value of a sweep and needs in few."""
+    return shlex.join(map(_plain, overrides))
+
+
+def _plain(override: str) -> str:
+    plain = re.sub(r"\\(.)", r"\1", override)
+    before, after = _read(override), _read(plain)
+    return plain if before and after and repr(before.value()) == repr(after.value()) else override
+
+
 def quoted(text: str) -> str:
     """Return a text with the quotes of Hydra's grammar."""
     return QuotedString(text, Quote.double).with_quotes()

@@ -7,7 +7,6 @@ A preset may come from somebody else. Of a config, Hydra runs what `hydra.callba
 """
 
 import os
-import shlex
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pkgutil import resolve_name
@@ -21,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lockstep.config.errors import Refused
+from lockstep.config.parsing import as_text, for_shell
 
 _PLUGINS = ("callbacks", "launcher", "sweeper")
 """Settings of Hydra whose `_target_` it instantiates, nested ones as well."""
@@ -55,7 +55,7 @@ def check(composed: DictConfig, typed: Collection[str]) -> None:
     ]
     problems = [
         f"{key}={value}: a config must not choose what Hydra runs; type it if you mean it: "
-        + shlex.quote(f"++{key}={value}")
+        + for_shell([f"++{key}={as_text(value)}"])
         for key, value in named
         if key not in typed
     ]

@@ -70,11 +70,13 @@ def samples(
 
 
 def curves(
-    metric: str, train_T: FloatArray, evaluations: Mapping[str, tuple[IntArray, FloatArray]], title: str
-) -> Figure:
+    metric: str, train_T: FloatArray, evaluations: Mapping[str, tuple[IntArray, FloatArray]], title: str,
+    restored_epoch: int | None = None,
+) -> Figure:  # fmt: skip
     """Draw a metric ("loss", "accuracy") over training iterations 1 … T: each minibatch's, and smoothed.
 
-    `evaluations`: (iterations done, values) by split ("test", "val"). Values not finite leave gaps.
+    `evaluations`: (iterations done, values) by split ("test", "val"), one for each epoch. Values not finite
+    leave gaps. An epoch whose weights were restored is marked, and the legend has its values.
     An accuracy's axis shows the second half of training in full: the first iterations would flatten it."""
     train = np.asarray(train_T, dtype=np.float64)
     smoothed = smooth(train)
@@ -85,6 +87,8 @@ def curves(
     for split, (steps, values) in evaluations.items():
         color, marker = EVALUATION_STYLES[split]
         label = f"{split}: {_last(values)}"
+        if restored_epoch is not None:
+            label = f"{split}, epoch {restored_epoch}: {_last(values[:restored_epoch])}"
         axes.plot(steps, values, color, marker=marker, lw=1, mec="white", mew=0.6, label=label)
     axes.set(xlabel="iteration", ylabel="cross-entropy loss" if metric == "loss" else metric)
     axes.set_title(_heading(title))
@@ -94,6 +98,9 @@ def curves(
     if metric == "accuracy":
         axes.set_ylim(_later_range([train, *(values for _, values in evaluations.values())]))
     _mark_divergence(axes, train)
+    if restored_epoch is not None:
+        [end, *_] = [steps[restored_epoch - 1] for steps, _ in evaluations.values()]
+        axes.axvline(end, color="0.3", lw=0.9, ls="--", zorder=1, label=f"epoch {restored_epoch} restored")
     figure.legend(loc="outside lower center", ncols=4, frameon=False, borderaxespad=0)
     return figure
 

@@ -142,7 +142,8 @@ def curve(metric: str, config: RunConfig, history: History, name: str) -> Figure
     # Else a reader would wonder why the training loss is so far above the others.
     is_smoothed = metric == "loss" and config.trainer.label_smoothing > 0
     of_what = "Loss (train: with label smoothing)" if is_smoothed else metric.capitalize()
-    return plots.curves(metric, train_T, evaluations, title=f"{of_what}: {name}")
+    title = f"{of_what}: {name}"
+    return plots.curves(metric, train_T, evaluations, title, history.restored_epoch)
 
 
 def samples(dataset: Dataset) -> Figure:

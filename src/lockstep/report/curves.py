@@ -37,12 +37,15 @@ def learning_curves(
         return None
     figure = make_subplots(rows=1, cols=len(drawn), subplot_titles=list(drawn), horizontal_spacing=0.1)
     shown = [run for run in runs if any(of.get(str(run.run_id)) for of in drawn.values())]
-    left_out = False
+    left_out = has_restored = False
     for column, (metric, of_runs) in enumerate(drawn.items(), start=1):
         for run in reversed(shown):
             points = of_runs.get(str(run.run_id), ())
             trace = _trace(run, points, colors.get(str(run.run_id)), run is shown[0])
             figure.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+            if not metric.startswith("train/") and 0 < (run.restored_epoch or 0) <= len(points):
+                figure.add_trace(_restored(run, points, trace), row=1, col=column)
+                has_restored = True
         figure.update_xaxes(title_text="training iterations", row=1, col=column)
         ends, is_whole = _range(metric, of_runs.values())
         axis = {} if _is_share(metric) else {"type": "log", "dtick": "D2"}  # ticks at 1, 2, 5
@@ -58,6 +61,8 @@ def learning_curves(
         legend={"orientation": "v", "y": -0.2, "yanchor": "top", "x": 0, "traceorder": "reversed"},
     )
     text = f"{' and '.join(drawn)} over the iterations of {len(shown)} runs; the best one's line is thick."
+    if has_restored:
+        text += " A circle marks the epoch whose weights a run restored."
     if left_out:
         text += " Some points lie outside of the axes: a double click shows all, and a second one goes back."
     return Chart("curves", "Learning curves", text, figure)
@@ -73,6 +78,22 @@ def _trace(run: RunResult, points: Points, color: str | None, is_best: bool) -> 
         line={"width": 3 if is_best else 1.5, "color": color},
         opacity=1.0 if is_best else 0.8,
         hovertemplate="%{y:.4f} after %{x} iterations<extra>" + escape(run.name) + "</extra>",
+    )
+
+
+def _restored(run: RunResult, points: Points, trace: go.Scatter) -> go.Scatter:
+    """Return the mark of a run's restored epoch on its curve, which has a point for each epoch."""
+    epoch = run.restored_epoch or len(points)
+    step, value = points[epoch - 1]
+    return go.Scatter(
+        x=[step],
+        y=[value],
+        name=trace.name,
+        legendgroup=trace.legendgroup,
+        showlegend=False,
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 10, "color": trace.line.color, "line": {"width": 2}},
+        hovertemplate=f"%{{y:.4f}} after epoch {epoch}, restored<extra>{trace.name}</extra>",
     )
 
 

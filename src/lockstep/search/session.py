@@ -11,6 +11,7 @@ from pathlib import Path
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from lockstep.config.command import Command, SearchRequest
+from lockstep.config.parsing import for_shell
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets
@@ -191,7 +192,7 @@ class _Search:
         console.print()
         console.print(_summary(standings.runs), soft_wrap=True)
         if winner is not None:
-            best = " ".join(self.space.searched(winner.runs[0].overrides))
+            best = for_shell(self.space.searched(winner.runs[0].overrides))
             console.print(f"Best by {metric}: {best}", soft_wrap=True)
 
 

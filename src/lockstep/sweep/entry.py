@@ -1,11 +1,12 @@
 """A run of a command, and its state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
+from lockstep.recovery.description import Description
 from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import History, Status
 from lockstep.results.run_result import RunResult
@@ -47,6 +48,25 @@ class Entry:
         if self.upload is not None:
             return self.upload.run_id
         return self.result.run_id if self.result is not None else None
+
+    def description(self, uri: str, parent: RunFolder | None) -> Description:
+        """Return what the run's folder keeps of it.
+
+        Args:
+            uri: the store's address, without a password.
+            parent: the sweep's folder; None for a run without a sweep.
+        """
+        return Description(
+            kind="run" if parent else "single",
+            name=self.name,
+            overrides=list(self.request.overrides),
+            uri=uri,
+            experiment=self.config.tracking.experiment,
+            config=self.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
+            parent=parent.path.name if parent else None,
+            data=asdict(self.data),
+            run_key=self.run_key,
+        )
 
     def result_as(
         self,

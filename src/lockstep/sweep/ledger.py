@@ -100,7 +100,7 @@ class Ledger:
 
     def claim(self, entries: Iterable[Entry]) -> list[Entry]:
         """Claim runs; return the runs to train, which neither another process nor the store has."""
-        if self._parent is not None and self._parent.is_elsewhere():
+        if self._parent is not None and not self._parent.claim_runs():
             return []
         claimed = [entry for entry in entries if entry.folder.claim()]
         for entry in claimed:
@@ -168,19 +168,10 @@ class Ledger:
 
     def _description(self, entry: Entry, is_new: bool) -> Description:
         """Return the description of a run that has none; of one that isn't new, it was damaged."""
-        parent, experiment = self._parent and self._parent.folder, entry.config.tracking.experiment
-        description = Description(
-            kind="run" if parent else "single",
-            name=entry.name,
-            overrides=list(entry.request.overrides),
-            uri=self._store.address,
-            experiment=experiment,
-            config=entry.config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
-            parent=parent.path.name if parent else None,
-            data=asdict(entry.data),
-            run_key=entry.run_key,
-        )
-        if not is_new and (found := self._store.unfinished(experiment, entry.run_key)) is not None:
+        parent = self._parent.folder if self._parent else None
+        description = entry.description(self._store.address, parent)
+        found = None if is_new else self._store.unfinished(description.experiment, entry.run_key)
+        if found is not None:
             description.run_id, description.token = found.info.run_id, found.data.tags[TOKEN]
         return description
 
@@ -271,10 +262,11 @@ class Ledger:
         self._uploader.update(entry.upload, entry.history, status, tags, ended.metrics)
 
     def saved(self) -> str:
-        """Say what an interrupted command leaves to the next one."""
+        """Say what an interrupted command leaves to the next one. A run without a sweep never resumes."""
         left, n = self.pending(), len(self._by_folder)
-        n_resumed = sum(bool(entry.folder.checkpoints()) for entry in left)
-        to_train = f"{n_resumed} from a checkpoint, {len(left) - n_resumed} from the start"
+        resumed = [entry for entry in left if self._parent is not None and entry.folder.checkpoints()]
+        counts = {"a checkpoint": len(resumed), "the start": len(left) - len(resumed)}
+        to_train = ", ".join(f"{count} from {where}" for where, count in counts.items() if count)
         return f"{n - len(left)} of {n} runs have ended" + (f"; left to train: {to_train}" if left else "")
 
     @property

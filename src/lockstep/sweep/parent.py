@@ -69,9 +69,12 @@ class ParentRun:
         if is_begun or self._known is None:
             self._set(folder)
 
-    def is_elsewhere(self) -> bool:
-        """Tell whether another process carries out the same sweep: it then trains all of the runs."""
-        return self._upload is None and not self._sweep.rerun and not self._own_folder().claim()
+    def claim_runs(self) -> bool:
+        """Claim its folder; tell whether this process trains its runs: of two with the same sweep, one does.
+
+        A sweep that is trained again (`rerun`) starts a parent of its own beside another process's.
+        """
+        return self._upload is not None or self._sweep.rerun or self._own_folder().claim()
 
     def start(self) -> None:
         """Make sure that a run that is about to train has a parent run."""

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import logging
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lockstep.config.parsing import for_shell
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
@@ -246,7 +246,7 @@ def conclude(store: Store, config: RunConfig, recording: Recording, typed: Typed
         best = winner.representative
         drawing.draw_winner(store, str(best.run_id), best.name)
     if typed is not None and typed.alone and winner is not None and len(recording.standings.runs) > 1:
-        alone = f"{typed.alone} {shlex.join(winner.representative.overrides)}"
+        alone = f"{typed.alone} {for_shell(winner.representative.overrides)}"
         console.print(f"To train the best run alone: {alone}", soft_wrap=True)
     experiment_id = patient(store.experiment_id)(config.tracking.experiment)
     if recording.owed is None and recording.standings.run_id is None:

@@ -1,7 +1,7 @@
 """One run, or a sweep's parent, on its way to the store: its state, its last error, its next attempt."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lockstep.recovery.description import Description
@@ -16,6 +16,10 @@ write."""
 
 LONGEST_RETRY = 32
 """The longest time between two attempts of a refused upload, as a multiple of the shortest."""
+
+
+NAMED = 3
+"""The uploads that `names` names."""
 
 
 @dataclass(frozen=True)
@@ -108,3 +112,10 @@ class Upload:
         """Note that the store has this version."""
         self.uploaded, self.uploaded_at = version, time.monotonic()
         self.trouble, self.is_refused, self.refusals = "", False, 0
+
+
+def names(uploads: Sequence[Upload]) -> str:
+    """Return the names of the first uploads, and how many more there are."""
+    first = [upload.description.name for upload in uploads[:NAMED]]
+    more = [f"{len(uploads) - NAMED} more"] if len(uploads) > NAMED else []
+    return ", ".join(first + more)

@@ -6,7 +6,7 @@ Results that the store doesn't take stay in their folders, and are uploaded late
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -21,7 +21,7 @@ from lockstep.tracking.patience import PATIENCE_SECONDS, RETRY_SECONDS
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import conclusion
-from lockstep.tracking.upload import Snapshot, Upload
+from lockstep.tracking.upload import Snapshot, Upload, names
 
 log = logging.getLogger("lockstep")
 
@@ -33,9 +33,6 @@ LEAVE_SECONDS = 2.0
 
 IN_HASTE = 5
 """How many times as long an interrupted command waits for the answer to a request."""
-
-NAMED = 3
-"""The uploads that such a line names."""
 
 
 class Uploader:
@@ -163,7 +160,7 @@ class Uploader:
                     break
                 if now - said_at >= SAY_SECONDS and not in_haste:
                     said_at = now
-                    log.info("waiting for the store, which still lacks %s", _named(awaited))
+                    log.info("waiting for the store, which still lacks %s", names(awaited))
                 self._changed.wait(0.1)
             return [upload for upload in self._uploads.values() if upload.is_own and upload.is_pending]
 
@@ -293,10 +290,3 @@ class Uploader:
         with suppress(Unreadable):
             return folder.read().run_id if folder.exists() else None
         return None
-
-
-def _named(uploads: Sequence[Upload]) -> str:
-    """Return how many uploads these are, and the names of the first."""
-    names = [upload.description.name for upload in uploads[:NAMED]]
-    more = [f"{len(uploads) - NAMED} more"] if len(uploads) > NAMED else []
-    return ", ".join(names + more)

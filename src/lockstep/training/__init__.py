@@ -9,8 +9,8 @@
   and max-pooling.
 - `layers`: forward and backward of linear layers, activations and dropout; `joined`: one GEMM for all runs.
 - `optim`, `schedule`: optimizers and learning rates.
-- `networks`: the networks as `nn.Module`s; `network_code`: the user's own; `network_check`: whether they can
-  be trained and resumed.
+- `networks`: the networks as `nn.Module`s; `network_code`: the user's own; `network_arguments`: their
+  settings; `network_check`: whether they can be trained and resumed.
 - `device`: the device that a run trains on. `random_streams`: a run's own generators.
 - `checkpoint`: a run's state, from which it resumes.
 - `artifacts`: config, history and weights as files.

@@ -15,7 +15,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.data.augmentation import Augmentation
 from lockstep.data.used_features import UsedFeatures
 from lockstep.training.device import widest

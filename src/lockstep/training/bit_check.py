@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from lockstep.config.model_config import LogRegConfig, MLPConfig
-from lockstep.config.schema import SGDConfig
+from lockstep.config.optim_config import SGDConfig
 from lockstep.training import networks
 from lockstep.training.array import TrainingArray
 from lockstep.training.device import cpu_settings

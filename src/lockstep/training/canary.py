@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lockstep.config.model_config import LogRegConfig, MLPConfig
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.training import networks
 from lockstep.training.array import TrainingArray
 from lockstep.training.device import cpu_settings

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.data.images import as_input
 from lockstep.training import optim
 from lockstep.training.device import widest

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.training.schedule import Schedule
 
 CHUNK = 2**16

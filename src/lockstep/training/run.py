@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.data.used_features import UsedFeatures
 from lockstep.training import optim
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron

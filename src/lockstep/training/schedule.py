@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from lockstep.config.schema import AdamConfig, SGDConfig
+from lockstep.config.optim_config import AdamConfig, SGDConfig
 
 Schedule = Callable[[int], float]
 """From the number of updates done, 0 before the first, to the next update's learning rate."""
