@@ -21,9 +21,9 @@ import torch
 from loky import cpu_count
 from rich.console import Console
 
-from benchmarks import peers
+from benchmarks import nets, peers
 from benchmarks.peers import STREAM, Model
-from lockstep.config.model_config import LogRegConfig, MLPConfig
+from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.optim_config import SGDConfig
 from lockstep.config.schema import RunConfig, TrainerConfig
 from lockstep.config.tracking_config import TrackingConfig
@@ -32,6 +32,7 @@ from lockstep.execution import executor
 from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.journal import Ended
 from lockstep.sweep.planning import plan_of
+from lockstep.training import network_code
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -63,7 +64,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     say()
 
 
-def config(model: LogRegConfig | MLPConfig, seed: int, lr: float = 0.01, epochs: int = 1) -> RunConfig:
+def config(
+    model: LogRegConfig | MLPConfig | ModuleConfig, seed: int, lr: float = 0.01, epochs: int = 1
+) -> RunConfig:
     """Return the config of a run as in the workshop, without pictures."""
     return RunConfig(
         model=model,
@@ -90,6 +93,7 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
                 shared=Path(folder),
                 threads=planned.threads,
                 exact=False,
+                code=network_code.needed_by(configs),
             )
             for array in planned.arrays
         )
@@ -178,6 +182,30 @@ def of_peers(model: Model, k: int) -> dict[str, tuple[Callable[[], object], int]
             name = f"JAX, one jitted scan for each of {k} runs, on threads"
             sides[name] = (lambda: peers.jax_scan(model, k, vmapped=False), k)
     return sides
+
+
+def convolutional() -> None:
+    """Compare sweeps of convolutional networks of the user's own with the workshop's loop."""
+    epochs, rows = 2, []
+    for network, k, threads in ((nets.LeNet, 4, 1), (nets.Normalised, 4, 1), (nets.Wide, 1, CORES)):
+        path = f"{nets.__file__}:{network.__name__}"
+        model = ModuleConfig(name="module", path=path, source=network_code.read(path).source)
+        of_run = config(model, 0, epochs=epochs)
+        trainer = of_run.trainer.model_copy(update={"threads": threads})
+        configs = [of_run.model_copy(update={"seed": seed, "trainer": trainer}) for seed in range(k)]
+        sides = {"ours": lambda c=configs: lockstep(c), "loop": lambda n=network: peers.workshop_loop(n)}
+        times = rounds(sides)
+        ours = [of / k / epochs for of in times["ours"]]
+        ratios = [theirs / mine for theirs, mine in zip(times["loop"], ours, strict=True)]
+        rows.append(
+            [
+                f"{k} x {network.__name__}" + (f", {threads} threads" if threads > 1 else ""),
+                f"{statistics.median(ours):.2f}",
+                f"{statistics.median(times['loop']):.2f}",
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})",
+            ]
+        )
+    table(["", "Lockstep: s per run and epoch", "workshop's loop", "ratio to Lockstep"], rows)
 
 
 def scaling(model: Model, sizes: Sequence[int]) -> None:
@@ -309,6 +337,7 @@ def main() -> None:
         "Logistic regression, one run": lambda: compare("logreg", 1, of_peers("logreg", 1)),
         "Logistic regression, 64 runs": lambda: compare("logreg", 64, of_peers("logreg", 64)),
         "Logistic regression, K runs": lambda: scaling("logreg", (1, 16, 64, 256)),
+        "Convolutional networks (benchmarks/nets.py)": convolutional,
         "Whole commands": whole_commands,
         "A search": searches,
     }

@@ -38,18 +38,23 @@ CORES = os.cpu_count() or 1
 HIDDEN_DIMS: dict[Model, tuple[int, ...]] = {"logreg": (), "mlp": (256, 100)}
 
 
-def workshop_loop(model: Model) -> None:
-    """Train as the workshop does: torchvision, ToTensor, DataLoader; reads each minibatch's accuracy."""
+def workshop_loop(model: Model | type[nn.Module]) -> None:
+    """Train as the workshop does: torchvision, ToTensor, DataLoader; reads each minibatch's accuracy.
+
+    Args:
+        model: one of the workshop's, or a class of networks of images.
+    """
     data = [
         torchvision.datasets.MNIST(user_cache_path("lockstep"), train=part, transform=ToTensor())
         for part in (True, False)
     ]
     batches = DataLoader(data[0], batch_size=BATCH, shuffle=True, drop_last=True)
     test_batches = DataLoader(data[1], batch_size=BATCH)
-    module, criterion = _module(model), nn.CrossEntropyLoss()
+    criterion = nn.CrossEntropyLoss()
+    module = nn.Sequential(nn.Flatten(), _module(model)) if isinstance(model, str) else model((1, 28, 28), 10)
     optimizer = torch.optim.SGD(module.parameters(), lr=LR, momentum=MOMENTUM)
     for x, y in batches:
-        logits = module(x.flatten(1))
+        logits = module(x)
         loss = criterion(logits, y)
         optimizer.zero_grad()
         loss.backward()
@@ -58,7 +63,7 @@ def workshop_loop(model: Model) -> None:
     module.eval()
     with torch.no_grad():
         for x, y in test_batches:
-            (module(x.flatten(1)).argmax(dim=1) == y).sum().item()
+            (module(x).argmax(dim=1) == y).sum().item()
 
 
 def eager_loop(model: Model) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from lockstep.data.used_features import used_features
 from lockstep.training import array as array_module
 from lockstep.training.array import TrainingArray
 from lockstep.training.layers import n_blocks
@@ -82,18 +83,28 @@ def assert_equal(module, reference, tolerance=1e-10):
 def size(request, monkeypatch):
     """Networks small enough to be stacked, or large ones, whose layers are cut into blocks."""
     if request.param == "large":
-        monkeypatch.setattr("lockstep.training.stack.STACK_BYTES", 1)
+        monkeypatch.setattr("lockstep.training.run.STACK_BYTES", 1)
         monkeypatch.setattr("lockstep.training.layers.BLOCK_UNITS", 3)
         assert [n_blocks(n_units) for n_units in (2, 3, 6, 7, 8, 9)] == [1, 1, 2, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("family", "optim"), list(product(FAMILIES, OPTIMS)))
-def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim, size, monkeypatch):
+BLANK = [0, 4, 5, 11]
+DECAYING = [optim for optim, config in OPTIMS.items() if config.weight_decay]
+
+
+@pytest.mark.parametrize(
+    ("family", "optim", "blank"),
+    [*product(FAMILIES, OPTIMS, [[]]), *product(FAMILIES, DECAYING, [BLANK])],
+)
+def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim, blank, size, monkeypatch):
     x, y = problem
+    x = x.clone()
+    x[:, blank] = 0
+    used = used_features(x) if blank else None
     monkeypatch.setattr("lockstep.training.stretch.INSTANCES_AT_ONCE", 70)
     module = module_of(FAMILIES[family], seed=2)
     reference = Reference(module, OPTIMS[optim], dropout_seed=7)
-    array = TrainingArray([module], [OPTIMS[optim]], [torch.Generator().manual_seed(7)])
+    array = TrainingArray([module], [OPTIMS[optim]], [torch.Generator().manual_seed(7)], used=used)
     # More steps than are taken at once, and a last minibatch that is smaller.
     minibatches = list(torch.arange(N).split(7))
     assert len(minibatches) > steps_at_once(7) == 10

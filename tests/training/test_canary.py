@@ -14,6 +14,7 @@ from lockstep.results.history import History
 from lockstep.tracking.tags import conclusion
 from lockstep.training import array, canary, stack
 from lockstep.training.loop import train
+from lockstep.training.run import Run
 
 CPU = torch.device("cpu")
 
@@ -48,9 +49,9 @@ def test_one_bit_of_any_kernel_changes_it(monkeypatch, kernel):
             stack.nn.functional, "cross_entropy", lambda *a, **k: nudged(cross_entropy(*a, **k))
         )
     elif kernel == "weights":
-        update = stack.Run.update
+        update = Run.update
         monkeypatch.setattr(
-            stack.Run, "update", lambda run: (update(run), run.params_P.copy_(nudged(run.params_P)))
+            Run, "update", lambda run: (update(run), run.params_P.copy_(nudged(run.params_P)))
         )
     elif kernel == "evaluation":
         evaluate = array.TrainingArray.evaluate

@@ -7,6 +7,7 @@
 - `minibatches`: the validation split, and the order of training instances.
 - `downloads`: MNIST and Fashion-MNIST, downloaded once; `idx`: their file format.
 - `arrays`: the user's own arrays, checked.
+- `used_features`: those that aren't 0 in every training instance.
 - `labels`: labels of any kind, as class indices.
 - `memory`: this machine's.
 - `scaling`: features divided, standardized, or as they are.

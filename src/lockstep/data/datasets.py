@@ -22,6 +22,7 @@ from lockstep.data.arrays import Array
 from lockstep.data.description import DataDescription, has_channels_last, is_image
 from lockstep.data.labels import Labels, encode, listed
 from lockstep.data.scaling import Scaling
+from lockstep.data.used_features import UsedFeatures, used_features
 
 log = logging.getLogger("lockstep")
 
@@ -43,6 +44,11 @@ class Dataset:
     x_test: torch.Tensor
     y_test: torch.Tensor
     x_blank: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1))
+
+    @functools.cached_property
+    def used_features(self) -> UsedFeatures:
+        """The features that some training instance uses."""
+        return used_features(self.x_train)
 
 
 def load(config: DataConfig) -> Dataset:

@@ -3,6 +3,7 @@
 - `loop`: `train(configs, dataset)`, the one loop; start reading here.
 - `array`: the training array, which steps several runs together.
 - `stretch`: the next minibatches, gathered once for all runs.
+- `run`: a run of a network of linear layers, as the array keeps it.
 - `stack`: runs of equal shapes, stepped by the same kernels.
 - `module_stack`: a run of any other module, stepped by autograd; `fast_layers`: its dropout
   and max-pooling.

@@ -7,8 +7,9 @@ Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -16,12 +17,15 @@ from torch import Tensor, nn
 
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.data.augmentation import Augmentation
+from lockstep.data.used_features import UsedFeatures
 from lockstep.training.device import widest
+from lockstep.training.joined import keeps_bits
 from lockstep.training.layers import OnThreads
 from lockstep.training.module_stack import ModuleRun, ModuleStack
-from lockstep.training.networks import ModuleNetwork, Network
+from lockstep.training.networks import LogisticRegression, ModuleNetwork, Network, joint_logits
+from lockstep.training.run import Run
 from lockstep.training.schedule import Schedule, constant
-from lockstep.training.stack import Run, Stack
+from lockstep.training.stack import Stack
 from lockstep.training.stretch import Stretch, steps_at_once
 
 EVALUATION_ROWS, MODULE_ROWS = 1024, 128
@@ -35,7 +39,7 @@ def rows_at_once(network: Network) -> int:
 
 
 class TrainingArray:
-    """K runs stepped together. The networks' parameters are views of the array's storage, so always current.
+    """K runs stepped together. The networks' parameters are current after each call of `train`.
 
     Args:
         networks: K networks on one device, of one dtype. Widths, depth and family may differ.
@@ -51,6 +55,7 @@ class TrainingArray:
 
     Attributes:
         share_K: each run's share of the last training's time: its stack's, divided by the runs of the stack.
+        used: the features that the minibatches use, on the runs' device; None if all.
     """
 
     def __init__(
@@ -64,13 +69,15 @@ class TrainingArray:
         states: Sequence[Mapping[str, Tensor] | None] | None = None,
         schedules: Sequence[Schedule] | None = None,
         label_smoothings: Sequence[float] | None = None,
+        used: UsedFeatures | None = None,
     ) -> None:
+        self._used = used
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
         schedules = schedules or [constant(config.lr) for config in optim_configs]
         smoothings = label_smoothings or [0.0] * len(networks)
         of_runs = zip(networks, optim_configs, dropout_generators, schedules, smoothings, strict=True)
-        self._runs = [_run(*of_run) for of_run in of_runs]
+        self._runs = [_run(*of_run, used) for of_run in of_runs]
         for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
             if state is not None:
                 run.load(state)
@@ -123,7 +130,9 @@ class TrainingArray:
             n_rows = indices_TxB.shape[1]
             stretch = self._stretches.get(n_rows)
             if stretch is None:
-                stretch = self._stretches[n_rows] = Stretch(n_rows, n_classes, x_NxF, augmentation)
+                stretch = self._stretches[n_rows] = Stretch(
+                    n_rows, n_classes, x_NxF, augmentation, self._used
+                )
             with sharing.next_stretch():
                 stretch.gather(x_NxF, y_N, indices_TxB)
             for stack in self._stacks:
@@ -134,11 +143,15 @@ class TrainingArray:
                 for run, loss_T, accuracy_T in zip(runs, loss_RxT, accuracy_RxT, strict=True):
                     measured[run].append((loss_T, accuracy_T))
                     seconds[run] += each
+        for run in self._runs:
+            if isinstance(run, Run):
+                run.publish()
         loss_KxT, accuracy_KxT = (
             torch.stack([torch.cat([pair[which] for pair in measured[run]]) for run in self._runs])
             for which in (0, 1)
         )
-        self.share_K = [seconds[run] / sum(seconds.values()) for run in self._runs]
+        total = sum(seconds.values())
+        self.share_K = [seconds[run] / total for run in self._runs]
         return loss_KxT, accuracy_KxT
 
     @torch.no_grad()
@@ -148,23 +161,37 @@ class TrainingArray:
         Returns:
             loss_K and accuracy_K, in `widest`.
         """
-        losses, accuracies, dtype = [], [], widest(x_NxF.device)
-        for run in self._runs:
-            network = run.network.eval()
-            logits_NxC = torch.cat(self._logits(network, torch.split(x_NxF, rows_at_once(network))))
-            losses.append(nn.functional.cross_entropy(logits_NxC, y_N).to(dtype))
-            accuracies.append((logits_NxC.argmax(dim=1) == y_N).to(dtype).mean())
+        measured: dict[Run | ModuleRun, tuple[Tensor, Tensor]] = {}
+        dtype = widest(x_NxF.device)
+        for stack in self._stacks:
+            runs: Sequence[Run | ModuleRun] = stack.runs
+            for run, logits_NxC in zip(runs, self._logits([run.network for run in runs], x_NxF), strict=True):
+                loss = nn.functional.cross_entropy(logits_NxC, y_N)
+                measured[run] = loss.to(dtype), (logits_NxC.argmax(dim=1) == y_N).to(dtype).mean()
+        losses, accuracies = zip(*(measured[run] for run in self._runs), strict=True)
         return torch.stack(losses), torch.stack(accuracies)
 
-    def _logits(self, network: Network, parts: Sequence[Tensor]) -> list[Tensor]:
-        if self._threads == 1 or isinstance(network, ModuleNetwork):  # which may not be called by two at once
-            return [network(x_NxF) for x_NxF in parts]
+    def _logits(self, networks: Sequence[Network], x_NxF: Tensor) -> Iterator[Tensor]:
+        """Yield the logits of each network of a stack, N x C."""
+        parts = torch.split(x_NxF, rows_at_once(networks[0]))
+        linear = [network for network in networks if isinstance(network, LogisticRegression)]
+        if len(linear) > 1 and all(_can_join(linear, part) for part in parts):
+            yield from torch.cat(self._of_parts(partial(joint_logits, linear), parts), dim=1)
+            return
+        for network in networks:
+            if isinstance(network, ModuleNetwork):  # which may not be called by two threads at once
+                yield torch.cat([network.eval()(part) for part in parts])
+            else:
+                yield torch.cat(self._of_parts(network.eval(), parts))
+
+    def _of_parts(self, forward: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+        if self._threads == 1:
+            return [forward(part) for part in parts]
 
         # Our own threads take whole parts: torch's threads would split a GEMM's sums (see OnThreads).
         def logits_of(x_NxF: Tensor) -> Tensor:
             with torch.no_grad():  # a setting of each thread, like flushing denormals
-                logits_NxC: Tensor = network(x_NxF)
-                return logits_NxC
+                return forward(x_NxF)
 
         with ThreadPoolExecutor(
             self._threads, initializer=torch.set_flush_denormal, initargs=(True,)
@@ -197,10 +224,17 @@ def _run(
     dropout_generator: torch.Generator,
     rate: Schedule,
     label_smoothing: float,
+    used: UsedFeatures | None,
 ) -> Run | ModuleRun:
     if isinstance(network, ModuleNetwork):
         return ModuleRun(network, config, dropout_generator, rate, label_smoothing)
-    return Run(network, config, dropout_generator, rate, label_smoothing)
+    return Run(network, config, dropout_generator, rate, label_smoothing, used)
+
+
+def _can_join(networks: Sequence[LogisticRegression], x_NxF: Tensor) -> bool:
+    n_out, (n_rows, n_in) = networks[0].W.shape[1], x_NxF.shape
+    is_on_cpu = x_NxF.device.type == "cpu"
+    return is_on_cpu and keeps_bits(len(networks), n_out, n_in, n_rows, x_NxF.dtype)
 
 
 class _Sharing:

@@ -27,7 +27,10 @@ def keeps_bits(n_runs: int, n_out: int, n_in: int, n_rows: int, dtype: torch.dty
         drawn(n_runs, n_out, n_rows),
         drawn(n_rows, n_in),
     )
-    x_IxB, sums_RxOxI = x_BxI.t().contiguous(), drawn(n_runs, n_out, n_in)
+    x_IxB, sums_RxOxI = x_BxI.t(), drawn(n_runs, n_out, n_in)
+    alone_OxB = torch.cat([torch.mm(w_OxI, x_IxB) for w_OxI in w_RxOxI])
+    if not torch.equal(alone_OxB, torch.mm(w_RxOxI.flatten(0, 1), x_IxB)):
+        return False
     return all(
         torch.equal(_products(n_runs, sums, a, b, beta), _products(1, sums, a, b, beta))
         for sums, a, b, beta in (

@@ -23,6 +23,7 @@ from lockstep.training.checkpoint import Checkpoint, State
 from lockstep.training.device import cpu_settings, device_of
 from lockstep.training.networks import Network
 from lockstep.training.random_streams import generator
+from lockstep.training.stretch import aligned
 
 
 @dataclass
@@ -129,6 +130,7 @@ class _Data:
     Attributes:
         dtype: the dtype of parameters and of everything but matrix products.
         matmul_dtype: the dtype that matrix products compute in.
+        used: the features that minibatches use, where GEMMs over these alone are smaller.
         held_out: instances and classes of the test set, and of the validation set if val_size > 0.
     """
 
@@ -137,11 +139,15 @@ class _Data:
         self.device, self.matmul_dtype = device_of(config.trainer), getattr(torch, config.trainer.precision)
         self.dtype = torch.float32 if self.matmul_dtype == torch.bfloat16 else self.matmul_dtype
         train_N, val_N = split(dataset.description.n_train, stream.val_size)
-        self.augmentation = None
+        self.augmentation, self.used = None, None
         if stream.augment.is_on:
             draws = generator(stream.shuffle_seed, "augment")
             blank = dataset.x_blank.to(self.device, self.matmul_dtype)
             self.augmentation = Augmentation(stream.augment, dataset.description, blank, draws)
+        elif (used := dataset.used_features) and aligned(len(used.used_U) + 1) < aligned(
+            dataset.description.n_features + 1
+        ):
+            self.used = used.to(self.device)
         order = generator(stream.shuffle_seed, "shuffle")
         self.minibatches = Minibatches(train_N, stream.batch_size, stream.drop_last, order, self.augmentation)
         self.minibatches.skip(epochs_done)
@@ -197,6 +203,7 @@ def _array(
         [checkpoint.state if checkpoint else None for checkpoint in checkpoints],
         [schedule.build(run.config.optim, run.config.trainer.epochs, steps) for run in runs],
         [run.config.trainer.label_smoothing for run in runs],
+        data.used,
     )
 
 

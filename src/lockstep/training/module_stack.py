@@ -25,7 +25,7 @@ from lockstep.training.stretch import Stretch, aligned
 
 
 class ModuleRun:
-    """A run whose network is a module, see `lockstep.training.stack.Run`."""
+    """A run whose network is a module, see `lockstep.training.run.Run`."""
 
     per_stack = 1
 

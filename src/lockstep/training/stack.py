@@ -16,107 +16,16 @@ Shapes: T steps of a stretch, B minibatch, N instances, F features, C classes, R
 layer's outputs and inputs, P a run's parameters.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lockstep.config.optim_config import AdamConfig, SGDConfig
-from lockstep.training import optim
 from lockstep.training.device import widest
 from lockstep.training.layers import ACTIVATIONS, Layer, OnThreads, draw_kept, n_blocks, of_runs, of_steps
-from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
-from lockstep.training.schedule import Schedule
+from lockstep.training.run import Run
 from lockstep.training.stretch import Stretch, aligned
-
-STACK_BYTES = 2**20
-"""The most bytes of a stack's parameters and gradients on the CPU: half a core's level-2 cache (in 2026)."""
-
-DEVICE_STACK_BYTES = 2**30
-"""The same on a GPU, where every stack costs kernel launches of its own."""
-
-
-class Run:
-    """A run of the array: its network, optimizer, and generator of dropout masks.
-
-    Attributes:
-        kernels: shapes, and the scalars that kernels share; runs that are equal in it can be stacked.
-        label_smoothing: of the loss that is minimised, as in torch.nn.CrossEntropyLoss.
-        per_stack: the most runs of this kind in a stack.
-        params_P: all parameters, layer by layer, O x J each: a row is an output's weights, bias, padding.
-    """
-
-    def __init__(
-        self,
-        network: LogisticRegression | MultilayerPerceptron,
-        optim_config: SGDConfig | AdamConfig,
-        dropout_generator: torch.Generator,
-        schedule: Schedule,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        self.network, self.dropout_generator = network, dropout_generator
-        self.label_smoothing = label_smoothing
-        if isinstance(network, LogisticRegression):
-            self._stored = [(network.W, network.W.data.t(), network.b)]
-            self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # unused: no hidden layer
-        else:
-            linear = [*network.hidden, network.output]
-            self._stored = [(layer.weight, layer.weight.data, layer.bias) for layer in linear]
-            self.rate, self.input_rate = network.dropout.p, network.input_dropout.p
-            self.activation = type(network.activation)
-        self.n_classes = self._stored[-1][1].shape[0]
-        self.shapes = [(w_OxI.shape[0], w_OxI.shape[1]) for _, w_OxI, _ in self._stored]
-        self.params_P = torch.cat(
-            [
-                nn.functional.pad(
-                    torch.column_stack([w_OxI, bias.data]), (0, aligned(n_in + 1) - n_in - 1)
-                ).flatten()
-                for (_, w_OxI, bias), (_, n_in) in zip(self._stored, self.shapes, strict=True)
-            ]
-        )
-        self.optimizer = optim.build(optim_config, self.params_P, schedule)
-        scalars = (self.rate, self.input_rate, self.optimizer.keep)
-        self.kernels: Hashable = (tuple(self.shapes), self.activation, scalars, label_smoothing > 0)
-        limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
-        self.per_stack = max(1, limit // (2 * self.params_P.nbytes))
-
-    def update(self) -> None:
-        """Update the parameters from the gradients."""
-        self.optimizer.step()
-        if isinstance(self.network, MultilayerPerceptron):
-            self.network.constrain()
-
-    def state(self) -> dict[str, Tensor]:
-        """Return a copy, on the CPU, of the state from which the run resumes with the same bits."""
-        tensors = {"params": self.params_P, **self.optimizer.state()}
-        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        return {**copies, "dropout": self.dropout_generator.get_state()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Set the run to a state that `state` returned."""
-        self.params_P.copy_(state["params"])
-        self.optimizer.load(state)
-        self.dropout_generator.set_state(state["dropout"])
-
-    def matrices(self, flat_XxP: Tensor) -> list[Tensor]:
-        """Return each layer's part of a tensor laid out like flat parameters, as X x O x J."""
-        sizes = [n_out * aligned(n_in + 1) for n_out, n_in in self.shapes]
-        return [
-            part.view(*part.shape[:-1], n_out, -1)
-            for part, (n_out, _) in zip(torch.split(flat_XxP, sizes, dim=-1), self.shapes, strict=True)
-        ]
-
-    def move_to(self, params_P: Tensor, grad_P: Tensor) -> None:
-        """Move parameters and gradients into a stack's row; the network's parameters become views of it."""
-        self.params_P = params_P.copy_(self.params_P)
-        self.optimizer.move_to(params_P, grad_P)
-        for (weight, _, bias), (_, n_in), w_OxJ in zip(
-            self._stored, self.shapes, self.matrices(params_P), strict=True
-        ):
-            data = w_OxJ[:, :n_in]
-            weight.data = data.t() if isinstance(self.network, LogisticRegression) else data
-            bias.data = w_OxJ[:, n_in]
 
 
 class Stack:
@@ -189,8 +98,9 @@ class Stack:
         if self._copies_logits:
             logits_TxRxCxB = of_steps(last.w_RxOxI, *logits)
         # Views that the step on minibatch t reads and writes.
-        self._x_TxGxJxB = [x_JxB.expand(first.n_gemms, -1, -1) for x_JxB in stretch.x_TxJxB]
-        self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in stretch.x_TxBxJ]
+        x_TxBxJ = stretch.x_TxBxJ if self.runs[0].used is None else stretch.used_TxBxJ
+        self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in x_TxBxJ]
+        self._x_TxGxJxB = [x_GxBxJ.transpose(1, 2) for x_GxBxJ in self._x_TxGxBxJ]
         self._target_T = list(stretch.target_TxCxB)
         if self.runs[0].label_smoothing:
             # Padded, so that a step's kernel takes each run by itself, as it does where runs share a target:
@@ -216,7 +126,7 @@ class Stack:
                 units, rows = shapes[index]
                 self._kept_TxL[step][index] = flat_RxU[:, : units * rows].view(n_runs, units, rows)
         if n_inputs:
-            self._x_TxFxB = list(stretch.x_TxJxB[:, : first.n_in])
+            self._x_TxFxB = list(x_TxBxJ[:, :, : first.n_in].transpose(1, 2))
             self._kept_TxRxFxB = [
                 self._kept_RxTxF[:, step, : first.n_in * n_rows].view(n_runs, first.n_in, n_rows)
                 for step in range(n_steps)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lockstep.data.augmentation import Augmentation
+from lockstep.data.used_features import UsedFeatures
 
 INSTANCES_AT_ONCE = 1024
 """Instances of a stretch: 16 of the workshop's minibatches. More take memory and aren't faster."""
@@ -31,20 +32,26 @@ class Stretch:
 
     Attributes:
         n_steps: T, at most `steps_at_once`, which is the buffers' length; only their first T steps are valid.
-        x_TxBxJ, x_TxJxB: the instances and their transpose: F features, one that is always 1, and zeros up to
-            an aligned width.
+        x_TxBxJ: the instances: F features, one that is always 1, and zeros up to an aligned width.
+        used_TxBxJ: the same with the used features only, see `lockstep.data.used_features`.
         y_TxB: their classes.
         target_TxCxB: -1 / B at each instance's class, 0 elsewhere.
     """
 
     def __init__(
-        self, n_rows: int, n_classes: int, x_NxF: Tensor, augmentation: Augmentation | None = None
+        self,
+        n_rows: int,
+        n_classes: int,
+        x_NxF: Tensor,
+        augmentation: Augmentation | None = None,
+        used: UsedFeatures | None = None,
     ) -> None:
         self.n_rows, self.n_steps = n_rows, 0
-        n_steps, n_features = steps_at_once(n_rows), x_NxF.shape[1]
-        self.x_TxBxJ = x_NxF.new_zeros(n_steps, n_rows, aligned(n_features + 1))
-        self.x_TxBxJ[:, :, n_features] = 1
-        self.x_TxJxB = self.x_TxBxJ.transpose(1, 2).contiguous()
+        n_steps = steps_at_once(n_rows)
+        self.x_TxBxJ = self.used_TxBxJ = _inputs(x_NxF, n_steps, n_rows, x_NxF.shape[1])
+        self._used = used
+        if used is not None:
+            self.used_TxBxJ = _inputs(x_NxF, n_steps, n_rows, len(used.used_U))
         self.y_TxB = torch.empty(n_steps, n_rows, dtype=torch.int64, device=x_NxF.device)
         dtype = torch.promote_types(x_NxF.dtype, torch.float32)  # bfloat16 would round 1 / B
         self.target_TxCxB = x_NxF.new_empty(n_steps, n_classes, n_rows, dtype=dtype)
@@ -59,7 +66,16 @@ class Stretch:
         else:
             self._augmentation.gather(x_NxF, indices_TxB.flatten(), x_TxBxF.flatten(0, 1))
             indices_TxB = indices_TxB % len(x_NxF)
-        self.x_TxJxB[:n_steps, : x_NxF.shape[1]].copy_(x_TxBxF.transpose(1, 2))
+        if self._used is not None:
+            used_TxBxU = self.used_TxBxJ[:n_steps, :, : len(self._used.used_U)]
+            self._used.copy(x_TxBxF.flatten(0, 1), out=used_TxBxU.flatten(0, 1))
         self.y_TxB[:n_steps] = y_N[indices_TxB]
         target_TxCxB = self.target_TxCxB[:n_steps].zero_()
         target_TxCxB.scatter_(1, self.y_TxB[:n_steps, None], -1 / self.n_rows)
+
+
+def _inputs(like: Tensor, n_steps: int, n_rows: int, n_features: int) -> Tensor:
+    """Return T x B x J for instances of that many features, with the input that is always 1."""
+    x_TxBxJ = like.new_zeros(n_steps, n_rows, aligned(n_features + 1))
+    x_TxBxJ[:, :, n_features] = 1
+    return x_TxBxJ
