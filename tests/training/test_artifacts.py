@@ -48,10 +48,10 @@ def test_artifacts_give_the_run_back(tmp_path, model, spaces, precision):
     for kept, trained in zip(network.parameters(), run.network.parameters(), strict=True):
         assert kept.dtype == getattr(torch, precision)
         assert torch.equal(kept, trained)
-    assert differing_weights(tmp_path / WEIGHTS, network) == []
+    assert differing_weights(tmp_path / WEIGHTS, network) == {}
     name, parameter = next(network.named_parameters())
     parameter.data[0] = torch.nextafter(parameter.data[0], torch.tensor(9.0, dtype=parameter.dtype))
-    assert differing_weights(tmp_path / WEIGHTS, network) == [name]
+    assert list(differing_weights(tmp_path / WEIGHTS, network)) == [name]
 
 
 def saved(weights):
