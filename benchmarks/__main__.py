@@ -21,7 +21,7 @@ import torch
 from loky import cpu_count
 from rich.console import Console
 
-from benchmarks import nets, peers
+from benchmarks import nets, peers, searches
 from benchmarks.peers import STREAM, Model
 from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.optim_config import SGDConfig
@@ -283,7 +283,7 @@ def explore(*arguments: str) -> tuple[float, float, float]:
     return took, best["val/accuracy"], best["test/accuracy"]
 
 
-def searches() -> None:
+def explored() -> None:
     """Compare a search with one run of the workshop's loop, and with random runs of the same total epochs."""
     # 64 + 16 x 3 + 4 x 6 epochs at most: as many as 13 full runs.
     random = ("hydra.sweeper.pruner=none", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=13")
@@ -339,7 +339,10 @@ def main() -> None:
         "Logistic regression, K runs": lambda: scaling("logreg", (1, 16, 64, 256)),
         "Convolutional networks (benchmarks/nets.py)": convolutional,
         "Whole commands": whole_commands,
-        "A search": searches,
+        "A search": explored,
+        "Searches of equal seconds, 64 trials: Lockstep against Optuna's TPE and Hyperband": (
+            lambda: searches.compare(table)
+        ),
     }
     versions = ", ".join(
         f"{name} {metadata.version(name)}"

@@ -180,7 +180,7 @@ def settings():
 
 IN_WORDS = {
     *("model.hidden_dims", "data.root", "data.path", "tracking.experiment", "tracking.name", "tracking.uri"),
-    "hydra.sweeper.direction",
+    *("hydra.sweeper.direction", "hydra.sweeper.min_epochs"),
 }
 """Keys whose defaults are no plain values."""
 

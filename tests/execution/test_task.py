@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers.configs import MLP, quiet, run_config, sgd
 from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.data.datasets import load
+from lockstep.data.description import iterations_per_epoch
 from lockstep.execution import library_warnings
 from lockstep.execution import task as task_module
 from lockstep.execution.task import train_task
 from lockstep.pictures import representations, run_pictures
 from lockstep.recovery.journal import Ended, Journal
 from lockstep.recovery.run_folder import RunFolder
+from lockstep.training.loop import train
 
 ARTIFACTS = {
     *("config.yaml", "history.parquet", "model/state_dict.pt", "samples.png"),
@@ -150,6 +153,31 @@ def test_runs_whose_checkpoints_are_epochs_apart_give_what_they_give_undisturbed
             tmp_path / which / str(k) / "artifacts/model/state_dict.pt" for which in ("whole", "killed")
         ]
         assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_run_that_paused_amid_an_epoch_resumes_to_the_same_also_without_its_checkpoint(tmp_path, is_lost):
+    configs = mlps(1, epochs=3, val_size=100, patience=1)
+    steps = iterations_per_epoch(configs[0].data, load(configs[0].data).description)
+    rungs, received = (steps // 2, steps + 3, steps + 5), Received(1)
+    [whole] = train(configs, load(configs[0].data))
+    [task] = tasks_of(configs, [range(1)], tmp_path)
+    for pause_at in (*rungs, None):
+        train_task(replace(task, pause_at=pause_at, rungs=rungs), load(configs[0].data), received.receive)
+        if is_lost:
+            for path in RunFolder(tmp_path / "0").checkpoints().values():
+                path.unlink()
+    [history] = received.histories
+    assert history.rungs == list(rungs)
+    assert [iterations for iterations, _ in history.marks] == sorted({*rungs, *history.epoch_ends})
+    assert np.array_equal(history.loss_T, whole.history.loss_T)
+    assert [history.of(split) for split in ("test", "val")] == [
+        whole.history.of(split) for split in ("test", "val")
+    ]
+    assert received.ends[0].restored_epoch == whole.history.restored_epoch
+    assert history.summary().keys() == whole.history.summary().keys()
+    weights = torch.load(tmp_path / "0/artifacts/model/state_dict.pt", weights_only=True)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in whole.network.state_dict().items())
 
 
 def test_a_run_that_is_killed_stops_at_the_same_epoch_and_restores_the_same(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from helpers.tasks import Received, mlps, tasks_of
 from lockstep.config.model_config import MLPConfig
 from lockstep.config.optim_config import AdamConfig
 from lockstep.data.datasets import load
+from lockstep.data.description import iterations_per_epoch
 from lockstep.execution.executor import carry_out
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import Epoch
@@ -186,15 +187,28 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
             done=lambda task: done.append({run.number for run in task.runs}),
         )
 
-    carried_on([replace(task, pause_at=1) for task in whole])
+    steps = iterations_per_epoch(MIXED[0].data, load(MIXED[0].data).description)
+    rungs = (steps - 5, steps + 3)
+    for pause_at in (steps - 5, steps):
+        carried_on(
+            [
+                replace(task, pause_at=pause_at, rungs=rungs).of(
+                    run for run in task.runs if run.number not in received.ends
+                )
+                for task in whole
+            ]
+        )
     assert sorted(received.ends) == [7, 8, 10]  # one diverged, two had an epoch only
+    whole = [replace(task, rungs=rungs) for task in whole]
     carried_on([task.of(run for run in task.runs if run.number not in received.ends) for task in whole])
     assert received.ends == {k: Ended() for k in ALL}
-    assert sorted(map(len, done)) == [4, 5, 6, 6]
+    assert sorted(map(len, done)) == [4, 5, 5, 6, 6, 6]
     for k, history in enumerate(received.histories):
         expected = alone[0][k]
         assert np.array_equal(history.loss_T, expected.loss_T, equal_nan=True)
-        assert history.evaluations == expected.evaluations
+        for split in ("test", "val"):
+            assert history.of(split) == expected.of(split)
+        assert history.rungs == [rung for rung in rungs if rung < len(expected.loss_T)]
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
@@ -204,7 +218,8 @@ def test_a_run_that_stops_early_where_others_pause_has_ended(tmp_path, n_workers
     [stopping] = train(configs[:1], load(configs[0].data))
     assert stopping.stopped_at == stopping.history.restored_epoch + 1 < 12
     received = Received(2)
-    for pause_at in (stopping.history.restored_epoch, stopping.stopped_at):
+    steps = iterations_per_epoch(configs[0].data, load(configs[0].data).description)
+    for pause_at in (steps * stopping.history.restored_epoch, steps * stopping.stopped_at):
         assert received.ends == {}
         [task] = tasks_of(configs, [range(2)], tmp_path / str(pause_at))
         task = task.of(replace(run, folder=tmp_path / str(run.number)) for run in task.runs)

@@ -71,8 +71,8 @@ def with_pictures(job, pictures):
 def search(**changes):
     values = {
         **{"n_trials": 8, "timeout": None, "sampler": "random", "metric": "val/accuracy", "direction": None},
-        **{"seed": 0, "array_size": 4, "pruner": "halving", "min_epochs": 1, "reduction_factor": 4},
-        **{"confirm_seeds": 0, "confirm_best": 3},
+        **{"seed": 0, "array_size": 4, "pruner": "halving", "min_epochs": None, "reduction_factor": 3},
+        **{"finalists": 3, "extrapolate": 0.5, "confirm_seeds": 0, "confirm_best": 3},
     }
     return SearchConfig(**{**values, **changes})
 

@@ -1,5 +1,7 @@
 """Events as they are written and read back, whole or cut short."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.events import EVENTS, epoch
@@ -20,14 +22,14 @@ def same(a, b):
     return (
         np.array_equal(a.loss_T, b.loss_T, equal_nan=True)
         and np.array_equal(a.accuracy_T, b.accuracy_T, equal_nan=True)
-        and repr((a.evaluations, a.seconds, a.diverged, a.at, a.canary))
-        == repr((b.evaluations, b.seconds, b.diverged, b.at, b.canary))
+        and repr((a.evaluations, a.seconds, a.diverged, a.at, a.canary, a.is_part))
+        == repr((b.evaluations, b.seconds, b.diverged, b.at, b.canary, b.is_part))
     )
 
 
-@given(st.lists(NUMBERS, min_size=1, max_size=5), NUMBERS)
-def test_numbers_come_back_bit_for_bit(losses, value):
-    event = epoch(losses, [Evaluation(3, "test", value, value)])
+@given(st.lists(NUMBERS, min_size=1, max_size=5), NUMBERS, st.booleans())
+def test_numbers_come_back_bit_for_bit(losses, value, is_part):
+    event = replace(epoch(losses, [Evaluation(3, "test", value, value)]), is_part=is_part)
     assert same(journal_module._event(journal_module._text(event)), event)
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import old_store
+from helpers.searches import memory_of
 from pyarrow import parquet
 
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
+from lockstep.data.description import iterations_per_epoch
 from lockstep.recovery.run_folder import folders
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
@@ -45,6 +47,11 @@ def runs_of(clone, experiment):
     client = mlflow.MlflowClient(clone.store)
     [experiment_id] = [e.experiment_id for e in client.search_experiments() if e.name == experiment]
     return client.search_runs([experiment_id], "tags.`lockstep.kind` = 'run'", max_results=1000)
+
+
+def searched(clone):
+    """The runs of searches, the only ones with a validation split."""
+    return [run for run in runs_of(clone, "digits") if run.data.params["data.val_size"] == "300"]
 
 
 def everything_of(runs):
@@ -105,6 +112,38 @@ def test_the_same_command_trains_nothing_again(old, command, code, n_rows):
     assert "  epoch " not in out
     assert len(re.findall(r"  stored  F(?:INISH|AIL)ED", out)) == n_rows, out
     assert re.search(r"^\d runs? (is|are) of numerics version 2, which an earlier", out, re.MULTILINE), out
+
+
+def test_a_search_goes_on_by_its_own_rules_and_anew_by_todays(old):
+    """Version 0.1 compared trials by their metric, after whole epochs: here after 1 and after 2 of 4."""
+    more = (*old_store.SEARCH, ONE_WORKER, "hydra.sweeper.n_trials=10")
+    before = memory_of(old)
+    code, out, err = old.quick(*more)
+    assert (code, err) == (0, "")
+    said = "it goes on by its rules: compared after 1 and 2 of 4 epochs, by val/accuracy as it is;"
+    assert said in " ".join(out.split())
+    after = memory_of(old)
+    assert (len(before), len(after), after[:4]) == (4, 10, before)
+    client = mlflow.MlflowClient(old.store)
+    runs = {run.info.run_name: run for run in searched(old)}
+    for number, _, _, told, _ in after[4:]:
+        [run] = [run for name, run in runs.items() if name.startswith(f"{number}: ")]
+        recorded = client.get_metric_history(run.info.run_id, "val/accuracy")
+        by_epoch = dict(enumerate((point.value for point in sorted(recorded, key=lambda p: p.step)), 1))
+        assert told == {epoch: by_epoch[epoch] for epoch in (1, 2) if epoch in by_epoch}
+        assert run.data.tags.get("lockstep.pruned_at", "4") in {"1", "2", "4"}
+    assert len({run.data.tags["mlflow.parentRunId"] for run in runs.values()}) == 1
+    [study] = (old.root / "outputs" / "studies").glob("*/optuna.log")
+    code, out, err = old.quick(*old_store.SEARCH, ONE_WORKER, "rerun=true")
+    assert (code, err) == (0, "")
+    assert "an earlier version" not in out
+    assert study.exists() and len(list((old.root / "outputs" / "studies").glob("*/optuna.log"))) == 2
+    parents = [run.data.tags["mlflow.parentRunId"] for run in searched(old)]
+    assert sorted(parents.count(parent) for parent in set(parents)) == [4, 10]
+    again = everything_of(searched(old))
+    code, out, err = old.quick(*old_store.SEARCH, ONE_WORKER)  # the new one's
+    assert (code, err, everything_of(searched(old))) == (0, "", again)
+    assert "an earlier version" not in out
 
 
 def test_an_interrupted_sweep_keeps_what_had_ended_and_trains_the_others_anew(old):
@@ -172,7 +211,8 @@ def test_every_run_has_its_key_and_nearly_its_numbers_today(old):
         dataset = datasets.load(config.data)
         assert config.run_keys(dataset.description.digest)[2] == run.data.tags["lockstep.run_key"]
         pruned_at = run.data.tags.get("lockstep.pruned_at")
-        [again] = train([config], dataset, pause_at=int(pruned_at) if pruned_at else None)
+        steps = iterations_per_epoch(config.data, dataset.description)
+        [again] = train([config], dataset, pause_at=int(pruned_at) * steps if pruned_at else None)
         evaluations = again.history.evaluations
         assert_same_artifacts(
             run,

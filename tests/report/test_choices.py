@@ -72,7 +72,8 @@ def test_runs_of_a_search_are_compared_after_the_same_epoch(tmp_path, empty_stor
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     lrs = [round(0.1 * k, 1) for k in range(1, 9)]
     pruned = [{} if k % 3 == 0 else {"lockstep.pruned_at": "1"} for k in range(8)]
-    runs = [({"optim.lr": str(lr)}, {}, tags, "FINISHED") for lr, tags in zip(lrs, pruned, strict=True)]
+    params = [{"optim.lr": str(lr), "trainer.epochs": "2"} for lr in lrs]
+    runs = [(of_run, {}, tags, "FINISHED") for of_run, tags in zip(params, pruned, strict=True)]
     parent, ids = recorded_sweep(store, runs)
     for lr, run_id, tags in zip(lrs, ids, pruned, strict=True):
         store.client.log_metric(run_id, "val/accuracy", lr / 2, step=100)
@@ -80,14 +81,14 @@ def test_runs_of_a_search_are_compared_after_the_same_epoch(tmp_path, empty_stor
             store.client.log_metric(run_id, "val/accuracy", 0.99, step=200)
     sweep = sweeps.read(store, parent)
     scores = scores_of(store, sweep)
-    assert scores.title == "val/accuracy after epoch 1"
+    assert scores.title == "val/accuracy after 1 epoch"
     assert scores.values == {run_id: lr / 2 for lr, run_id in zip(lrs, ids, strict=True)}
     chart = choices.effects(sweep, scores)
     assert sorted(chart.figure.data[0].y) == pytest.approx(sorted(lr / 2 for lr in lrs))
-    assert "val/accuracy after epoch 1 of 8 runs" in chart.text
+    assert "val/accuracy after 1 epoch of 8 runs" in chart.text
     importance, shares = choices.importances(sweep, scores)
     assert shares == {"optim.lr": pytest.approx(1)}
-    assert "for val/accuracy after epoch 1" in importance.text
+    assert "for val/accuracy after 1 epoch" in importance.text
     assert last_scores(sweep).values[ids[0]] == 0.99
 
 
@@ -104,4 +105,21 @@ def test_runs_that_stopped_early_are_compared_after_an_epoch_that_they_have(tmp_
     ):  # the last is the restored
         store.client.log_metric(stopped, "val/accuracy", accuracy, timestamp=at, step=step)
     scores = scores_of(store, sweeps.read(store, parent))
-    assert (scores.title, scores.values) == ("val/accuracy after epoch 2", {stopped: 0.6, pruned: 0.2})
+    assert (scores.title, scores.values) == ("val/accuracy after 2 epochs", {stopped: 0.6, pruned: 0.2})
+
+
+def test_runs_pruned_amid_epochs_are_compared_at_the_rung_that_all_have_reached(tmp_path, empty_store):
+    """An epoch has 79 iterations, so the rungs at 0.5 and 1.5 epochs are at 40 and 118 (39.5 and 118.5)."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    steps = [(40,), (40, 79, 118), (40, 79, 118, 158)]
+    tags = [{"lockstep.pruned_at": "0.5"}, {"lockstep.pruned_at": "1.5"}, {}]
+    params = [{"optim.lr": str(lr), "trainer.epochs": "2"} for lr in (1, 2, 3)]
+    runs = [(of_run, {}, of_tags, "FINISHED") for of_run, of_tags in zip(params, tags, strict=True)]
+    parent, ids = recorded_sweep(store, runs)
+    for k, run_id in enumerate(ids):
+        for step in steps[k]:
+            store.client.log_metric(run_id, "val/accuracy", k + step / 1000, step=step)
+    scores = scores_of(store, sweeps.read(store, parent))
+    assert scores.title == "val/accuracy after 0.5 epochs"
+    assert scores.values == {run_id: k + 0.04 for k, run_id in enumerate(ids)}

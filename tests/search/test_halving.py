@@ -1,30 +1,13 @@
-"""When trials are judged, and how halving judges them."""
+"""How trials are judged."""
 
 import optuna
-import pytest
 from helpers.configs import search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockstep.search.halving import PROMOTED, Halving, pruner, rungs
-
-
-@pytest.mark.parametrize(
-    ("changes", "epochs", "expected"),
-    [
-        ({}, 10, [1, 4]),
-        ({}, 16, [1, 4]),
-        ({}, 17, [1, 4, 16]),
-        ({"reduction_factor": 3}, 10, [1, 3, 9]),
-        ({"min_epochs": 2, "reduction_factor": 2}, 10, [2, 4, 8]),
-        ({"min_epochs": 10}, 10, []),
-        ({"pruner": "hyperband"}, 10, [1, 4]),
-        ({"pruner": "median", "min_epochs": 3}, 6, [3, 4, 5]),
-        ({"pruner": "none"}, 10, []),
-    ],
-)
-def test_rungs(changes, epochs, expected):
-    assert rungs(search(**changes), epochs) == expected
+from lockstep.search.halving import PROMOTED, Halving, pruner
+from lockstep.search.rules import Rules
+from lockstep.search.rungs import Rungs
 
 
 def study_of(values_at_rung, direction="maximize", rung=4):
@@ -84,10 +67,24 @@ def test_of_different_values_exactly_one_in_so_many_goes_on(values, factor):
     assert promoted(study_of(values), Halving(factor)) == expected
 
 
-def test_the_others_are_optunas():
-    kinds = {name: type(pruner(search(pruner=name), 10)) for name in ("hyperband", "median", "none")}
-    assert kinds == {
-        "hyperband": optuna.pruners.HyperbandPruner,
-        "median": optuna.pruners.MedianPruner,
-        "none": optuna.pruners.NopPruner,
-    }
+def test_as_many_finalists_go_on_however_few_there_are():
+    values = [0.1, 0.9, 0.3, 0.8, 0.2, 0.7]
+    assert promoted(study_of(values), Halving(4, finalists=3)) == [1, 3, 5]
+    assert promoted(study_of(values[:2]), Halving(4, finalists=3)) == [0, 1]
+
+
+def test_the_others_are_optunas_and_without_rungs_nothing_is_pruned():
+    def of(**changes):
+        settings = search(**changes)
+        return pruner(Rules(settings, Rungs.of(settings, 10, 781), 10, "name"))
+
+    found = of(pruner="halving", finalists=2, reduction_factor=3)
+    assert (found._finalists, found._reduction_factor) == (2, 3)
+    found = of(pruner="hyperband", min_epochs=0.5, reduction_factor=3)
+    assert isinstance(found, optuna.pruners.HyperbandPruner)
+    assert (found._min_resource, found._max_resource, found._reduction_factor) == (500, 10_000, 3)
+    found = of(pruner="median", min_epochs=2)
+    assert isinstance(found, optuna.pruners.MedianPruner)
+    assert found._n_warmup_steps == 1999
+    for changes in ({"pruner": "none"}, {"pruner": "hyperband", "min_epochs": 10}):
+        assert isinstance(of(**changes), optuna.pruners.NopPruner)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,12 +14,15 @@ def queue(rung, data="digits"):
     return Queue(rung, 4 * max(1, rung), data, "cpu", "float32")
 
 
+ITERATIONS = {rung: 17 * rung for rung in (1, 4, 16)}
+
+
 def waiting(array_size, n_workers, rungs):
     """Queues in which trials 0, 1, … wait at these rungs."""
     queues = Queues(array_size, n_workers)
     for number, rung in enumerate(rungs):
-        entry = SimpleNamespace(history=SimpleNamespace(epochs=rung))
-        queues.add(TrialRun(SimpleNamespace(number=number), entry), queue(rung))
+        entry = SimpleNamespace(history=SimpleNamespace(iterations=17 * rung))
+        queues.add(TrialRun(SimpleNamespace(number=number), entry, ITERATIONS, rung), queue(rung))
     return queues
 
 
@@ -53,7 +57,7 @@ def test_other_data_is_another_queue():
 
 def test_those_that_have_paused_already_are_judged_not_trained():
     queues = waiting(8, 1, [0, 0])
-    queues.add(TrialRun(SimpleNamespace(number=2), at_its_rung(patience=None)), queue(1))
+    queues.add(TrialRun(SimpleNamespace(number=2), at_its_rung(patience=None), ITERATIONS, 1), queue(1))
     [paused] = queues.take_paused()
     assert [run.trial.number for run in paused] == [2]
     assert drained(queues, more=False) == [(0, [0, 1])]
@@ -62,7 +66,7 @@ def test_those_that_have_paused_already_are_judged_not_trained():
 def test_a_trial_that_stopped_early_at_its_rung_has_not_paused_there():
     for patience, has_paused in ((3, True), (2, False)):  # its best epoch is the second of four
         queues = waiting(8, 1, [])
-        queues.add(TrialRun(SimpleNamespace(number=2), at_its_rung(patience)), queue(1))
+        queues.add(TrialRun(SimpleNamespace(number=2), at_its_rung(patience), ITERATIONS, 1), queue(1))
         assert bool(queues.take_paused()) == has_paused
 
 
@@ -70,7 +74,7 @@ def at_its_rung(patience):
     losses = (0.5, 0.4, 0.4, 0.6)
     validated = [Evaluation(epoch, "val", loss, 0.5) for epoch, loss in enumerate(losses, 1)]
     trainer = SimpleNamespace(epochs=10, patience=patience, monitor="val/loss")
-    history = History(epochs=4, evaluations=validated)
+    history = History(np.zeros(4 * 17), epochs=4, evaluations=validated)
     return SimpleNamespace(history=history, config=SimpleNamespace(trainer=trainer))
 
 

@@ -4,7 +4,13 @@ import pytest
 from helpers.configs import search
 from optuna.trial import TrialState
 
+from lockstep.search.rules import Rules
+from lockstep.search.rungs import Rungs
 from lockstep.search.study import FILE, Study
+
+
+def of(settings):
+    return Rules(settings, Rungs.of(settings, 10, 781), 10, "study")
 
 
 def suggest(trial):
@@ -23,11 +29,11 @@ def proposals(study, n):
 @pytest.mark.filterwarnings("ignore")  # Optuna's, of samplers that it calls experimental
 def test_one_that_is_opened_again_proposes_what_it_would_have(tmp_path, sampler):
     settings = search(sampler=sampler, seed=3)
-    whole = Study(tmp_path / "whole", settings, 10)
+    whole = Study(tmp_path / "whole", of(settings))
     expected = [proposals(whole, 4) for _ in range(4)]
     for part in expected:
-        assert proposals(Study(tmp_path / "parts", settings, 10), 4) == part
-    other = Study(tmp_path / "other", search(sampler=sampler, seed=4), 10)
+        assert proposals(Study(tmp_path / "parts", of(settings)), 4) == part
+    other = Study(tmp_path / "other", of(search(sampler=sampler, seed=4)))
     assert proposals(other, 4) != expected[0]
 
 
@@ -35,7 +41,7 @@ def test_one_that_is_opened_again_proposes_what_it_would_have(tmp_path, sampler)
 def test_a_kill_while_a_trial_is_asked_for_changes_no_proposal(tmp_path, sampler):
     settings, folder = search(sampler=sampler), tmp_path / "study"
     path, seals = folder / FILE, folder / f"{FILE}.seals"
-    study = Study(folder, settings, 10)
+    study = Study(folder, of(settings))
     before = path.stat().st_size
     expected = [study.ask(suggest).params for _ in range(2)]
     log, sealing = path.read_bytes(), seals.read_bytes()
@@ -44,7 +50,7 @@ def test_a_kill_while_a_trial_is_asked_for_changes_no_proposal(tmp_path, sampler
     for end in [end + more for end in ends for more in (0, 7)]:
         path.write_bytes(log[:end])
         seals.write_bytes(sealing)
-        again = Study(folder, settings, 10)
+        again = Study(folder, of(settings))
         trials = again.running()
         for trial in trials:
             suggest(trial)
@@ -73,14 +79,14 @@ def damaged(log, seals):
 def test_of_a_damaged_log_what_is_whole_is_kept_and_the_rest_is_said(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
     folder = tmp_path / "study"
-    expected = proposals(Study(folder, search(), 10), 2)
+    expected = proposals(Study(folder, of(search())), 2)
     path, seals = folder / FILE, folder / f"{FILE}.seals"
     files = path.read_bytes(), seals.read_bytes()
     for what, log, sealing, is_said in damaged(*files):
         caplog.clear()
         path.write_bytes(log)
         seals.write_bytes(sealing) if sealing is not None else seals.unlink()
-        again = Study(folder, search(), 10)
+        again = Study(folder, of(search()))
         assert bool(caplog.messages) == is_said, what
         assert all(str(tmp_path / "outputs/unfinished/damaged/study") in said for said in caplog.messages)
         trials = again.optuna.get_trials()
@@ -89,14 +95,14 @@ def test_of_a_damaged_log_what_is_whole_is_kept_and_the_rest_is_said(tmp_path, m
         assert (len(told) < 2) == (path.stat().st_size < len(files[0])), what
         proposals(again, 1)
         caplog.clear()
-        assert len(Study(folder, search(), 10)) == len(trials) + 1, what
+        assert len(Study(folder, of(search()))) == len(trials) + 1, what
         assert caplog.messages == [], what
 
 
 def test_a_trial_that_was_not_told_is_still_running_with_what_it_was_given(tmp_path):
-    study = Study(tmp_path, search(), 10)
+    study = Study(tmp_path, of(search()))
     value = study.ask(lambda trial: trial.suggest_float("lr", 0, 1)).params["lr"]
-    [trial] = Study(tmp_path, search(), 10).running()
+    [trial] = Study(tmp_path, of(search())).running()
     assert trial.params == {"lr": value}
     assert trial.suggest_float("lr", 0, 1) == value
     assert study.optuna.get_trials()[0].state == TrialState.RUNNING

@@ -26,6 +26,7 @@ def history(epochs=2, test=0.9, val=None, loss=1.5, diverged_at=None):
         epochs,
         3.21,
         diverged_at,
+        [(2 * epoch, 0) for epoch in range(1, epochs + 1)],
     )
 
 

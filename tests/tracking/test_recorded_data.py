@@ -147,9 +147,11 @@ HOSTILE = [
     (("config.yaml", b"a: &a [x]\nb: [*a, *a]"), "config.yaml: can't be read as YAML: it has aliases"),
     (("model/state_dict.pt", b"PK"), "model/state_dict.pt: can't be read (BadZipFile)"),
     (("history.parquet", b"PAR1"), "history.parquet: can't be read (ArrowInvalid)"),
-    (("lockstep.pruned_at", "2"), "lockstep.pruned_at=2: not one of the run's 1 epochs"),
-    (("lockstep.pruned_at", "0"), "lockstep.pruned_at=0: not one of the run's 1 epochs"),
-    (("lockstep.pruned_at", "x"), "lockstep.pruned_at=x: not one of the run's 1 epochs"),
+    (("lockstep.pruned_at", "2"), "lockstep.pruned_at=2: not within the run's 1 epochs"),
+    (("lockstep.pruned_at", "0"), "lockstep.pruned_at=0: not within the run's 1 epochs"),
+    (("lockstep.pruned_at", "x"), "lockstep.pruned_at=x: not within the run's 1 epochs"),
+    (("lockstep.pruned_at", "0.0001"), "lockstep.pruned_at=0.0001: not within the run's 1 epochs"),
+    (("lockstep.pruned_at", "nan"), "lockstep.pruned_at=nan: not within the run's 1 epochs"),
 ]
 
 

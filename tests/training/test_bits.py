@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.schema import AugmentConfig
 from lockstep.data.datasets import Dataset
-from lockstep.data.description import DataDescription
+from lockstep.data.description import DataDescription, iterations_per_epoch
 from lockstep.pictures.representations import planes_of, separation
 from lockstep.results import predictions_file
 from lockstep.training import artifacts
@@ -101,9 +101,10 @@ class Recording:
         if run.history.diverged_at is None:
             predictions_file.write(predict(run, self._dataset), folder)
         found = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
+        del found["history.parquet"]  # the evaluation at a rung is in it
         history = run.history
         found |= {"loss": history.loss_T.tobytes(), "accuracy": history.accuracy_T.tobytes()}
-        found |= {"evaluations": history.evaluations, "state": to_bytes(run.state())}
+        found |= {split: history.of(split) for split in ("test", "val")} | {"state": to_bytes(run.state())}
         if history.diverged_at is None:
             found["spaces"] = separation(run.network, self._dataset)
             if planes := planes_of(run.network, self._dataset):
@@ -116,13 +117,18 @@ def assert_bits_are_those_of_each_run_alone(array, folder):
     alone, together = Recording(dataset, folder), Recording(dataset, folder)
     for config in configs:
         train([config], dataset, alone)
-    paused = train(configs, dataset, together, threads, pause_at=1)
+    # The pause is amid an epoch, mostly, as at a search's rung; another evaluation is amid the last one.
+    steps = iterations_per_epoch(configs[0].data, dataset.description)
+    pause_at = max(1, round(steps * (0.5 + order[0] / len(order))))
+    rungs = (pause_at, 2 * steps - 1)
+    paused = train(configs, dataset, together, threads, pause_at=pause_at)
     checkpoints = [Checkpoint(run.history, run.state(), run.best) for run in paused if not run.has_ended]
     going_on = [run.config for run in paused if not run.has_ended]
     order = [k for k in order if k < len(going_on)]
     for part in (order[::3], order[1::3] + order[2::3]):
         if part:
-            train([going_on[k] for k in part], dataset, together, checkpoints=[checkpoints[k] for k in part])
+            of_part = [checkpoints[k] for k in part]
+            train([going_on[k] for k in part], dataset, together, checkpoints=of_part, rungs=rungs)
     for config in configs:
         of_alone, of_together = alone.of_seed[config.seed], together.of_seed[config.seed]
         assert [what for what, value in of_alone.items() if of_together[what] != value] == []

@@ -34,8 +34,10 @@ class LockstepSearchConf:
     seed: int = 0
     array_size: int = 8
     pruner: str = "halving"
-    min_epochs: int = 1
-    reduction_factor: int = 4
+    min_epochs: float | None = None
+    reduction_factor: int = 3
+    finalists: int = 3
+    extrapolate: float | None = 0.5
     confirm_seeds: int = 0
     confirm_best: int = 3
     params: dict[str, Any] | None = field(default_factory=dict)

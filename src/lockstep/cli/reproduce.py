@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
-from lockstep.data.description import DataDescription
+from lockstep.data.description import DataDescription, iterations_per_epoch
 from lockstep.pictures import run_pictures
 from lockstep.pictures.representations import separation
 from lockstep.recovery.temporary import temporary_folder
@@ -74,7 +75,7 @@ def reproduce(store: Store, run_id: str, data: str | None = None, code: str | No
             raise Refused([*refused.problems, *hint]) from refused
         _allow_code(config, run_id, code)
         pruned_at = _checked(config, dataset.description, stored, tags.get(PRUNED_AT))
-        [again] = train([config], dataset, pause_at=pruned_at)
+        [again] = train([config], dataset, pause_at=pruned_at, rungs=_evaluated(stored))
         comparison = Comparison(run.info.run_name or tags.get(OVERRIDES, run_id))
         version = int(tags.get(NUMERICS, UNTAGGED))
         if config.run_keys(dataset.description.digest).get(version) != tags.get(RUN_KEY):
@@ -113,22 +114,30 @@ def _checked(config: RunConfig, data: DataDescription, stored: Path, pruned_at: 
     """Check what others may have written, before anything trains.
 
     Returns:
-        The epoch after which the run was pruned, None if it was not.
+        The iterations after which the run was pruned, None if it was not.
 
     Raises:
         Refused: if it can't be this run's.
     """
     problems = datasets.check_stream(config.data, data) + check_memory(config, data)
-    is_epoch = pruned_at is None or (pruned_at.isdecimal() and len(pruned_at) < 10 and int(pruned_at) > 0)
-    if not is_epoch or int(pruned_at or 0) > config.trainer.epochs:
-        problems.append(f"{PRUNED_AT}={pruned_at}: not one of the run's {config.trainer.epochs} epochs")
+    epochs = float(pruned_at) if pruned_at and re.fullmatch(r"\d{1,9}(\.\d{1,3})?", pruned_at) else 0.0
+    if pruned_at is not None and not 0 < epochs <= config.trainer.epochs:
+        problems.append(f"{PRUNED_AT}={pruned_at}: not within the run's {config.trainer.epochs} epochs")
     if problems:
         raise Refused(problems)
     if (stored / artifacts.WEIGHTS).exists():
         artifacts.read_network(config, data, stored / artifacts.WEIGHTS)
     if (stored / history_file.FILE).exists():
         history_file.read(stored)
-    return None if pruned_at is None else int(pruned_at)
+    return None if pruned_at is None else max(1, round(epochs * iterations_per_epoch(config.data, data)))
+
+
+def _evaluated(stored: Path) -> list[int]:
+    """Return the iterations after which a run was evaluated, among them those at a search's rungs."""
+    if not (stored / history_file.FILE).exists():
+        return []
+    found = {evaluation.iteration for evaluation in history_file.read(stored).evaluations}
+    return [iterations for iterations in found if isinstance(iterations, int)]  # others may have written it
 
 
 def _compare_history(comparison: Comparison, stored: Path, again: History) -> None:

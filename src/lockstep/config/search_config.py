@@ -19,7 +19,8 @@ class SearchConfig(Frozen):
         timeout: seconds after which no new trial starts.
         metric, direction: how trials are ranked.
         array_size: trials that are proposed, and start, together.
-        pruner, min_epochs, reduction_factor: see lockstep.search.halving.
+        pruner, min_epochs, reduction_factor, finalists: see lockstep.search.halving and its rungs.
+        extrapolate: see lockstep.search.scores; None compares trials by the metric at a rung.
         confirm_best, confirm_seeds: the number of best trials that are trained again before the winner is
             decided, and the number of seeds for each; 0 seeds confirm none.
     """
@@ -32,8 +33,10 @@ class SearchConfig(Frozen):
     seed: int = Field(ge=0, lt=2**32)
     array_size: int = Field(ge=1, le=10_000)
     pruner: Literal["halving", "hyperband", "median", "none"]
-    min_epochs: Count
+    min_epochs: float | None = Field(ge=0.001, le=MOST)
     reduction_factor: int = Field(ge=2, le=MOST)
+    finalists: Count
+    extrapolate: float | None = Field(ge=0, le=1)
     confirm_seeds: int = Field(ge=0, le=MOST)
     confirm_best: Count
 

@@ -2,6 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a process without pydantic describes data, too
+    from lockstep.config.schema import DataConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class DataDescription:
         if has_channels_last(self.feature_shape):
             return (self.feature_shape[-1], *self.feature_shape[:-1])
         return self.feature_shape
+
+
+def iterations_per_epoch(stream: "DataConfig", data: DataDescription) -> int:
+    """Return the training iterations of an epoch."""
+    n_left = data.n_train - stream.val_size
+    return n_left // stream.batch_size if stream.drop_last else math.ceil(n_left / stream.batch_size)
 
 
 CHANNELS = (1, 3, 4)

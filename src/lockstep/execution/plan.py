@@ -8,7 +8,7 @@ from itertools import pairwise
 from lockstep.config.model_config import MLPConfig
 from lockstep.config.optim_config import AdamConfig
 from lockstep.config.schema import RunConfig
-from lockstep.data.description import DataDescription
+from lockstep.data.description import DataDescription, iterations_per_epoch
 
 ARRAY_BYTES = 16 * 2**20
 """Weights, gradients and optimizer state of an array: a share of the last-level cache, 9 of the workshop's
@@ -131,7 +131,7 @@ def plan(
 
 def cost(config: RunConfig, data: DataDescription, need: Need | None = None) -> float:
     """Return a run's training time on one thread, in FLOPs of a large GEMM that would take as long."""
-    batch, steps = config.data.batch_size, _steps(config, data)
+    batch, steps = config.data.batch_size, iterations_per_epoch(config.data, data)
     if need is not None:
         evaluated = data.n_test + config.data.val_size
         return config.trainer.epochs * (steps * need.step + evaluated * need.row)
@@ -152,13 +152,7 @@ def _augmenting(configs: Sequence[RunConfig], data: DataDescription) -> float:
         return 0.0
     epochs = max(config.trainer.epochs for config in configs)
     n_features = stream.batch_size * data.n_features
-    return epochs * _steps(configs[0], data) * n_features * FLOPS_PER_AUGMENTED
-
-
-def _steps(config: RunConfig, data: DataDescription) -> int:
-    """Return the steps of an epoch."""
-    batch, n_left = config.data.batch_size, data.n_train - config.data.val_size
-    return n_left // batch if config.data.drop_last else math.ceil(n_left / batch)
+    return epochs * iterations_per_epoch(configs[0].data, data) * n_features * FLOPS_PER_AUGMENTED
 
 
 def state_bytes(config: RunConfig, data: DataDescription, need: Need | None = None) -> int:

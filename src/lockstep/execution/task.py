@@ -54,7 +54,8 @@ class Task:
         digest: the digest of the data set that they share.
         shared: folder of the pictures that all runs on a data set share.
         code: that their networks need.
-        pause_at: the epoch after which runs stop with a checkpoint; None trains them to their end.
+        pause_at: the iterations after which runs stop with a checkpoint; None trains them to their end.
+        rungs: see lockstep.training.loop.train.
     """
 
     runs: tuple[TaskRun, ...]
@@ -64,6 +65,7 @@ class Task:
     exact: bool
     code: tuple[NetworkCode, ...] = ()
     pause_at: int | None = None
+    rungs: tuple[int, ...] = ()
 
     def of(self, runs: Iterable[TaskRun]) -> "Task":
         """Return the task of some of the runs."""
@@ -73,7 +75,7 @@ class Task:
 def train_task(task: Task, dataset: Dataset, report: Report) -> None:
     """Train runs until they pause or end, and write each run's artifacts as soon as it ends.
 
-    Runs that resume after the same number of epochs train together.
+    Runs that resume after the same number of iterations train together.
 
     Args:
         report: called with a run's number and each event, once the event is in the run's journal.
@@ -89,14 +91,14 @@ def train_task(task: Task, dataset: Dataset, report: Report) -> None:
 
 def _train_alone(task: Task, dataset: Dataset, report: Report) -> None:
     network_code.add(task.code)
-    by_epochs: dict[int, list[tuple[_Written, Checkpoint | None]]] = {}
+    by_iterations: dict[int, list[tuple[_Written, Checkpoint | None]]] = {}
     for run in task.runs:
         written = _Written(run, report, task)
         with written.failing():
             checkpoint = written.resume()
-            done = checkpoint.history.epochs if checkpoint else 0
-            by_epochs.setdefault(done, []).append((written, checkpoint))
-    for _, together in sorted(by_epochs.items()):
+            done = checkpoint.history.iterations if checkpoint else 0
+            by_iterations.setdefault(done, []).append((written, checkpoint))
+    for _, together in sorted(by_iterations.items()):
         _train_together(task, together, dataset, report)
 
 
@@ -114,7 +116,8 @@ def _train_together(
 
     try:
         configs = [written.run.config for written in runs]
-        train(configs, dataset, after_epoch, task.threads, task.exact, checkpoints, task.pause_at)
+        how = (task.threads, task.exact, checkpoints, task.pause_at, task.rungs)
+        train(configs, dataset, after_epoch, *how)
     except Exception as error:
         if _is_no_room(error):
             raise
@@ -133,7 +136,7 @@ class _Written:
 
     def __init__(self, run: TaskRun, report: Report, task: Task) -> None:
         self.run, self._folder, self._report, self._task = run, RunFolder(run.folder), report, task
-        self._journaled = 0  # epochs
+        self._journaled = 0  # epochs, and parts of some
         self._saved_at = time.monotonic()
         self.is_over = False  # ended, or paused
 
@@ -175,15 +178,15 @@ class _Written:
         self._report(self.run.number, ended)
 
     def add(self, run: TrainedRun, epoch: Epoch) -> None:
-        """Record an epoch unless the journal has it already; save a checkpoint when one is due."""
+        """Record an epoch or a part unless the journal has it already; save a checkpoint when one is due."""
         if len(run.history.marks) > self._journaled:
             self.report(epoch)
         if run.has_ended:
             return
-        self.is_over = run.history.epochs == self._task.pause_at
+        self.is_over = run.history.iterations == self._task.pause_at
         waited = time.monotonic() - self._saved_at
         if self.is_over or waited >= run.config.trainer.checkpoint_seconds:
-            self._folder.save(run.history.epochs, checkpoint.to_bytes(run.state(), run.best))
+            self._folder.save(len(run.history.marks), checkpoint.to_bytes(run.state(), run.best))
             self._saved_at = time.monotonic()
 
     def end(self, run: TrainedRun, dataset: Dataset) -> None:

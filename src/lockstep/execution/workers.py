@@ -150,7 +150,7 @@ class _Followed:
         self._history.add(event)
         if has_ended(self._history, self._trainer):
             return False  # its end follows
-        return self._history.epochs == self._pause_at
+        return self._history.iterations == self._pause_at
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Ended:
     """The end of a run: its artifacts are written, or it failed, for `reason`, with `trace`.
 
     Attributes:
-        pruned_at: the epochs after which a search pruned it, or None.
+        pruned_at: the epochs after which a search pruned it, to three decimals; or None.
         stopped_at, restored_epoch: see RunResult.
         metrics: metrics measured once, at its end.
         warnings: what failed but cost the run nothing else, such as a picture.
@@ -34,7 +34,7 @@ class Ended:
 
     reason: str = ""
     trace: str = ""
-    pruned_at: int | None = None
+    pruned_at: float | None = None
     stopped_at: int | None = None
     restored_epoch: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -118,7 +118,8 @@ def _text(event: Event) -> bytes:
         values = {key: getattr(event, key) for key in ("seconds", "diverged", "at", "canary")}
         evaluations = [asdict(evaluation) for evaluation in event.evaluations]
         vectors = {"loss_T": event.loss_T.tolist(), "accuracy_T": event.accuracy_T.tolist()}
-        entry = {"epoch": {**values, "evaluations": evaluations, **vectors}}
+        part = {"is_part": True} if event.is_part else {}
+        entry = {"epoch": {**values, **part, "evaluations": evaluations, **vectors}}
     return json.dumps(entry).encode()
 
 

@@ -34,21 +34,21 @@ def mend(folder: RunFolder) -> None:
     except Unreadable:
         return
     try:
-        epochs, n_unsealed = _mend_journal(folder)
+        n_events, n_unsealed = _mend_journal(folder)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return  # an event of another version
     for done, path in folder.checkpoints().items():
         try:
             folder.state(path, done <= n_unsealed)
-            if done > epochs:
-                raise Damaged(f"the journal has {epochs} epochs")
+            if done > n_events:
+                raise Damaged(f"the journal has {n_events} epochs")
         except Damaged as error:
             _set_aside(folder, path, error)
 
 
 def _mend_journal(folder: RunFolder) -> tuple[int, int]:
-    """Mend a run's journal and artifacts; return how many epochs it has, and events of version 0.1.0."""
-    journal, epochs, whole = Journal(folder.journal.path), 0, 0
+    """Mend a run's journal and artifacts; return its epochs and parts, and its events of version 0.1.0."""
+    journal, n_events, whole = Journal(folder.journal.path), 0, 0
     try:
         for event in journal.unread():
             if isinstance(event, Ended):
@@ -58,13 +58,13 @@ def _mend_journal(folder: RunFolder) -> tuple[int, int]:
                     damaged = Damaged("it is not what the journal says")
                     _set_aside(folder, folder.artifacts, damaged)
                 break
-            epochs, whole = epochs + (not event.diverged), journal.read_bytes
+            n_events, whole = n_events + (not event.diverged), journal.read_bytes
     except Damaged as error:
         kept = free_place(folder.path.parent, journal.path)
         shutil.copyfile(journal.path, kept)
         os.truncate(journal.path, whole)
         _log(folder, journal.path, error, kept)
-    return epochs, journal.n_unsealed
+    return n_events, journal.n_unsealed
 
 
 def _set_aside(folder: RunFolder, path: Path, why: Damaged) -> None:

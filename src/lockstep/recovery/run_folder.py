@@ -43,8 +43,8 @@ REMOVED, ZIP = ".removed", b"PK"
 class RunFolder:
     """The folder of one run, or of a sweep's parent.
 
-    run.json: see Description. journal: see Journal. checkpoint-<epochs>.pt: the run's state after <epochs>.
-    artifacts/: written when the run has ended. owed: see `owe`. trouble: why the last upload failed.
+    run.json: see Description. journal: see Journal. checkpoint-<n>.pt: the run's state after n events of its
+    journal. artifacts/: written when the run has ended. owed: see `owe`. trouble: why the last upload failed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -176,10 +176,10 @@ class RunFolder:
             raise Unreadable(f"its journal can't be read: {error!r}") from error
         return history, None
 
-    def save(self, epochs: int, state: bytes) -> None:
-        """Write a checkpoint after epochs that the journal has; delete earlier checkpoints."""
+    def save(self, n_events: int, state: bytes) -> None:
+        """Write a checkpoint after events that the journal has; delete earlier checkpoints."""
         self.journal.sync()
-        saved, path = self.checkpoints(), self.path / f"checkpoint-{epochs}.pt"
+        saved, path = self.checkpoints(), self.path / f"checkpoint-{n_events}.pt"
         durable.replace(path, sealed(state, self._place(path.name)))
         for earlier in saved.values():
             if earlier != path:
@@ -187,21 +187,21 @@ class RunFolder:
 
     def checkpoint(self) -> tuple[History, bytes] | None:
         """Return the history up to the last checkpoint that is whole, and its state; None without one."""
-        for epochs, path in sorted(self.checkpoints().items(), reverse=True):
+        for n_events, path in sorted(self.checkpoints().items(), reverse=True):
             history, journal = History(), Journal(self.journal.path)
             try:
                 for event in journal.unread():
-                    if isinstance(event, Epoch) and history.epochs < epochs:
+                    if isinstance(event, Epoch) and len(history.marks) < n_events:
                         history.add(event)
-                state = self.state(path, epochs <= journal.n_unsealed)
+                state = self.state(path, n_events <= journal.n_unsealed)
             except Damaged:  # until the folder is mended
                 continue
-            if history.epochs == epochs:
+            if len(history.marks) == n_events and history.diverged_at is None:
                 return history, state
         return None
 
     def checkpoints(self) -> dict[int, Path]:
-        """Return the files of checkpoints by epochs done."""
+        """Return the files of checkpoints by the number of events before them: epochs, and parts of some."""
         return {int(path.stem.partition("-")[2]): path for path in self.path.glob("checkpoint-*.pt")}
 
     def state(self, path: Path, is_of_first_version: bool) -> bytes:

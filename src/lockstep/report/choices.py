@@ -1,6 +1,6 @@
 """Which of a sweep's choices mattered: importances, and the effect of each.
 
-Runs of a search train for different numbers of epochs. They are compared by the scores after the same epoch:
+Runs of a search train for different numbers of epochs. They are compared by the scores after equally many:
 their last scores would tell which runs were pruned, not which choice is good.
 """
 
@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 
 from lockstep.report.charts import Chart, is_log
 from lockstep.report.wording import number, ordered, short
-from lockstep.results.run_result import RunResult
+from lockstep.results.run_result import RunResult, epochs_text
 from lockstep.tracking import recorded_run
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
@@ -50,20 +50,22 @@ def last_scores(sweep: Sweep) -> Scores:
 
 
 def scores_of(store: Store, sweep: Sweep) -> Scores:
-    """Return each run's last score; where some were pruned, that of the last epoch that all have reached.
+    """Return each run's last score; where some were pruned, that after the most epochs that all have trained.
 
     Runs that stopped early have no later epochs, either.
     """
     if not sweep.pruned:
         return last_scores(sweep)
-    ends = [run.pruned_at or run.stopped_at for run in sweep.compared]
-    epoch = min(end for end in ends if end is not None)
-    values = {}
-    for run in sweep.compared:
-        curve = recorded_run.curve(store, run, sweep.metric)  # one value per epoch
-        if len(curve) >= epoch and math.isfinite(curve[epoch - 1][1]):
-            values[str(run.run_id)] = curve[epoch - 1][1]
-    return Scores(f"{sweep.metric} after epoch {epoch}", values)
+    trained = [run.pruned_at or run.stopped_at or int(run.params["trainer.epochs"]) for run in sweep.compared]
+    epochs, values = min(trained), {}
+    for run, end in zip(sweep.compared, trained, strict=True):
+        curve = recorded_run.curve(store, run, sweep.metric)
+        wanted = epochs / end * max((step for step, _ in curve), default=0)  # a rung's iterations are rounded
+        near = [value for step, value in curve if abs(step - wanted) <= 1 and math.isfinite(value)]
+        if near:
+            values[str(run.run_id)] = near[-1]
+    after = "1 epoch" if epochs == 1 else f"{epochs_text(epochs)} epochs"
+    return Scores(f"{sweep.metric} after {after}", values)
 
 
 def importances(sweep: Sweep, scores: Scores) -> tuple[Chart | None, dict[str, float]]:

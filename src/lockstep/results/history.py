@@ -1,4 +1,4 @@
-"""A run's measurements, epoch by epoch."""
+"""A run's measurements, epoch by epoch; a search divides epochs at its rungs."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,7 +28,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's part of a run's history.
+    """An epoch's part of a run's history; where a rung divides the epoch, that of one of its parts.
 
     Attributes:
         loss_T, accuracy_T: each minibatch's; those of a run that diverged end with its last iteration.
@@ -37,6 +37,7 @@ class Epoch:
         diverged: whether a loss was not finite.
         at: when it ended, in milliseconds of Unix time.
         canary: of the machine that trained it, see `lockstep.training.canary`; empty in journals of 0.1.0.
+        is_part: whether it ends at a rung, before its epoch does.
     """
 
     loss_T: FloatArray
@@ -46,6 +47,7 @@ class Epoch:
     diverged: bool
     at: int
     canary: str = ""
+    is_part: bool = False
 
 
 @dataclass
@@ -56,7 +58,9 @@ class History:
         epochs: finished ones.
         seconds: of training, see Epoch.
         diverged_at: the iteration whose loss was not finite, or None.
-        marks: for each epoch added, the iterations done by its end, and when that was, see Epoch.
+        evaluations: after epochs, and at rungs.
+        marks: for each Epoch added, the iterations done by its end, and when that was.
+        rungs: those iterations, of each that was a part of an epoch.
         canaries: of the machines that trained it, see Epoch, each once.
         restored_epoch: the epoch, counted from 1, whose weights a run with early stopping has at its end.
     """
@@ -68,41 +72,59 @@ class History:
     seconds: float = 0.0
     diverged_at: int | None = None
     marks: list[tuple[int, int]] = field(default_factory=list)
+    rungs: list[int] = field(default_factory=list)
     canaries: list[str] = field(default_factory=list)
     restored_epoch: int | None = None
 
     def add(self, epoch: Epoch) -> None:
-        """Add the next epoch."""
+        """Add the next epoch, or part of one."""
         self.loss_T = np.concatenate([self.loss_T, epoch.loss_T])
         self.accuracy_T = np.concatenate([self.accuracy_T, epoch.accuracy_T])
         self.evaluations += epoch.evaluations
         self.seconds += epoch.seconds
         if epoch.diverged:
-            self.diverged_at = len(self.loss_T)
+            self.diverged_at = self.iterations
+        elif epoch.is_part:
+            self.rungs.append(self.iterations)
         else:
             self.epochs += 1
-        self.marks.append((len(self.loss_T), epoch.at))
+        self.marks.append((self.iterations, epoch.at))
         if epoch.canary and epoch.canary not in self.canaries:
             self.canaries.append(epoch.canary)
 
+    @property
+    def iterations(self) -> int:
+        """Training iterations done."""
+        return len(self.loss_T)
+
+    @property
+    def epoch_ends(self) -> list[int]:
+        """The iterations done by the end of each finished epoch."""
+        return [iterations for iterations, _ in self.marks if iterations not in self.rungs][: self.epochs]
+
     def summary(self) -> dict[str, float]:
         """Its last and best figures, by their names as metrics; the restored epoch's, if there is one."""
-        figures = {}
-        for evaluation in self.final():
+        figures, final = {}, self.final()
+        for evaluation in final:
             figures[f"{evaluation.split}/loss"] = evaluation.loss
             figures[f"{evaluation.split}/accuracy"] = evaluation.accuracy
         if self.restored_epoch is not None:
             figures["test/accuracy_best"] = figures["test/accuracy"]
-        elif tests := self.of("test"):
+        elif tests := [*self.of("test"), *(last for last in final if last.split == "test")]:
             figures["test/accuracy_best"] = max(evaluation.accuracy for evaluation in tests)
         return {**figures, "time/train_seconds": self.seconds}
 
     def final(self) -> list[Evaluation]:
         """The evaluations, one for each split, of the weights that the run has at its end."""
-        of_splits: list[list[Evaluation]] = [found for split in SPLITS if (found := self.of(split))]
-        place = -1 if self.restored_epoch is None else self.restored_epoch - 1
-        return [of_split[place] for of_split in of_splits]
+        if self.restored_epoch is not None:
+            return [found[self.restored_epoch - 1] for split in SPLITS if (found := self.of(split))]
+        last = {evaluation.split: evaluation for evaluation in self.evaluations}
+        return [last[split] for split in SPLITS if split in last]
 
     def of(self, split: HeldOut) -> list[Evaluation]:
-        """The evaluations on one split, in order."""
-        return [evaluation for evaluation in self.evaluations if evaluation.split == split]
+        """The evaluations on one split after each epoch, in order."""
+        return [
+            evaluation
+            for evaluation in self.evaluations
+            if evaluation.split == split and evaluation.iteration not in self.rungs
+        ]

@@ -29,7 +29,7 @@ class RunResult:
         status: FINISHED, FAILED, KILLED, or RUNNING, as MLflow has them.
         metrics: last and best figures by name, as the store has them.
         reason: why it did not finish.
-        pruned_at: the epochs after which a search pruned it, or None.
+        pruned_at: the epochs after which a search pruned it, to three decimals; or None.
         is_stored: whether an earlier command trained it.
         run_id, experiment_id: its MLflow run, where that is known.
         stopped_at: the epochs after which it stopped early, its patience over, or None.
@@ -45,7 +45,7 @@ class RunResult:
     status: str
     metrics: Mapping[str, float]
     reason: str = ""
-    pruned_at: int | None = None
+    pruned_at: float | None = None
     is_stored: bool = False
     run_id: str | None = None
     experiment_id: str | None = None
@@ -80,6 +80,11 @@ def of_earlier_versions(runs: Iterable[RunResult]) -> str:
     names = ", ".join(run.name for run in earlier[:NAMED]) + (f" and {n_more} more" if n_more > 0 else "")
     counted = f"{len(earlier)} runs are" if len(earlier) > 1 else "1 run is"
     return f"{counted} {of}: trained now, the last digits may differ ({names})."
+
+
+def epochs_text(epochs: float) -> str:
+    """Return a number of epochs as text: `4`, `0.5`."""
+    return str(epochs).removesuffix(".0")
 
 
 def short_length(run_ids: Collection[str]) -> int:

@@ -4,6 +4,9 @@
 - `space`: search spaces, as Optuna's distributions.
 - `queues`: trials that wait, and which of them train next.
 - `trials`: trials as tasks; promotes and prunes them when a task is done.
-- `halving`: the epochs after which trials are judged, and the rule.
+- `rules`: how trials are compared, and when; the rules of earlier versions.
+- `rungs`: the points of a training at which trials are judged.
+- `scores`: what trials are compared by at rungs: their losses, extrapolated.
+- `halving`: the pruners that decide at rungs.
 - `study`: the Optuna study, kept on disk in its `study_log`.
 """

@@ -4,6 +4,7 @@ Promoted trials wait until they fill an array, or until no new trials can start.
 so that no worker is idle.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from optuna.trial import Trial
@@ -18,8 +19,8 @@ class Queue:
     """A queue's key: pending trials with equal keys can share an array.
 
     Attributes:
-        rung: the epochs after which they were last promoted, or 0.
-        next_rung: the epochs after which they pause next, None if they train to their end.
+        rung: at which they were last promoted, or 0.
+        next_rung: at which they pause next, None if they train to their end.
     """
 
     rung: int
@@ -34,16 +35,32 @@ class TrialRun:
     """A trial and its run.
 
     Attributes:
+        iterations: after which it pauses, by rung.
         promoted_at: the rung from which it was last promoted, or 0.
-        reported: the number of epochs whose metric the study has.
+        reported: the last rung at which the study has its score, or 0.
+        score: the one at that rung.
         twins: later trials with the same config, which get the same result.
     """
 
     trial: Trial
     entry: Entry
+    iterations: Mapping[int, int] = field(default_factory=dict)
     promoted_at: int = 0
     reported: int = 0
+    score: float = 0.0
     twins: "list[TrialRun]" = field(default_factory=list)
+
+    @property
+    def next_rung(self) -> int | None:
+        """The rung at which it pauses next, None if it trains to its end."""
+        return next((rung for rung in self.iterations if rung > self.promoted_at), None)
+
+    @property
+    def has_paused(self) -> bool:
+        """Whether it has trained to its next rung, and not ended there."""
+        entry, rung = self.entry, self.next_rung
+        has_reached = rung is not None and entry.history.iterations == self.iterations[rung]
+        return has_reached and not has_ended(entry.history, entry.config.trainer)
 
 
 class Queues:
@@ -91,13 +108,5 @@ class Queues:
 
         A trial whose patience is over there has not paused: it trains again from its checkpoint, to its end.
         """
-        paused = [
-            queue
-            for queue, group in self._pending.items()
-            if all(_has_paused(run.entry, queue.next_rung) for run in group)
-        ]
+        paused = [queue for queue, group in self._pending.items() if all(run.has_paused for run in group)]
         return [self._pending.pop(queue) for queue in paused]
-
-
-def _has_paused(entry: Entry, rung: int | None) -> bool:
-    return entry.history.epochs == rung and not has_ended(entry.history, entry.config.trainer)

@@ -1,7 +1,6 @@
 """A search, from its settings to the winner it names."""
 
-import hashlib
-import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from lockstep.execution import executor
 from lockstep.execution.cores import count_workers
 from lockstep.execution.task import Task
 from lockstep.recovery.run_folder import folder_name
-from lockstep.results.run_result import RunFailed, RunResult, of_earlier_versions
+from lockstep.results.run_result import RunFailed, RunResult, epochs_text, of_earlier_versions
 from lockstep.results.winner import Ranking, Standings
-from lockstep.search.halving import rungs
+from lockstep.search.rules import Rules, earlier_rules, rules
 from lockstep.search.space import Space, corners, space_of
 from lockstep.search.study import Study, claimed, studies
 from lockstep.search.trials import PARENT, Trials
@@ -36,6 +35,8 @@ from lockstep.terminal import tables
 from lockstep.terminal.console import console
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import labels
+
+log = logging.getLogger("lockstep")
 
 ENDED = "ended"
 """The study's user attribute that says whether the last command with it has ended."""
@@ -93,10 +94,11 @@ class _Search:
     def __init__(self, command: Command) -> None:
         search = command.search
         assert search is not None
-        self.command, self.settings, self.composer = command, search.config, search.composer
+        self.command, self.composer = command, search.composer
         self.space = space_of(search)
         self.corners = [request.config for request in corners(search)]
         self.store = store_at(self.first.tracking.uri)
+        self.rules = self._rules(search.config)
         self.ranking = Ranking(self.settings.metric, self.settings.maximizes, self.settings.confirm_seeds)
 
     @property
@@ -105,18 +107,38 @@ class _Search:
         return self.corners[0]
 
     @property
-    def epochs(self) -> int:
-        """The epochs of a trial that is not pruned, the most of them."""
-        return max(config.trainer.epochs for config in self.corners)
+    def settings(self) -> SearchConfig:
+        """The search's settings."""
+        return self.rules.settings
+
+    def _rules(self, search: SearchConfig) -> Rules:
+        """Return the rules: those of an earlier version if it began the search, and it is not to be rerun."""
+        of_search = (search, self.space, self.corners, self.store.address)
+        now = rules(*of_search)
+        for earlier in earlier_rules(*of_search) if not (studies() / now.name).exists() else ():
+            if (studies() / earlier.name).exists() and not self._is_rerun(earlier):
+                if earlier.rungs != now.rungs:
+                    log.info(
+                        "an earlier version began this search; it goes on by its rules: %s, by %s as it is;"
+                        " rerun=true searches anew",
+                        _compared(earlier),
+                        search.metric,
+                    )
+                return earlier
+        return now
+
+    def _is_rerun(self, earlier: Rules) -> bool:
+        if not self.first.rerun:
+            return False
+        with claimed(earlier.name) as folder:
+            return _has_ended(Study(folder, earlier), earlier)
 
     def carry_out(self, folder: Path) -> Standings:
         """Train and record the trials, then print the result."""
-        settings = self.settings
-        names = _names(settings, self.space, self.corners, self.store)
-        name = next((name for name in names if (studies() / name).exists()), names[0])
-        confirming = settings.confirm_best * max(0, settings.confirm_seeds - 1) * self.epochs
+        settings, name, epochs = self.settings, self.rules.name, self.rules.epochs
+        n_whole = settings.n_trials + settings.confirm_best * max(0, settings.confirm_seeds - 1)
         with claimed(name) as kept_in:
-            study = _study(kept_in, settings, self.epochs, self.store, self.first.rerun)
+            study = _study(kept_in, self.rules, self.store, self.first.rerun)
             experiment = self.first.tracking.experiment
             sweep = SweepRequest(
                 name=self.first.tracking.name or f"{swept_keys(self.space.keys)}, search",
@@ -131,11 +153,10 @@ class _Search:
                 run_id=study.optuna.user_attrs.get(PARENT),
                 rerun=study.optuna.user_attrs.get(PARENT) is None and self.first.rerun,
             )
-            epochs = settings.n_trials * self.epochs + confirming
             recording = record(
                 self.store,
                 sweep,
-                epochs,
+                n_whole * epochs,
                 lambda ledger: self._train(study, ledger),
                 self.ranking,
                 self.first.tracking.system_metrics,
@@ -149,9 +170,7 @@ class _Search:
     def _train(self, study: Study, ledger: Ledger) -> bool:
         """Train the trials; tell whether some are left, as one has failed."""
         n_workers = min(workers_for(self.corners, self.command.n_jobs), self.settings.n_trials)
-        trials = Trials(
-            self.settings, self.space, self.composer, study, ledger, n_workers, self.command.exact
-        )
+        trials = Trials(self.rules, self.space, self.composer, study, ledger, n_workers, self.command.exact)
         trials.resume()
         ledger.adopt()  # after the trials have their folders
         prepared = cache(lambda: prepare(ledger, self.first))
@@ -207,36 +226,16 @@ def show(search: SearchRequest, configs: Sequence[RunConfig], n_jobs: int) -> No
         configs: some of its trials.
         n_jobs: as for a sweep.
     """
-    settings = search.config
-    epochs = max(config.trainer.epochs for config in configs)
+    settings, space = search.config, space_of(search)
     n_workers = min(count_workers(n_jobs), settings.n_trials)
-    judged = " and ".join(map(str, rungs(settings, epochs)))
+    judged = rules(settings, space, configs, configs[0].tracking.uri)
     console.print(
-        f"A search over {', '.join(space_of(search).keys)}: {settings.n_trials} trials,"
+        f"A search over {', '.join(space.keys)}: {settings.n_trials} trials,"
         f" {settings.array_size} to an array, on"
         f" {n_workers} worker{'s' * (n_workers != 1)},"
-        f" {f'judged after epoch {judged} of {epochs}' if judged else f'{epochs} epochs each'}.",
+        f" {_compared(judged)}.",
         soft_wrap=True,
     )
-
-
-def _names(settings: SearchConfig, space: Space, corners: Sequence[RunConfig], store: Store) -> list[str]:
-    """Return the study's name, the same for the same search, however many trials it is to have; and those
-    under earlier numerics versions."""
-    decisive = {"sampler", "seed", "metric", "direction", "pruner", "min_epochs", "reduction_factor"}
-    identity = [
-        store.address,
-        corners[0].tracking.experiment,
-        settings.model_dump(include=decisive),
-        space.identity,
-    ]
-    keys = [config.run_keys(datasets.load(config.data).description.digest) for config in corners]
-    return [
-        hashlib.sha256(
-            json.dumps([*identity, [of[version] for of in keys]], sort_keys=True).encode()
-        ).hexdigest()[:32]
-        for version in keys[0]
-    ]
 
 
 def _scales(space: Space) -> dict[str, str]:
@@ -249,16 +248,27 @@ def _scales(space: Space) -> dict[str, str]:
     return {key: "log" if distribution.log else "linear" for key, distribution in numbers.items()}
 
 
-def _study(folder: Path, settings: SearchConfig, epochs: int, store: Store, rerun: bool) -> Study:
+def _compared(of: Rules) -> str:
+    """Say after how many epochs trials are compared, or that all are trained to their end."""
+    *most, last = [epochs_text(of.rungs.epochs(rung)) for rung in of.rungs.steps] or [""]
+    ends = f"{', '.join(most)} and " if most else ""
+    return f"compared after {ends}{last} of {of.epochs} epochs" if last else f"{of.epochs} epochs each"
+
+
+def _has_ended(study: Study, of: Rules) -> bool:
+    """Tell whether the last command with the study has ended."""
+    is_done = len(study) >= of.settings.n_trials and not study.running()
+    return bool(study.optuna.user_attrs.get(ENDED, is_done))
+
+
+def _study(folder: Path, of: Rules, store: Store, rerun: bool) -> Study:
     """Return the study in the folder, a new one where `rerun` asks for it and the last command with the old
     one has ended, or its parent run was deleted from the store."""
-    study = Study(folder, settings, epochs)
-    known = study.optuna.user_attrs
-    has_ended = known.get(ENDED, len(study) >= settings.n_trials and not study.running())
-    parent = known.get(PARENT)
-    if (rerun and has_ended) or (parent is not None and not store.is_active(parent)):
+    study = Study(folder, of)
+    parent = study.optuna.user_attrs.get(PARENT)
+    if (rerun and _has_ended(study, of)) or (parent is not None and not store.is_active(parent)):
         shutil.rmtree(folder)
-        study = Study(folder, settings, epochs)
+        study = Study(folder, of)
     study.optuna.set_user_attr(ENDED, False)
     return study
 
@@ -273,9 +283,9 @@ def _summary(runs: Sequence[RunResult]) -> str:
         parts.append(f"{len(stopped)} stopped early")
     if pruned:
         at = sorted({run.pruned_at for run in pruned if run.pruned_at is not None})
-        parts.append(f"{len(pruned)} pruned after epoch {' or '.join(map(str, at))}")
+        parts.append(f"{len(pruned)} pruned after {' or '.join(map(epochs_text, at))} epochs")
     if n_failed:
         parts.append(f"{n_failed} failed")
     whole = [int(run.params["trainer.epochs"]) for run in runs]
     trained = sum(run.pruned_at or run.stopped_at or epochs for run, epochs in zip(runs, whole, strict=True))
-    return f"{len(runs)} runs: {', '.join(parts)}; {trained} of {sum(whole)} epochs were trained."
+    return f"{len(runs)} runs: {', '.join(parts)}; {trained:.4g} of {sum(whole)} epochs were trained."

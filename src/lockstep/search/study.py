@@ -16,6 +16,7 @@ from lockstep.config.places import outputs
 from lockstep.config.search_config import SearchConfig
 from lockstep.recovery.claims import Claims
 from lockstep.search import halving
+from lockstep.search.rules import Rules
 from lockstep.search.study_log import StudyLog
 
 FILE = "optuna.log"
@@ -42,20 +43,19 @@ class Study:
 
     Args:
         folder: claimed by this process.
-        epochs: the epochs of a trial that isn't pruned.
     """
 
-    def __init__(self, folder: Path, search: SearchConfig, epochs: int) -> None:
+    def __init__(self, folder: Path, rules: Rules) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._search, self._log = search, StudyLog(folder / FILE)
+        self._search, self._log = rules.settings, StudyLog(folder / FILE)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self._storage = JournalStorage(self._log)
         self.optuna = optuna.create_study(
             storage=self._storage,
-            pruner=halving.pruner(search, epochs),
+            pruner=halving.pruner(rules),
             study_name=folder.name,
-            direction="maximize" if search.maximizes else "minimize",
+            direction="maximize" if self._search.maximizes else "minimize",
             load_if_exists=True,
         )
 

@@ -10,13 +10,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
 from lockstep.config.run_request import RunRequest
-from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets
+from lockstep.data.description import iterations_per_epoch
 from lockstep.execution.task import Task
 from lockstep.recovery.interrupts import deferred
 from lockstep.results.run_result import RunResult
-from lockstep.search.halving import PROMOTED, rungs
+from lockstep.search.halving import PROMOTED
 from lockstep.search.queues import Queue, Queues, TrialRun
+from lockstep.search.rules import Rules
+from lockstep.search.scores import score
 from lockstep.search.space import Space
 from lockstep.search.study import Study
 from lockstep.sweep.ledger import Ledger
@@ -39,7 +41,7 @@ class Trials:
 
     def __init__(
         self,
-        settings: SearchConfig,
+        rules: Rules,
         space: Space,
         composer: Composer,
         study: Study,
@@ -48,9 +50,10 @@ class Trials:
         exact: bool,
     ) -> None:
         # What changes: the last five. The others are what the search was asked for and works with.
-        self._settings, self._space, self._composer = settings, space, composer
+        self._settings, self._rungs = rules.settings, rules.rungs
+        self._space, self._composer = space, composer
         self._study, self._ledger, self._exact = study, ledger, exact
-        self._array_size = min(settings.array_size, -(-settings.n_trials // n_workers))
+        self._array_size = min(self._settings.array_size, -(-self._settings.n_trials // n_workers))
         self._started = time.monotonic()
         self._queues = Queues(self._array_size, n_workers)
         self._running: dict[int, TrialRun] = {}  # by their entry's number
@@ -83,7 +86,10 @@ class Trials:
         if queue is None:
             return None
         group = self._queues.take(queue, self._may_ask)
-        return self._ledger.task([run.entry for run in group], 1, self._exact, queue.next_rung)
+        longest = max((run.iterations for run in group), key=len)  # those of the others are its first ones
+        pause_at = None if queue.next_rung is None else longest[queue.next_rung]
+        task = self._ledger.task([run.entry for run in group], 1, self._exact)
+        return replace(task, pause_at=pause_at, rungs=tuple(longest.values()))
 
     @deferred()
     def done(self, task: Task) -> None:
@@ -125,10 +131,10 @@ class Trials:
             self._study.optuna.tell(trial, state=TrialState.FAIL)
             return
         frozen = self._study.optuna.get_trials(deepcopy=False)[trial.number]
-        reported = len(frozen.intermediate_values)
+        reported = max(frozen.intermediate_values, default=0)
         if first := self._first.get(_key(request)):
             self._n_twins += 1
-            twin = TrialRun(trial, first.entry, reported=reported)
+            twin = TrialRun(trial, first.entry, first.iterations, reported=reported)
             if first.entry.result:
                 self._tell(twin, first.entry.result)
             else:
@@ -136,6 +142,7 @@ class Trials:
             return
         run = self._run_of(trial, request)
         run.reported, run.promoted_at = reported, frozen.user_attrs.get(PROMOTED, 0)
+        run.score = frozen.intermediate_values.get(reported, 0.0)
         self._running[run.entry.number] = run
         while not self._ledger.claim([run.entry]) and not run.entry.result:
             self._ledger.wait_for_others()
@@ -148,7 +155,9 @@ class Trials:
         """Return the run of a trial that is the first of its config."""
         name = trial_name(trial.number, self._space.searched(request.overrides))
         of_search = [self._study.optuna.study_name, str(trial.number)]
-        run = self._first[_key(request)] = TrialRun(trial, self._ledger.add(request, name, of_search))
+        entry = self._ledger.add(request, name, of_search)
+        run = TrialRun(trial, entry, self._rungs.iterations(entry.config, entry.data))
+        self._first[_key(request)] = run
         return run
 
     def _recall(self, frozen: FrozenTrial, recorded: Mapping[str, str]) -> None:
@@ -168,7 +177,7 @@ class Trials:
         entry = self._run_of(self._study.trial(frozen), request).entry
         has_folder = entry.folder.exists() or entry.earlier
         if has_folder and self._ledger.claim([entry], trains=False):
-            self._ledger.prune(entry)  # decided before a kill, but not done
+            self._ledger.prune(entry, kept["pruned_at"])  # decided before a kill, but not done
         elif entry.result is None:
             epochs = (kept.get(key) for key in ("pruned_at", "stopped_at", "restored_epoch"))
             result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], *epochs)
@@ -181,43 +190,39 @@ class Trials:
     def _wait(self, run: TrialRun) -> None:
         """Queue a trial until its next rung."""
         trainer, data = run.entry.config.trainer, run.entry.config.data
-        next_rung = next((r for r in rungs(self._settings, trainer.epochs) if r > run.promoted_at), None)
-        self._queues.add(run, Queue(run.promoted_at, next_rung, data, trainer.device, trainer.precision))
+        self._queues.add(run, Queue(run.promoted_at, run.next_rung, data, trainer.device, trainer.precision))
 
     def _judge(self, runs: Sequence[TrialRun]) -> None:
         """Report trials to the study; then promote or prune the trials at a rung, best first."""
         for run in runs:
             self._report(run)
         better, pruned = -1 if self._settings.maximizes else 1, []
-        for run in sorted(
-            runs, key=lambda run: (better * (self._values(run) or [0.0])[-1], run.trial.number)
-        ):
+        for run in sorted(runs, key=lambda run: (better * run.score, run.trial.number)):
             entry = run.entry
             if entry.result:
                 self._tell(run, entry.result)
             elif run.trial.should_prune():
-                history = entry.history
-                self._tell(run, entry.result_as("FINISHED", history.summary(), pruned_at=history.epochs))
-                pruned.append(entry)
+                epochs = self._rungs.epochs(run.reported)
+                self._tell(run, entry.result_as("FINISHED", entry.history.summary(), pruned_at=epochs))
+                pruned.append((entry, epochs))
             else:
-                run.promoted_at = entry.history.epochs
+                run.promoted_at = run.reported
                 run.trial.set_user_attr(PROMOTED, run.promoted_at)
                 self._wait(run)
         self._study.sync()  # before runs are pruned: a kill in between must leave something to resume
-        for entry in pruned:
-            self._ledger.prune(entry)
-
-    def _values(self, run: TrialRun) -> list[float]:
-        """Return the metric after each epoch."""
-        measure = self._settings.metric.removeprefix("val/")
-        return [getattr(evaluation, measure) for evaluation in run.entry.history.of("val")]
+        for entry, epochs in pruned:
+            self._ledger.prune(entry, epochs)
 
     def _report(self, run: TrialRun) -> None:
-        """Report the metric after each epoch that the study doesn't have."""
-        values = self._values(run)
-        for epochs, value in enumerate(values[run.reported :], start=run.reported + 1):
-            run.trial.report(value, epochs)
-        run.reported = max(run.reported, len(values))
+        """Report the score at each rung that the trial has reached and the study doesn't have."""
+        entry = run.entry
+        total = iterations_per_epoch(entry.config.data, entry.data) * entry.config.trainer.epochs
+        validated = [found for found in entry.history.evaluations if found.split == "val"]
+        for rung, iterations in run.iterations.items():
+            seen = [evaluation for evaluation in validated if evaluation.iteration <= iterations]
+            if rung > run.reported and seen and seen[-1].iteration == iterations:
+                run.score, run.reported = score(self._settings, seen, total), rung
+                run.trial.report(run.score, rung)
 
     def _tell(self, run: TrialRun, result: RunResult) -> None:
         kept = {

@@ -87,7 +87,7 @@ class Entry:
         status: Status,
         metrics: Mapping[str, float],
         reason: str = "",
-        pruned_at: int | None = None,
+        pruned_at: float | None = None,
         stopped_at: int | None = None,
         restored_epoch: int | None = None,
     ) -> RunResult:

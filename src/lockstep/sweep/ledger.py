@@ -187,7 +187,7 @@ class Ledger:
         path.mkdir(exist_ok=True)
         return path
 
-    def task(self, entries: Sequence[Entry], threads: int, exact: bool, pause_at: int | None = None) -> Task:
+    def task(self, entries: Sequence[Entry], threads: int, exact: bool) -> Task:
         """Return the task of runs that `claim` returned."""
         self._progress.array([entry.number for entry in entries])
         shared = self.shared
@@ -199,7 +199,6 @@ class Ledger:
             threads,
             exact,
             network_code.needed_by(entry.config for entry in entries),
-            pause_at,
         )
 
     def recall(self, entry: Entry, result: RunResult) -> None:
@@ -224,7 +223,7 @@ class Ledger:
 
     @deferred()
     def receive(self, number: int, event: Event) -> None:
-        """Record an event of a run: an epoch, or its end."""
+        """Record an event of a run: an epoch, a part of one, or its end."""
         entry = self._entries[number]
         if isinstance(event, Ended):
             self._end(entry, event)
@@ -233,16 +232,17 @@ class Ledger:
         is_last = has_ended(entry.history, entry.config.trainer)
         if entry.upload is not None and not is_last:  # the run's end uploads its last epoch
             self._uploader.update(entry.upload, entry.history)
-        self._progress.epoch(number, entry.history)
+        if not event.is_part:
+            self._progress.epoch(number, entry.history)
 
     @deferred()
-    def prune(self, entry: Entry) -> None:
-        """End a paused run as FINISHED and pruned, and upload its history so far."""
-        folder, history = entry.folder, entry.history
+    def prune(self, entry: Entry, epochs: float) -> None:
+        """End a run that paused after these epochs as FINISHED and pruned, and upload its history so far."""
+        folder = entry.folder
         shutil.rmtree(folder.artifacts, ignore_errors=True)
         folder.artifacts.mkdir()
-        artifacts.write_history(entry.config, history, folder.artifacts)
-        ended = Ended(pruned_at=history.epochs, artifacts=folder.artifact_seals())
+        artifacts.write_history(entry.config, entry.history, folder.artifacts)
+        ended = Ended(pruned_at=epochs, artifacts=folder.artifact_seals())
         folder.journal.append(ended)
         self._end(entry, ended)
 

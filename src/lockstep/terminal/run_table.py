@@ -35,11 +35,11 @@ class Measured:
     @classmethod
     def of(cls, history: History) -> "Measured":
         """Return the measurements after the last epoch of a history, which has one."""
-        iterations = len(history.loss_T) // history.epochs
+        start, end = [0, *history.epoch_ends][-2:]
         return cls(
             history.epochs,
-            history.loss_T[-iterations:].mean(),
-            history.accuracy_T[-iterations:].mean(),
+            history.loss_T[start:end].mean(),
+            history.accuracy_T[start:end].mean(),
             {
                 split: (of_split[-1].loss, of_split[-1].accuracy)
                 for split in ("val", "test")

@@ -23,8 +23,8 @@ from lockstep.tracking.tags import (
 def result_of(run: Run) -> RunResult:
     """Return a recorded run's result."""
     tags: Mapping[str, str] = run.data.tags
-    pruned_at, stopped_at, restored_epoch = (
-        int(tags[tag]) if tag in tags else None for tag in (PRUNED_AT, STOPPED_AT, RESTORED_EPOCH)
+    stopped_at, restored_epoch = (
+        int(tags[tag]) if tag in tags else None for tag in (STOPPED_AT, RESTORED_EPOCH)
     )
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return RunResult(
@@ -36,7 +36,7 @@ def result_of(run: Run) -> RunResult:
         status=run.info.status,
         metrics=run.data.metrics,
         reason=tags.get(REASON, ""),
-        pruned_at=pruned_at,
+        pruned_at=float(tags[PRUNED_AT]) if PRUNED_AT in tags else None,
         stopped_at=stopped_at,
         restored_epoch=restored_epoch,
         numerics_version=int(tags.get(NUMERICS, UNTAGGED)),

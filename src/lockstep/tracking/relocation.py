@@ -110,8 +110,8 @@ def _rewrite(folder: RunFolder, now: RunFolder, description: Description) -> Non
     now.create(description)
     for event in (journal := Journal(folder.journal.path)).unread():
         now.journal.append(event)
-    for epochs, path in folder.checkpoints().items():
-        now.save(epochs, folder.state(path, epochs <= journal.n_unsealed))
+    for n_events, path in folder.checkpoints().items():
+        now.save(n_events, folder.state(path, n_events <= journal.n_unsealed))
     if folder.artifacts.exists():
         shutil.copytree(folder.artifacts, now.artifacts)
     if folder.owes:

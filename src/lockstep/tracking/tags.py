@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from lockstep.config.tracking_config import TrackingConfig
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import History, Status
+from lockstep.results.run_result import epochs_text
 
 TOKEN, REASON, PRUNED_AT = "lockstep.token", "lockstep.reason", "lockstep.pruned_at"
 STOPPED_AT, RESTORED_EPOCH = "lockstep.stopped_at", "lockstep.restored_epoch"
@@ -51,9 +52,12 @@ def conclusion(history: History, ended: Ended) -> tuple[Status, dict[str, str]]:
     if history.diverged_at is not None:
         reason = f"{DIVERGED}the loss was not finite at iteration {history.diverged_at}"
         return "FAILED", {REASON: reason, **tags}
-    epochs = {
+    epochs: dict[str, float | None] = {
         PRUNED_AT: ended.pruned_at,
         STOPPED_AT: ended.stopped_at,
         RESTORED_EPOCH: ended.restored_epoch,
     }
-    return "FINISHED", {**{tag: str(epoch) for tag, epoch in epochs.items() if epoch is not None}, **tags}
+    return "FINISHED", {
+        **{tag: epochs_text(epoch) for tag, epoch in epochs.items() if epoch is not None},
+        **tags,
+    }

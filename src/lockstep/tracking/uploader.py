@@ -89,7 +89,12 @@ class Uploader:
         with self._changed:
             now = upload.now
             if history is not None:
-                history = replace(history, evaluations=[*history.evaluations], marks=[*history.marks])
+                history = replace(
+                    history,
+                    evaluations=[*history.evaluations],
+                    marks=[*history.marks],
+                    rungs=[*history.rungs],
+                )
             upload.now = Snapshot(
                 now.version + 1,
                 history or now.history,

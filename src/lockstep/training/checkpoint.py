@@ -1,4 +1,4 @@
-"""A run's checkpoint after an epoch, from which training resumes with the same bits."""
+"""A run's checkpoint after an epoch or at a rung, from which training resumes with the same bits."""
 
 import io
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ BEST = "best"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run's history up to an epoch, and its state in the array after it.
+    """A run's history up to an epoch or a rung, and its state in the array after it.
 
     Attributes:
         best: its state after its best epoch so far, see TrainedRun.

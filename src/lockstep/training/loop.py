@@ -61,17 +61,19 @@ def train(
     exact: bool = False,
     checkpoints: Sequence[Checkpoint | None] | None = None,
     pause_at: int | None = None,
+    rungs: Sequence[int] = (),
 ) -> list[TrainedRun]:
     """Train runs that share minibatches, device and precision as one array.
 
     Args:
         configs: K runs with the same data, device, precision and threads.
         dataset: the data set that their data config names.
-        after_epoch: called with k, run k and its new epoch after each epoch; it must not change the run. If
-            it returns True, the run leaves the array.
+        after_epoch: called with k, run k and its new epoch after each epoch and each part of one; it must
+            not change the run. If it returns True, the run leaves the array.
         threads, exact: see TrainingArray.
-        checkpoints: each run's, all after the same number of epochs; None for runs that start.
-        pause_at: the epoch to stop after, counted from a run's start; None trains all runs to their end.
+        checkpoints: each run's, all after the same number of iterations; None for runs that start.
+        pause_at: the iterations, counted from a run's start, to stop after; None trains all to their end.
+        rungs: iterations after which runs are evaluated, too. A run's bits don't depend on them.
 
     Returns:
         K runs, in order. A run leaves the array after the epoch in which its loss stops being finite, and its
@@ -83,15 +85,16 @@ def train(
         ValueError: if the runs can't share an array.
     """
     checkpoints = checkpoints or [None] * len(configs)
-    done = _epochs_done(configs, checkpoints)
+    done = _iterations_done(configs, checkpoints)
     data = _Data(configs[0], dataset, done)
     runs = [_begun(*of_run, dataset, data) for of_run in zip(configs, checkpoints, strict=True)]
     array = _array(runs, checkpoints, data, threads, exact)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
     with cpu_settings(data.device, threads=configs[0].trainer.threads):
         while training and done != pause_at:
+            end = data.end_after(done, rungs if pause_at is None else [*rungs, pause_at])
             started = time.perf_counter()
-            trained = array.train(data.x_matmul_NxF, data.y_N, data.next_epoch(), data.augmentation)
+            trained = array.train(data.x_matmul_NxF, data.y_N, data.next(end - done), data.augmentation)
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
             elapsed = time.perf_counter() - started
             seconds_K, leaving = [elapsed * share for share in array.share_K], list[int]()
@@ -99,19 +102,25 @@ def train(
             for j, k in enumerate(training):
                 run = runs[k]
                 of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
-                epoch = _epoch(len(run.history.loss_T), loss_KxT[j], accuracy_KxT[j], of_run, seconds_K[j])
-                epoch = replace(epoch, canary=canary(data.device, run.config.trainer.precision))
-                run.history.add(epoch)
-                run.state = partial(array.state, j)
-                if run.config.trainer.patience is not None and run.history.diverged_at is None:
-                    _keep_best(run, array, j)
+                epoch = _epoch(done, loss_KxT[j], accuracy_KxT[j], of_run, seconds_K[j])
+                of_machine = canary(data.device, run.config.trainer.precision)
+                epoch = replace(epoch, canary=of_machine, is_part=end % data.minibatches.steps > 0)
+                _add(epoch, run, array, j)
                 if after_epoch(k, run, epoch) or run.has_ended:
                     leaving.append(j)
-            done += 1
+            done = end
             for j in reversed(leaving):
                 array.remove(j)
                 del training[j]
     return runs
+
+
+def _add(epoch: Epoch, run: TrainedRun, array: TrainingArray, j: int) -> None:
+    """Add an epoch, or part of one, to run j of the array."""
+    run.history.add(epoch)
+    run.state = partial(array.state, j)
+    if run.config.trainer.patience is not None and not (epoch.is_part or epoch.diverged):
+        _keep_best(run, array, j)
 
 
 def _keep_best(run: TrainedRun, array: TrainingArray, j: int) -> None:
@@ -134,7 +143,7 @@ class _Data:
         held_out: instances and classes of the test set, and of the validation set if val_size > 0.
     """
 
-    def __init__(self, config: RunConfig, dataset: Dataset, epochs_done: int) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, done: int) -> None:
         stream = config.data
         self.device, self.matmul_dtype = device_of(config.trainer), getattr(torch, config.trainer.precision)
         self.dtype = torch.float32 if self.matmul_dtype == torch.bfloat16 else self.matmul_dtype
@@ -150,7 +159,10 @@ class _Data:
             self.used = used.to(self.device)
         order = generator(stream.shuffle_seed, "shuffle")
         self.minibatches = Minibatches(train_N, stream.batch_size, stream.drop_last, order, self.augmentation)
-        self.minibatches.skip(epochs_done)
+        self.minibatches.skip(done // self.minibatches.steps)
+        self._left: list[Tensor] = []  # of the epoch that is being trained
+        if n_trained := done % self.minibatches.steps:
+            self._left = self.minibatches.epoch()[n_trained:]
         x_NxF, self.y_N = dataset.x_train.to(self.device, self.dtype), dataset.y_train.to(self.device)
         self.x_matmul_NxF = x_NxF.to(self.matmul_dtype)
         x_test, y_test = dataset.x_test.to(self.device, self.dtype), dataset.y_test.to(self.device)
@@ -159,9 +171,16 @@ class _Data:
             val_N = val_N.to(self.device)
             self.held_out["val"] = (x_NxF[val_N], self.y_N[val_N])
 
-    def next_epoch(self) -> list[Tensor]:
-        """Return the next epoch's minibatches, as indices on the device."""
-        return [indices_B.to(self.device) for indices_B in self.minibatches.epoch()]
+    def end_after(self, done: int, rungs: Sequence[int]) -> int:
+        """Return the iterations at the next evaluation, at the epoch's end or at a rung before it."""
+        steps = self.minibatches.steps
+        return min([(done // steps + 1) * steps, *(rung for rung in rungs if rung > done)])
+
+    def next(self, n: int) -> list[Tensor]:
+        """Return the next n minibatches, all of one epoch, as indices on the device."""
+        left = self._left or self.minibatches.epoch()
+        self._left = left[n:]
+        return [indices_B.to(self.device) for indices_B in left[:n]]
 
 
 def _begun(config: RunConfig, checkpoint: Checkpoint | None, dataset: Dataset, data: _Data) -> TrainedRun:
@@ -171,17 +190,17 @@ def _begun(config: RunConfig, checkpoint: Checkpoint | None, dataset: Dataset, d
     return TrainedRun(config, network, copy.deepcopy(checkpoint.history), best=checkpoint.best)
 
 
-def _epochs_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
-    """Return the number of epochs that the runs of an array start after, which must be the same for all."""
+def _iterations_done(configs: Sequence[RunConfig], checkpoints: Sequence[Checkpoint | None]) -> int:
+    """Return the iterations that the runs of an array start after, which must be the same for all."""
     shared = {
         (config.data, config.trainer.device, config.trainer.precision, config.trainer.threads)
         for config in configs
     }
     if len(shared) > 1:
         raise ValueError("runs of one array share data, device, precision and threads")
-    done = {checkpoint.history.epochs if checkpoint else 0 for checkpoint in checkpoints}
+    done = {checkpoint.history.iterations if checkpoint else 0 for checkpoint in checkpoints}
     if len(done) > 1:
-        raise ValueError("runs of one array resume after the same number of epochs")
+        raise ValueError("runs of one array resume after the same number of iterations")
     return done.pop()
 
 
