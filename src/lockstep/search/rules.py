@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lockstep.config.identity import EARLIER_VERSIONS, NUMERICS_VERSION
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
 from lockstep.data import datasets
@@ -38,7 +37,7 @@ def rules(
     space: Space,
     corners: Sequence[RunConfig],
     store: str,
-    numerics: int = NUMERICS_VERSION,
+    age: int = 0,
 ) -> Rules:
     """Return the rules of a search.
 
@@ -48,14 +47,14 @@ def rules(
     Args:
         corners: trials at the ends of the space.
         store: its address.
-        numerics: the version of the numerics that began it.
+        age: by how many versions of the numerics it is older than today's.
     """
     is_straight = all(config.optim.schedule == "constant" for config in corners)
     if not is_straight or search.maximizes != (search.metric == "val/accuracy"):
         search = search.model_copy(update={"extrapolate": None})
     rungs = _rungs(search, corners)
     decisive = {**search.model_dump(include={*PROPOSING, "finalists", "extrapolate"}), "rungs": rungs.steps}
-    return Rules(search, rungs, _epochs(corners), _name(decisive, space, corners, store, numerics))
+    return Rules(search, rungs, _epochs(corners), _name(decisive, space, corners, store, age))
 
 
 def earlier_rules(
@@ -66,16 +65,17 @@ def earlier_rules(
     They are today's, begun with earlier numerics, and those of version 0.1, which compared trials by their
     metric after whole epochs, and promoted one in four by default.
     """
-    for numerics in EARLIER_VERSIONS:
-        yield rules(search, space, corners, store, numerics)
+    ages = range(len(_keys(corners)))
+    for age in ages[1:]:
+        yield rules(search, space, corners, store, age)
     min_epochs = 1 if search.min_epochs is None else search.min_epochs
     factors = [search.reduction_factor, 4] if search.min_epochs is None else [search.reduction_factor]
     for factor in factors if min_epochs == int(min_epochs) else []:
         as_it_was = {"min_epochs": int(min_epochs), "reduction_factor": factor}
         settings = search.model_copy(update={**as_it_was, "finalists": 1, "extrapolate": None})
         decisive = settings.model_dump(include={*PROPOSING, "min_epochs"})
-        for numerics in (NUMERICS_VERSION, *EARLIER_VERSIONS):
-            name = _name(decisive, space, corners, store, numerics)
+        for age in ages:
+            name = _name(decisive, space, corners, store, age)
             yield Rules(settings, _rungs(settings, corners, unit=1), _epochs(corners), name)
 
 
@@ -88,12 +88,18 @@ def _epochs(corners: Sequence[RunConfig]) -> int:
     return max(config.trainer.epochs for config in corners)
 
 
-def _name(decisive: object, space: Space, corners: Sequence[RunConfig], store: str, numerics: int) -> str:
+def _name(decisive: object, space: Space, corners: Sequence[RunConfig], store: str, age: int) -> str:
     identity = [
         store,
         corners[0].tracking.experiment,
         decisive,
         space.identity,
-        [config.run_keys(datasets.load(config.data).description.digest)[numerics] for config in corners],
+        _keys(corners)[age],
     ]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _keys(corners: Sequence[RunConfig]) -> list[tuple[str, ...]]:
+    """Return the keys of all corners, of today's numerics first."""
+    keys = (config.run_keys(datasets.load(config.data).description.digest) for config in corners)
+    return list(zip(*(of_run.values() for of_run in keys), strict=True))
