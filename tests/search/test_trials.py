@@ -79,7 +79,7 @@ def stopped_trials_are_complete(clone, out):
 
 def test_a_search_of_an_earlier_numerics_version_keeps_its_trials(clone, monkeypatch):
     monkeypatch.setenv("LOCKSTEP_ROOT", str(clone.root))
-    settings = {"n_trials": 8, "array_size": 4}
+    settings = {"n_trials": 8, "array_size": 4, "finalists": 1}
 
     def search():
         stream = ("data=digits", "data.val_size=300", "tracking.pictures=none", "trainer.epochs=4")
