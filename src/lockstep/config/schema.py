@@ -159,7 +159,7 @@ class RunConfig(Frozen):
             if module is None:
                 raise Refused(["model=module: its code can't be run here"])
             tree["model"] = module(tree["model"])
-        return cls._validated(tree)
+        return cls.of_tree(tree)
 
     @classmethod
     def from_yaml(cls, path: Path, uri: str) -> Self:
@@ -172,14 +172,20 @@ class RunConfig(Frozen):
         if not isinstance(tree, dict) or not isinstance(tree.get("tracking"), dict):
             raise Refused([f"{path.name}: not a run's config"])
         tree["tracking"]["uri"] = uri
-        return cls._validated(tree)
+        return cls.of_tree(tree)
 
     @classmethod
-    def _validated(cls, tree: dict[str, Any]) -> Self:
+    def of_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Validate settings that are resolved. Its groups may be validated already.
+
+        Raises:
+            Refused: see `of`.
+        """
         if isinstance(data := tree.get("data"), dict):
             # Later commands may be started in other folders.
             located = {key: data[key] for key in ("root", "path") if isinstance(data.get(key), str)}
-            data |= {key: os.path.abspath(os.path.expanduser(path)) for key, path in located.items()}
+            paths = {key: os.path.abspath(os.path.expanduser(path)) for key, path in located.items()}
+            tree = {**tree, "data": {**data, **paths}}
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
