@@ -62,7 +62,7 @@ class Composer:
 
     def has_path(self, overrides: Sequence[str]) -> bool:
         """Tell whether the options that a run's overrides choose have a `model.path`."""
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = parsed_plain(overrides)
         try:
             return PATH in self.values(self._choices(parsed))
         except (HydraException, Refused):  # which composing the run will raise
