@@ -8,6 +8,7 @@
 - `run`: one MLflow run that is being recorded.
 - `uploader`: uploads run folders, in a thread.
 - `errors`: a store's errors; `patience`: how long one that does not answer is waited for.
+- `whole_runs`: short runs, recorded many at a time.
 - `upload`: one run or parent on its way: its state, its last error, its next attempt.
 - `pending`: folders that earlier commands left: uploaded, listed, abandoned.
 - `sweeps`: a sweep's members and winner, recorded and read back.

@@ -65,6 +65,7 @@ class Store:
         self.uri = uri
         self.address = without_secrets(uri)
         self._experiment_ids: dict[str, str] = {}
+        self._locations: dict[str, str] = {}  # of their artifacts
         try:
             self.client = open_store(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
@@ -132,6 +133,14 @@ class Store:
             self._experiment_ids[experiment] = self.experiment_id(experiment)
         return self._experiment_ids[experiment]
 
+    def artifact_location(self, experiment: str) -> str:
+        """Return where an experiment has its artifacts, cached."""
+        experiment_id = self.known_id(experiment)
+        if experiment_id not in self._locations:
+            found = self.client.get_experiment(experiment_id)
+            self._locations[experiment_id] = str(found.artifact_location)
+        return self._locations[experiment_id]
+
     def start(self, description: Description, parent: str | None) -> Recorded:
         """Start the MLflow run of a run folder; `find` finds it by the folder's token.
 
@@ -141,6 +150,21 @@ class Store:
         Raises:
             Unreadable: if the folder doesn't say which data the run was trained on.
         """
+        tags = self.tags_of(description, parent)
+        experiment_id = self.known_id(description.experiment)
+        if not self.uri.startswith("sqlite"):
+            tags = {key: value[:LONGEST_TAG] for key, value in tags.items()}
+        try:
+            run = self.client.create_run(experiment_id, tags=tags, run_name=shortened(description.name))
+        except MlflowException as error:
+            if not is_outage(error):
+                del self._experiment_ids[description.experiment]
+                self.known_id(description.experiment)  # says if it was deleted, and how to restore it
+            raise
+        return self._recorded(run.info.run_id, description)
+
+    def tags_of(self, description: Description, parent: str | None) -> dict[str, str]:
+        """Return the tags of a run folder's MLflow run, see `start`."""
         tags = {
             TOKEN: description.token,
             "lockstep.version": __version__,
@@ -170,19 +194,7 @@ class Store:
                 tags[NUMERICS] = str(description.numerics_version)
             if data.scale:
                 tags[DATA_SCALE] = data.scale
-        experiment_id = self.known_id(description.experiment)
-        if not self.uri.startswith("sqlite"):
-            tags = {key: value[:LONGEST_TAG] for key, value in tags.items()}
-        name = description.name
-        name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-        try:
-            run = self.client.create_run(experiment_id, tags=tags, run_name=name)
-        except MlflowException as error:
-            if not is_outage(error):
-                del self._experiment_ids[description.experiment]
-                self.known_id(description.experiment)  # says if it was deleted, and how to restore it
-            raise
-        return self._recorded(run.info.run_id, description)
+        return tags
 
     def resume(self, run_id: str, description: Description, n_journaled: int) -> Recorded:
         """Set an MLflow run that was started before to RUNNING, and continue it.
@@ -259,6 +271,11 @@ class Store:
         """Tell whether the experiment has any runs beside parent runs."""
         search = f"tags.`{KIND}` = 'run'"
         return bool(self.client.search_runs([self.known_id(experiment)], search, max_results=1))
+
+
+def shortened(name: str) -> str:
+    """Return a run's name as every store takes it."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def existing_store(uri: str, is_moved: bool = False) -> Store:

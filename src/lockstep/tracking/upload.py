@@ -47,6 +47,7 @@ class Upload:
     Attributes:
         is_new: whether no process can have started its MLflow run yet.
         is_own: whether it belongs to this command, not to an earlier one.
+        may_be_whole: whether it may be recorded as a whole, see lockstep.tracking.whole_runs.
         n_journaled: the iterations that its journal had when it was claimed.
         recorded: the MLflow run, once the store was asked for it.
         uploaded: the version that the store has.
@@ -61,6 +62,7 @@ class Upload:
     is_new: bool
     is_own: bool = True
     n_journaled: int = 0
+    may_be_whole: bool = True
     now: Snapshot = field(default_factory=Snapshot)
     recorded: Recorded | None = None
     uploaded: int = 0

@@ -6,7 +6,7 @@ Results that the store doesn't take stay in their folders, and are uploaded late
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -22,6 +22,7 @@ from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import conclusion
 from lockstep.tracking.upload import Snapshot, Upload, names
+from lockstep.tracking.whole_runs import MOST, is_whole, record_all
 
 log = logging.getLogger("lockstep")
 
@@ -33,6 +34,9 @@ LEAVE_SECONDS = 2.0
 
 IN_HASTE = 5
 """How many times as long an interrupted command waits for the answer to a request."""
+
+IN_A_ROW = 50
+"""The most uploads after each other before others are looked for that may go first."""
 
 
 class Uploader:
@@ -184,8 +188,12 @@ class Uploader:
                 if not due or time.monotonic() < self._paused_until:
                     self._changed.wait(0.1)
                     continue
+            whole = [upload for upload in due if is_whole(upload)]
+            others = [upload for upload in due if not is_whole(upload)]
+            if whole and not self._try_whole(whole[:MOST]):
+                continue
             # The one that waits longest goes first: an upload that always fails doesn't hold up the others.
-            for upload in sorted(due, key=lambda upload: upload.tried_at):
+            for upload in sorted(others, key=lambda upload: upload.tried_at)[:IN_A_ROW]:
                 if self._is_leaving:
                     return
                 if not self._try(upload):
@@ -209,6 +217,26 @@ class Uploader:
             return self._fail(upload, error, tried_before)
         finally:
             self._is_trying = False
+        self._succeed(upload, now)
+        return True
+
+    def _try_whole(self, uploads: Sequence[Upload]) -> bool:
+        """Record runs that have ended as a whole; return False if the store needs a pause."""
+        self._is_trying = True
+        try:
+            tried_before = {upload.name: upload.tried_at for upload in uploads}
+            results = record_all(self._store, uploads, self._parent_of)
+        finally:
+            self._is_trying = False
+        goes_on = True
+        for upload, now, error in results:
+            if error is None:
+                self._succeed(upload, now)
+            else:
+                goes_on &= self._fail(upload, error, tried_before[upload.name])
+        return goes_on
+
+    def _succeed(self, upload: Upload, now: Snapshot) -> None:
         with self._changed:
             upload.succeed(now.version)
             self._progress_at = self._succeeded_at = time.monotonic()
@@ -223,7 +251,6 @@ class Uploader:
         upload.folder.note_trouble("")
         if is_over and not upload.folder.owes:
             upload.folder.release()
-        return True
 
     def _fail(self, upload: Upload, error: Exception, tried_before: float) -> bool:
         """Note a failed attempt; return False if the store needs a pause."""
