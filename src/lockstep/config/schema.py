@@ -194,10 +194,10 @@ class RunConfig(Frozen):
     def params(self) -> dict[str, Any]:
         """Return every resolved value under the key that a user types, without the store's address.
 
-        Nor are the run's name, tags and note, which the store has as such, and `system_metrics`.
+        Nor are the run's name, tags and note, which the store has as such, `system_metrics` and `weights`.
         """
         commands: Any = {
-            "tracking": {"uri", "name", "tags", "note", "system_metrics"},
+            "tracking": {"uri", "name", "tags", "note", "system_metrics", "weights"},
             "dry_run": True,
             "rerun": True,
         }

@@ -43,7 +43,7 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
     uris = {config.tracking.uri for config in configs}
     if len(uris) > 1:
         problems.append("tracking.uri: the runs of a sweep are recorded in one store; give one value")
-    for key in ("name", "tags", "note", "system_metrics"):
+    for key in ("name", "tags", "note", "system_metrics", "weights"):
         if any(getattr(c.tracking, key) != getattr(configs[0].tracking, key) for c in configs):
             problems.append(f"tracking.{key}: of the sweep, not of one of its runs; give one value")
     if problems:
