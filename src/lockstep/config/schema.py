@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -238,9 +239,14 @@ class RunConfig(Frozen):
 
     def to_yaml(self) -> str:
         """Return the resolved config as YAML, without the store's address."""
-        return str(
-            OmegaConf.to_yaml(OmegaConf.create(self.model_dump(mode="json", exclude={"tracking": {"uri"}})))
-        )
+        groups = self.model_dump(mode="json", exclude={"tracking": {"uri"}})
+        return "".join(_yaml_of(json.dumps({key: group})) for key, group in groups.items())
+
+
+@lru_cache(maxsize=1024)
+def _yaml_of(group: str) -> str:
+    """Return a group of settings, JSON, as YAML: 0.8 ms, so not again for each of a thousand runs."""
+    return str(OmegaConf.to_yaml(OmegaConf.create(json.loads(group))))
 
 
 def types_of(key: str) -> list[Any]:
