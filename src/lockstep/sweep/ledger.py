@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mlflow.entities import Run
-
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
@@ -138,12 +136,9 @@ class Ledger:
                     asked.setdefault(experiment, []).append(entry)
         for experiment, of_experiment in asked.items():
             for entry, found in earlier.stored(self._store, experiment, of_experiment):
-                self._keep_stored(entry, found)
-
-    def _keep_stored(self, entry: Entry, found: Run) -> None:
-        params, overrides = entry.config.param_texts(), entry.request.overrides
-        entry.result = replace(result_of(found), name=entry.name, overrides=overrides, params=params)
-        self._progress.end(entry.number, "stored", entry.result.metrics)
+                params, overrides = entry.config.param_texts(), entry.request.overrides
+                entry.result = replace(result_of(found), name=entry.name, overrides=overrides, params=params)
+                self._progress.end(entry.number, "stored", entry.result.metrics)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""

@@ -9,6 +9,7 @@ from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import History, Status
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.run import Recorded
+from lockstep.tracking.tags import conclusion
 
 RECORD_SECONDS = 1.0
 """A run's metrics are uploaded after an epoch, at most this often: a short epoch takes less time than a
@@ -20,6 +21,10 @@ LONGEST_RETRY = 32
 
 NAMED = 3
 """The uploads that `names` names."""
+
+
+IN_A_ROW = 50
+"""The most uploads after each other before others are looked for that may go first."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +126,18 @@ def names(uploads: Sequence[Upload]) -> str:
     first = [upload.description.name for upload in uploads[:NAMED]]
     more = [f"{len(uploads) - NAMED} more"] if len(uploads) > NAMED else []
     return ", ".join(first + more)
+
+
+def left_in(folder: RunFolder, description: Description) -> Snapshot:
+    """Return the state in which a dead process left a folder; without a status if it had not ended.
+
+    Raises:
+        Unreadable: if the folder is.
+    """
+    if description.kind == "sweep":
+        return Snapshot(status=None if description.status == "KILLED" else description.status)
+    history, ended = folder.history()
+    if ended is None:
+        return Snapshot(history=history)
+    status, tags = conclusion(history, ended)
+    return Snapshot(history=history, status=status, tags=tags, metrics=ended.metrics)

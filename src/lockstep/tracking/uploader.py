@@ -20,8 +20,7 @@ from lockstep.tracking.errors import is_outage
 from lockstep.tracking.patience import PATIENCE_SECONDS, RETRY_SECONDS
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import conclusion
-from lockstep.tracking.upload import Snapshot, Upload, names
+from lockstep.tracking.upload import IN_A_ROW, Snapshot, Upload, left_in, names
 from lockstep.tracking.whole_runs import MOST, is_whole, record_all
 
 log = logging.getLogger("lockstep")
@@ -34,9 +33,6 @@ LEAVE_SECONDS = 2.0
 
 IN_HASTE = 5
 """How many times as long an interrupted command waits for the answer to a request."""
-
-IN_A_ROW = 50
-"""The most uploads after each other before others are looked for that may go first."""
 
 
 class Uploader:
@@ -128,20 +124,14 @@ class Uploader:
         if not folder.exists():  # its description was damaged
             folder.release()
             return
-        description, history, tags, metrics = folder.read(), History(), dict[str, str](), dict[str, float]()
-        status: Status | None = None
-        if description.kind == "sweep":
-            status = None if description.status == "KILLED" else description.status
-        else:
-            history, ended = folder.history()
-            if ended is not None:
-                (status, tags), metrics = conclusion(history, ended), ended.metrics
-        is_known = description.kind == "sweep" or bool(history.marks) or status is not None
-        is_ended = status is not None and description.kind != "sweep"  # a sweep's is uploaded before it owes
+        description = folder.read()
+        found = left_in(folder, description)
+        is_known = description.kind == "sweep" or bool(found.history.marks) or found.status is not None
+        is_ended = found.status is not None and description.kind != "sweep"  # a sweep's comes before it owes
         is_news = is_ended or (is_known and not description.closed)
         if description.uri == self._store.address and is_news:
-            upload = self.add(folder, False, is_own, len(history.loss_T))
-            self.update(upload, history, status or "KILLED", tags, metrics)
+            upload = self.add(folder, False, is_own, len(found.history.loss_T))
+            self.update(upload, found.history, found.status or "KILLED", found.tags, found.metrics)
             return
         if description.kind == "single" and (description.closed or not is_known):
             folder.remove()
@@ -188,15 +178,12 @@ class Uploader:
                 if not due or time.monotonic() < self._paused_until:
                     self._changed.wait(0.1)
                     continue
-            whole = [upload for upload in due if is_whole(upload)]
-            others = [upload for upload in due if not is_whole(upload)]
+            whole, others = ([up for up in due if is_whole(up) is wanted] for wanted in (True, False))
             if whole and not self._try_whole(whole[:MOST]):
                 continue
             # The one that waits longest goes first: an upload that always fails doesn't hold up the others.
             for upload in sorted(others, key=lambda upload: upload.tried_at)[:IN_A_ROW]:
-                if self._is_leaving:
-                    return
-                if not self._try(upload):
+                if self._is_leaving or not self._try(upload):
                     break
 
     def _may_go(self, upload: Upload) -> bool:
@@ -217,26 +204,18 @@ class Uploader:
             return self._fail(upload, error, tried_before)
         finally:
             self._is_trying = False
-        self._succeed(upload, now)
-        return True
+        return self._succeed(upload, now)
 
     def _try_whole(self, uploads: Sequence[Upload]) -> bool:
         """Record runs that have ended as a whole; return False if the store needs a pause."""
         self._is_trying = True
-        try:
-            tried_before = {upload.name: upload.tried_at for upload in uploads}
-            results = record_all(self._store, uploads, self._parent_of)
-        finally:
-            self._is_trying = False
-        goes_on = True
-        for upload, now, error in results:
-            if error is None:
-                self._succeed(upload, now)
-            else:
-                goes_on &= self._fail(upload, error, tried_before[upload.name])
-        return goes_on
+        results = record_all(self._store, uploads, self._parent_of)
+        self._is_trying = False
+        ended = [self._succeed(up, now) if not e else self._fail(up, e, at) for up, now, at, e in results]
+        return all(ended)
 
-    def _succeed(self, upload: Upload, now: Snapshot) -> None:
+    def _succeed(self, upload: Upload, now: Snapshot) -> bool:
+        """Note that the store has a state; return True."""
         with self._changed:
             upload.succeed(now.version)
             self._progress_at = self._succeeded_at = time.monotonic()
@@ -251,6 +230,7 @@ class Uploader:
         upload.folder.note_trouble("")
         if is_over and not upload.folder.owes:
             upload.folder.release()
+        return True
 
     def _fail(self, upload: Upload, error: Exception, tried_before: float) -> bool:
         """Note a failed attempt; return False if the store needs a pause."""

@@ -39,45 +39,45 @@ def is_whole(upload: Upload) -> bool:
 
 def record_all(
     store: Store, uploads: Sequence[Upload], parent_of: Callable[[Upload], str | None]
-) -> list[tuple[Upload, Snapshot, Exception | None]]:
+) -> list[tuple[Upload, Snapshot, float, Exception | None]]:
     """Record runs in one transaction, and remove their folders.
 
     Args:
         parent_of: returns the MLflow run of a run's sweep.
 
     Returns:
-        Those that were tried: the state that the store has now, or the error. The others are to be uploaded
-        like all runs.
+        Those that were tried: the state that was, when it was tried before, and the error or None. The
+        others are to be uploaded like all runs.
     """
-    results: list[tuple[Upload, Snapshot, Exception | None]] = []
-    whole: list[tuple[Upload, Snapshot, WholeRun]] = []
+    results: list[tuple[Upload, Snapshot, float, Exception | None]] = []
+    whole: list[tuple[Upload, Snapshot, float, WholeRun]] = []
     for upload in uploads:
-        now, upload.tried_at = upload.now, time.monotonic()
+        now, before, upload.tried_at = upload.now, upload.tried_at, time.monotonic()
         try:
             run = _whole_run(store, upload, now, parent_of(upload))
         except Exception as error:  # of its folder or of the store
             upload.may_be_whole = is_outage(error)
-            results.append((upload, now, error))
+            results.append((upload, now, before, error))
             continue
         upload.may_be_whole = run is not None
         if run is not None:
-            whole.append((upload, now, run))
+            whole.append((upload, now, before, run))
     try:
-        runs = [run for _, _, run in whole]
+        runs = [run for *_, run in whole]
         inserted = _mlflow_compat.insert_runs(sqlite_path(store.uri), runs, TOKEN) if runs else []
     except Exception as error:  # it is locked, or damaged; nothing was recorded
-        return [*results, *((upload, now, error) for upload, now, _ in whole)]
+        return [*results, *((upload, now, before, error) for upload, now, before, _ in whole)]
     ids = {run.run_id for run in inserted}
-    for upload, now, run in whole:
+    for upload, now, before, run in whole:
         if run.run_id not in ids:
             upload.may_be_whole = upload.is_new = False  # the store may have it
             continue
         upload.description.run_id = run.run_id
         try:
             upload.folder.remove()
-            results.append((upload, now, None))
+            results.append((upload, now, before, None))
         except OSError as error:
-            results.append((upload, now, error))
+            results.append((upload, now, before, error))
     return results
 
 
