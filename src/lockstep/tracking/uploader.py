@@ -211,7 +211,7 @@ class Uploader:
         self._is_trying = True
         results = record_all(self._store, uploads, self._parent_of)
         self._is_trying = False
-        ended = [self._succeed(up, now) if not e else self._fail(up, e, at) for up, now, at, e in results]
+        ended = [self._succeed(up, now) if e is None else self._fail(up, e, at) for up, now, at, e in results]
         return all(ended)
 
     def _succeed(self, upload: Upload, now: Snapshot) -> bool:
