@@ -23,6 +23,9 @@ NAMED = 3
 """The uploads that `names` names."""
 
 
+IN_HASTE = 5
+"""How many times as long an interrupted command waits for the answer to a request."""
+
 IN_A_ROW = 50
 """The most uploads after each other before others are looked for that may go first."""
 

@@ -20,7 +20,7 @@ from lockstep.tracking.errors import is_outage
 from lockstep.tracking.patience import PATIENCE_SECONDS, RETRY_SECONDS
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
-from lockstep.tracking.upload import IN_A_ROW, Snapshot, Upload, left_in, names
+from lockstep.tracking.upload import IN_A_ROW, IN_HASTE, Snapshot, Upload, left_in, names
 from lockstep.tracking.whole_runs import MOST, is_whole, record_all
 
 log = logging.getLogger("lockstep")
@@ -30,9 +30,6 @@ SAY_SECONDS = 5.0
 
 LEAVE_SECONDS = 2.0
 """How long the command's end waits for the answer to an attempt that nothing depends on any more."""
-
-IN_HASTE = 5
-"""How many times as long an interrupted command waits for the answer to a request."""
 
 
 class Uploader:
@@ -215,7 +212,6 @@ class Uploader:
         return all(ended)
 
     def _succeed(self, upload: Upload, now: Snapshot) -> bool:
-        """Note that the store has a state; return True."""
         with self._changed:
             upload.succeed(now.version)
             self._progress_at = self._succeeded_at = time.monotonic()
