@@ -33,6 +33,7 @@ from lockstep.terminal import tables
 from lockstep.terminal.console import FILE_WIDTH, PlainConsole
 from lockstep.tracking import recorded_data, sweeps
 from lockstep.tracking.errors import message_of
+from lockstep.tracking.recorded_run import without_weights
 from lockstep.tracking.store import Store
 from lockstep.training import artifacts, network_code
 from lockstep.training.networks import Network
@@ -111,7 +112,12 @@ class Run:
         with temporary_folder() as folder:
             with suppress(Refused):  # most networks have none
                 self._artifact(artifacts.BUFFERS, folder)
-            weights = self._artifact(artifacts.WEIGHTS, folder)
+            try:
+                weights = self._artifact(artifacts.WEIGHTS, folder)
+            except Refused as refused:
+                if self.config.tracking.weights == "all":
+                    raise
+                raise Refused([without_weights(self.name, self.config)]) from refused
             return artifacts.read_network(self.config, self.dataset().description, weights).eval()
 
     def figure(self, picture: str) -> Figure:

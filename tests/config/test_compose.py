@@ -508,11 +508,11 @@ def test_text_of_the_environment_that_is_no_number_is_refused(monkeypatch, varia
 
 def test_each_choice_of_groups_is_composed_once_and_each_run_validated_once(monkeypatch):
     loaded, validated = [], []
-    load, of = ConfigLoaderImpl.load_configuration, RunConfig.of.__func__
+    load, of_tree = ConfigLoaderImpl.load_configuration, RunConfig.of_tree.__func__
     monkeypatch.setattr(
         ConfigLoaderImpl, "load_configuration", lambda *a, **k: loaded.append(a) or load(*a, **k)
     )
-    monkeypatch.setattr(RunConfig, "of", classmethod(lambda *a: validated.append(a) or of(*a)))
+    monkeypatch.setattr(RunConfig, "of_tree", classmethod(lambda *a: validated.append(a) or of_tree(*a)))
     requests = compose(CONF, ["optim=sgd,adam", "seed=range(0,10)", "data=digits"], multirun=True).requests
     assert [(r.config.optim.name, r.config.seed) for r in requests] == [
         (name, seed) for name in ("sgd", "adam") for seed in range(10)
@@ -552,3 +552,31 @@ def test_a_run_of_a_sweep_is_printed_so_that_a_shell_and_hydra_read_the_same_con
         printed = for_shell(request.overrides)
         assert command.composer.request(shlex.split(printed)).config == request.config
         assert printed.count("\\") <= max(path.count("\\") for path in PATHS)
+
+
+def test_runs_share_the_settings_that_are_equal():
+    """A thousand configs are five times as small, and as many times quicker made."""
+    first, second, third = configs_of(["seed=0,1,2", "optim.lr=0.1"], multirun=True)
+    assert first.data is second.data is third.data
+    assert first.optim == second.optim  # its value is typed, and might be another in each run
+    assert [config.seed for config in (first, second, third)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("swept", "typed", "key", "values"),
+    [
+        ("seed=1,2", "data.shuffle_seed=${seed}", "data.shuffle_seed", [1, 2]),
+        ("data=mnist,digits", "", "tracking.experiment", ["mnist", "digits"]),
+        ("data.name=mnist,fashion_mnist", "", "tracking.experiment", ["mnist", "fashion_mnist"]),
+        (
+            "seed=1,2",
+            "tracking.experiment='${data.name}-${seed}'",
+            "tracking.experiment",
+            ["mnist-1", "mnist-2"],
+        ),
+    ],
+)
+def test_what_refers_to_a_swept_value_follows_it(swept, typed, key, values):
+    configs = configs_of([swept, *filter(None, [typed])], multirun=True)
+    group, _, name = key.partition(".")
+    assert [getattr(getattr(config, group), name) for config in configs] == values

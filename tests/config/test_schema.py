@@ -1,5 +1,6 @@
 import pytest
 import yaml
+from helpers.composing import configs_of
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
@@ -230,3 +231,10 @@ def test_without_a_patience_nothing_is_monitored_and_the_run_key_is_the_same():
     assert config(**changes) == config(data__val_size=10)
     keys = [config(data__val_size=10, trainer__patience=n).run_key("d") for n in (None, 2, 3)]
     assert len({*keys, config(**changes, trainer__patience=3).run_key("d")}) == 4
+
+
+def test_a_config_s_yaml_is_that_of_omegaconf():
+    own = ["tracking.tags={a: '1e3', b: x}", "tracking.note='2\n x: 1'"]
+    for config in configs_of(["optim=sgd,adam", "model=mlp,logreg", *own], multirun=True):
+        tree = config.model_dump(mode="json", exclude={"tracking": {"uri"}})
+        assert config.to_yaml() == OmegaConf.to_yaml(OmegaConf.create(tree))

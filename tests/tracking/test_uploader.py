@@ -29,6 +29,12 @@ def impatient(monkeypatch):
     monkeypatch.setattr(uploader_module, "RETRY_SECONDS", 0.1)
 
 
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Runs are uploaded by MLflow's client, as to other stores than a local SQLite file."""
+    monkeypatch.setattr(uploader_module, "is_whole", lambda upload: False)
+
+
 def jobs_of(uri, n=2):
     return [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in range(n)]
 
@@ -108,6 +114,7 @@ def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
     assert "nowhere: not a folder" in err
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_slow_store_is_waited_for_as_long_as_it_advances(uri, monkeypatch, caplog):
     def slow(call):
         def wrapper(*args, **kwargs):
@@ -144,6 +151,7 @@ def test_a_locked_store_is_waited_for(uri, tmp_path):
     assert statuses(results) == [("FINISHED", True), ("FINISHED", False)]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_run_deleted_meanwhile_is_hopeless_the_others_arrive_and_it_is_started_anew(uri, monkeypatch):
     log_batch = mlflow.MlflowClient.log_batch
 

@@ -7,16 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.utils import (
+    JobReturn,
+    JobRuntime,
+    JobStatus,
+    configure_log,
+    filter_overrides,
+    run_job,
+    setup_globals,
+)
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+
+if TYPE_CHECKING:
+    from lockstep.config.command import Command
 
 
 @dataclass
@@ -63,44 +74,63 @@ class LockstepLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Train one job for each list of overrides; results in the same order."""
         from lockstep.cli.command import of_task
-        from lockstep.config.composer import Composer
-        from lockstep.execution.collector import uncollected
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        folder = Path(str(self.config.hydra.sweep.dir))
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         command = of_task(self.task_function)
-        loader = self.hydra_context.config_loader
-        load = partial(loader.load_sweep_config, self.config)
-        compose = load if command is None else Composer(load, loader.list_groups("")).compose
-        with uncollected():
-            configs = [
-                self._prepared(compose(list(overrides)), overrides, initial_job_idx + index)
-                for index, overrides in enumerate(job_overrides)
-            ]
         if command is None:
-            return [self._run_job(config, self.task_function) for config in configs]
+            load = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
+            composed = [
+                self._prepared(load(list(overrides)), overrides, index)
+                for index, overrides in enumerate(job_overrides, initial_job_idx)
+            ]
+            return [self._run_job(config, self.task_function) for config in composed]
+        return self._launch(command, job_overrides, initial_job_idx)
 
+    def _launch(
+        self, command: "Command", job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from lockstep.config.composer import Composer
+        from lockstep.config.job_folder import JobFolders
+        from lockstep.execution.collector import uncollected
         from lockstep.results.run_result import RunFailed
         from lockstep.sweep.session import carry_out
 
-        requests = [command.request(filter_overrides(overrides)) for overrides in job_overrides]
+        loader = self.hydra_context.config_loader
+        composer = Composer(partial(loader.load_sweep_config, self.config), loader.list_groups(""))
+        folders, configs = None, list[DictConfig]()
+        with uncollected():
+            if JobFolders.suit(composer, self.config, job_overrides):
+                folders = JobFolders(composer, self.config, job_overrides, initial_job_idx)
+            else:
+                configs = [
+                    self._prepared(composer.compose(overrides), overrides, index)
+                    for index, overrides in enumerate(job_overrides, initial_job_idx)
+                ]
+            requests = [command.request(filter_overrides(overrides)) for overrides in job_overrides]
+        if folders is not None:
+            folders.write()
         standings = carry_out(
             requests,
             command.overrides,
             self.n_jobs,
             self.exact,
-            folder,
+            Path(str(self.config.hydra.sweep.dir)),
             command.max_batch_size,
             command.typed,
             self.fail_fast,
         )
-        metric = standings.ranking.metric
+        values = [partial(run.value, standings.ranking.metric) for run in standings.runs]
         try:
+            if folders is not None:
+                folders.wait()
+                return [
+                    _returned(list(each), value) for each, value in zip(job_overrides, values, strict=True)
+                ]
             return [
-                self._run_job(config, lambda _, run=run: run.value(metric))
-                for config, run in zip(configs, standings.runs, strict=True)
+                self._run_job(config, lambda _, value=value: value())
+                for config, value in zip(configs, values, strict=True)
             ]
         except OSError as error:
             raise RunFailed(f"{error}: Hydra's files are missing; all runs are recorded") from error
@@ -135,3 +165,15 @@ class LockstepLauncher(Launcher):
         )
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returned
+
+
+def _returned(overrides: list[str], value: Callable[[], float | None]) -> JobReturn:
+    """Return a job's result as Hydra's `run_job` does, without copies of its config."""
+    returned = JobReturn(overrides, working_dir=str(Path.cwd()), task_name=JobRuntime.instance().get("name"))
+    try:
+        returned.return_value = value()
+        returned.status = JobStatus.COMPLETED
+    except Exception as error:
+        returned.return_value = error
+        returned.status = JobStatus.FAILED
+    return returned

@@ -194,7 +194,7 @@ def _compare_weights(comparison: Comparison, stored: Path, again: TrainedRun) ->
         differing = artifacts.differing_weights(stored / artifacts.WEIGHTS, again.network)
         comparison.differences += [f"weights {name}, by up to {most:.2g}" for name, most in differing.items()]
         comparison.compared.append("the weights")
-    else:
+    elif again.config.tracking.weights == "all":
         comparison.missing.append(artifacts.WEIGHTS)
 
 

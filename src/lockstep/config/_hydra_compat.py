@@ -2,9 +2,10 @@
 
 import copy
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
@@ -59,11 +60,17 @@ def without_aliases(loader: ConfigLoader, config_name: str, overrides: Sequence[
 
 def set_override_dirname(composed: DictConfig, overrides: Sequence[Override]) -> None:
     """Set `hydra.job.override_dirname` of a run's config. Hydra 1.4 computes it by itself."""
+    if _IS_1_3:
+        composed.hydra.job.override_dirname = override_dirname(composed.hydra.job, overrides)
+
+
+def override_dirname(job: Mapping[str, Any], overrides: Sequence[Override]) -> Any:
+    """Return `hydra.job.override_dirname` of a run, given `hydra.job`; of Hydra 1.4 what it has there."""
     if not _IS_1_3:
-        return
+        return job["override_dirname"]
     from hydra._internal.config_loader_impl import get_overrides_dirname
 
-    dirname = composed.hydra.job.config.override_dirname
-    composed.hydra.job.override_dirname = get_overrides_dirname(
-        list(overrides), dirname.exclude_keys, dirname.item_sep, dirname.kv_sep
+    named = job["config"]["override_dirname"]
+    return get_overrides_dirname(
+        list(overrides), list(named["exclude_keys"]), named["item_sep"], named["kv_sep"]
     )

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -16,9 +15,10 @@ from lockstep.config.errors import NAMED, Refused, holds_password, nearest
 from lockstep.config.model_config import MLPConfig
 from lockstep.config.overrides import as_typed, is_choice, is_plain
 from lockstep.config.own_network import PATH
-from lockstep.config.parsing import as_text
+from lockstep.config.parsing import as_text, parsed_plain
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig, flatten, types_of
+from lockstep.config.trees import Trees
 
 
 class Composer:
@@ -44,12 +44,13 @@ class Composer:
         self._load, self._groups, self._in_job, self._module = load, groups, in_job, module
         self._bases: dict[tuple[str, ...], DictConfig | Exception] = {}
         self._values: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._trees = Trees(self._base)
         self._need_job: set[tuple[str, ...]] = set()
 
     def values(self, choices: tuple[str, ...]) -> dict[str, Any]:
         """Return every key that a choice of groups has, inner nodes included, with its default."""
         if choices not in self._values:
-            parsed = OverridesParser.create().parse_overrides(list(choices))
+            parsed = parsed_plain(choices)
             tree: Any = OmegaConf.to_container(self._base(tuple(map(self.for_hydra, parsed))))
             self._values[choices] = dict(flatten(tree, with_nodes=True))
         return self._values[choices]
@@ -61,7 +62,7 @@ class Composer:
 
     def has_path(self, overrides: Sequence[str]) -> bool:
         """Tell whether the options that a run's overrides choose have a `model.path`."""
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = parsed_plain(overrides)
         try:
             return PATH in self.values(self._choices(parsed))
         except (HydraException, Refused):  # which composing the run will raise
@@ -73,10 +74,18 @@ class Composer:
         Raises:
             HydraException: if Hydra can't compose it.
         """
-        return self._composed(OverridesParser.create().parse_overrides(list(overrides)))
+        return self._composed(parsed_plain(overrides))
+
+    def tree(self, overrides: Sequence[str]) -> dict[str, Any] | None:
+        """Return a run's config as plain data, interpolations as text; None where only Hydra composes it.
+
+        Runs share the parts that their overrides don't change: nobody may change them.
+        """
+        parsed = parsed_plain(overrides)
+        return self._trees.raw(*self._split(parsed)) if self._are_plain(parsed) else None
 
     def _composed(self, parsed: Sequence[Override]) -> DictConfig:
-        if not all(is_plain(override, self._groups) for override in parsed):
+        if not self._are_plain(parsed):
             return self._load([self.for_hydra(override) for override in parsed])
         composed = copy.deepcopy(self._base(self._choices(parsed)))
         try:
@@ -96,7 +105,9 @@ class Composer:
         Raises:
             Refused: with every error of these overrides.
         """
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = parsed_plain(overrides)
+        if (quick := self._quick(parsed)) is not None:
+            return RunRequest(quick, tuple(overrides))
         problems: dict[str, str] = {}
         in_job = self._in_job if self._needs_job(parsed) else None
         try:
@@ -109,7 +120,8 @@ class Composer:
                 composed = self._composed([o for o in parsed if as_typed(o) not in problems])
             with nullcontext() if in_job is None else in_job(overrides, number):
                 config = RunConfig.of(composed, self._module)
-            found = [*problems.values(), *_pointless(parsed, composed, config)]
+            tracking: Any = OmegaConf.to_container(composed.tracking)
+            found = [*problems.values(), *_pointless(parsed, tracking["uri"], composed.model, config)]
         except HydraException as error:
             raise Refused([*problems.values(), message_of(error)]) from error
         except Refused as refused:
@@ -118,9 +130,24 @@ class Composer:
             raise Refused(found)
         return RunRequest(config, tuple(overrides))
 
+    def _quick(self, parsed: Sequence[Override]) -> RunConfig | None:
+        """Return a run's config without Hydra's help, 0.3 ms instead of 5; None where that is needed."""
+        if not self._are_plain(parsed):
+            return None
+        choices, values = self._split(parsed)
+        try:
+            config = self._trees.config(choices, values)
+            raw = self._trees.raw(choices, values)
+        except (HydraException, Refused):  # of which Hydra knows more
+            return None
+        is_pointed = (
+            config is None or raw is None or _pointless(parsed, raw["tracking"]["uri"], raw["model"], config)
+        )
+        return None if is_pointed else config
+
     def differing(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """Return those of a run's overrides that change a default: an option, or a value of the options."""
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = parsed_plain(overrides)
         defaults = self.values(self._choices(parsed))
         return tuple(as_typed(o) for o in parsed if not self._is_default(o, defaults))
 
@@ -169,6 +196,14 @@ class Composer:
                 problems[as_typed(override)] = _unknown_key(unknown[0], self._base(choices))
         return problems
 
+    def _are_plain(self, parsed: Sequence[Override]) -> bool:
+        return all(is_plain(override, self._groups) for override in parsed)
+
+    def _split(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+        """Return the choices among plain overrides, and the values that the others set."""
+        values = [(o.key_or_group, o.value()) for o in parsed if not is_choice(o, self._groups)]
+        return self._choices(parsed), values
+
     def _choices(self, parsed: Sequence[Override]) -> tuple[str, ...]:
         return tuple(
             self.for_hydra(o) for o in parsed if is_plain(o, self._groups) and is_choice(o, self._groups)
@@ -210,19 +245,25 @@ def message_of(error: Exception) -> str:
     return "\n".join(line for line in lines if line and not line.strip().startswith(internal))
 
 
-def _pointless(parsed: Sequence[Override], composed: DictConfig, config: RunConfig) -> list[str]:
-    """Return a message for each override that is valid by itself but must not stand where it does."""
+def _pointless(
+    parsed: Sequence[Override], uri: str, model: Mapping[Any, Any], config: RunConfig
+) -> list[str]:
+    """Return a message for each override that is valid by itself but must not stand where it does.
+
+    Args:
+        uri: the store's, as composed: with interpolations.
+        model: as composed.
+    """
     typed = {override.key_or_group: as_typed(override) for override in parsed}
     problems = []
-    tracking: Any = OmegaConf.to_container(composed.tracking)
-    if holds_password(tracking["uri"]):
+    if holds_password(uri):
         problems.append(
             f"tracking.uri={config.tracking.uri}: holds a password, which Hydra would write to its files;"
             " give it as MLFLOW_TRACKING_URI in the environment"
         )
     if isinstance(config.model, MLPConfig):
         dims, widths = config.model.hidden_dims, ("hidden_dim1", "hidden_dim2")
-        if dims != tuple(composed.model.get(width) for width in widths):
+        if dims != tuple(model.get(width) for width in widths):
             problems += [
                 f"{typed[key]}: no effect beside model.hidden_dims={list(dims)};"
                 " give either all widths or hidden_dim1 and hidden_dim2"

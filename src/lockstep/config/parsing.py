@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -41,6 +42,20 @@ def parse(texts: Iterable[str], loader: ConfigLoader | None = None, multirun: bo
     if problems:
         raise Refused(problems)
     return overrides
+
+
+def parsed_plain(texts: Iterable[str]) -> list[Override]:
+    """Parse the overrides of a run. Runs share most of them; they must not be changed.
+
+    Raises:
+        HydraException: if Hydra's grammar can't read one.
+    """
+    return list(map(_parsed, texts))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Override:
+    return _PARSER.parse_override(text)
 
 
 def as_if_typed(text: str) -> Any:

@@ -1,9 +1,9 @@
 """Settings of where and how runs are recorded. None of them changes a number."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lockstep.config.frozen import Frozen
 
@@ -26,6 +26,7 @@ class TrackingConfig(Frozen):
 
     Attributes:
         uri: an MLflow tracking URI.
+        weights: which runs keep their weights; `best` is a sweep's best run, or a run without a sweep.
         name: of the sweep, or of a run without a sweep; None for what it sweeps, or differs in.
         tags: of the run, and of its sweep's parent run.
         note: the start of their description.
@@ -39,6 +40,16 @@ class TrackingConfig(Frozen):
     tags: dict[str, Annotated[str, Field(max_length=5000), _IS_TEXT]] | None = None
     note: Annotated[str, Field(min_length=1, max_length=5000), _IS_TEXT] | None = None
     system_metrics: bool = False
+    weights: Literal["all", "best", "none"] = "all"
+
+    @model_validator(mode="after")
+    def _pictures_need_weights(self) -> Self:
+        if self.pictures == "best" and self.weights == "none":
+            raise ValueError(
+                "tracking.weights=none: tracking.pictures=best draws from the best run's weights; give"
+                " tracking.weights=best, or tracking.pictures=none"
+            )
+        return self
 
     @field_validator("tags")
     @classmethod

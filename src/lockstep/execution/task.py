@@ -16,7 +16,7 @@ from lockstep.data.datasets import Dataset
 from lockstep.execution import library_warnings
 from lockstep.pictures import representations
 from lockstep.recovery.journal import Ended, Event
-from lockstep.recovery.run_folder import RunFolder
+from lockstep.recovery.run_folder import RunFolder, kept_weights
 from lockstep.results import predictions_file
 from lockstep.results.history import Epoch
 from lockstep.training import artifacts, checkpoint, network_code
@@ -194,6 +194,10 @@ class _Written:
         shutil.rmtree(self._folder.artifacts, ignore_errors=True)
         self._folder.artifacts.mkdir()
         artifacts.write_run(run, self._folder.artifacts)
+        if run.config.tracking.weights == "best":
+            is_alone = self._task.shared.parent == self.run.folder
+            kept = kept_weights(self._task.shared, run.config.run_key(self._task.digest))
+            artifacts.write_weights(run, self._folder.artifacts if is_alone else kept)
         end = self._described(run, dataset)
         self.report(replace(end, artifacts=self._folder.artifact_seals()))
 

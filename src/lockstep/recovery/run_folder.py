@@ -33,6 +33,9 @@ def unfinished() -> Path:
 SHARED = "shared"
 """The folder, in a sweep's parent's, of files that its runs share while they train."""
 
+KEPT_WEIGHTS = "weights"
+"""The folder in SHARED with the weights of runs, of which the winner keeps its own."""
+
 OWED = "owed"
 """The file of a sweep's parent with what is to be done once its runs are in the store."""
 
@@ -261,6 +264,11 @@ class RunFolder:
         with suppress(FileNotFoundError):  # somebody has removed it
             self.path.rename(gone)
             shutil.rmtree(gone)
+
+
+def kept_weights(shared: Path, run_key: str) -> Path:
+    """Return the folder in SHARED for a run's weights, until it is known which run is best."""
+    return shared / KEPT_WEIGHTS / run_key
 
 
 def is_of_folders(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from mlflow.exceptions import MlflowException
 
 from lockstep.config.errors import Refused
 from lockstep.config.model_config import LogRegConfig, MLPConfig
-from lockstep.config.schema import RunConfig
+from lockstep.config.schema import DataConfig, RunConfig, TrainerConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
@@ -30,20 +30,22 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
         Refused: listing every problem.
     """
     problems: list[str] = []
-    for stream, trainer in dict.fromkeys((config.data, config.trainer) for config in configs):
+    streams: dict[tuple[DataConfig, TrainerConfig], dict[object, RunConfig]] = {}
+    for config in configs:
+        streams.setdefault((config.data, config.trainer), {})[config.model, config.optim] = config
+    for (stream, trainer), networks in streams.items():
         try:
             device = device_of(trainer)
             dataset = datasets.load(stream)
             problems += datasets.check_stream(stream, dataset.description)
-            same = [c for c in configs if (c.data, c.trainer) == (stream, trainer)]
-            for config in {(c.model, c.optim): c for c in same}.values():
+            for config in networks.values():
                 problems += check_network(config, dataset, device.type)
         except Refused as refused:
             problems += refused.problems
     uris = {config.tracking.uri for config in configs}
     if len(uris) > 1:
         problems.append("tracking.uri: the runs of a sweep are recorded in one store; give one value")
-    for key in ("name", "tags", "note", "system_metrics"):
+    for key in ("name", "tags", "note", "system_metrics", "weights"):
         if any(getattr(c.tracking, key) != getattr(configs[0].tracking, key) for c in configs):
             problems.append(f"tracking.{key}: of the sweep, not of one of its runs; give one value")
     if problems:

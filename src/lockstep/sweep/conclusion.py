@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from zipfile import ZipFile
 
-from lockstep.recovery.run_folder import SHARED, RunFolder
-from lockstep.recovery.seal import Unreadable
+from lockstep.recovery.run_folder import SHARED, RunFolder, kept_weights
+from lockstep.recovery.seal import Damaged, Unreadable
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import drawing
 from lockstep.sweep.entry import Entry
@@ -22,7 +23,7 @@ from lockstep.tracking.errors import message_of
 from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import labels
+from lockstep.tracking.tags import RUN_KEY, labels
 
 log = logging.getLogger("lockstep")
 T = TypeVar("T")
@@ -152,6 +153,8 @@ def carry_out(store: Store, run_id: str, owed: Conclusion, shared: Path | None =
     if ids is None:
         return failures
     best = None if owed.winner is None else ids[owed.winner]
+    if best is not None and shared is not None:
+        attempt("no weights of the best run", lambda: _keep_weights(store, best, shared))
     if best is not None and owed.winner is not None and owed.draws:
         name = owed.members[owed.winner].name
         attempt("no pictures of the best run", lambda: drawing.draw_winner(store, best, name, shared))
@@ -182,6 +185,21 @@ def _record(store: Store, run_id: str, owed: Conclusion) -> list[str]:
     repeats = [known[position] for position in owed.repeats]
     sweeps.record(store, run_id, names, experiments, ranking, winner, repeats, owed.command, owed.scales)
     return known
+
+
+def _keep_weights(store: Store, best: str, shared: Path) -> None:
+    """Upload the winner's weights with `tracking.weights=best`, where this sweep has trained it.
+
+    Raises:
+        Damaged: if they are not what was written.
+    """
+    folder = kept_weights(shared, store.client.get_run(best).data.tags[RUN_KEY])
+    for file in folder.rglob("*.pt"):
+        with ZipFile(file) as archive:
+            if archive.testzip() is not None:
+                raise Damaged(f"{file} is damaged; train the run again, with rerun=true")
+    if folder.exists():
+        Recorded(store.client, best).artifacts(folder)
 
 
 def _report(store: Store, run_id: str, owed: Conclusion) -> Path | None:

@@ -1,7 +1,7 @@
 """What earlier numerics versions left of a run: if it had ended, it counts; else it is trained anew."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import asdict, replace
 
@@ -13,19 +13,29 @@ from lockstep.recovery.mending import mend
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.sweep.entry import Entry
 from lockstep.tracking.store import Store
+from lockstep.tracking.stored import results
 from lockstep.tracking.uploader import Uploader
 
 log = logging.getLogger("lockstep")
 
 
-def stored(store: Store, experiment: str, keys: Mapping[int, str]) -> tuple[int, Run] | None:
-    """Return a run's latest result in the store and the version that trained it; None if there is none.
+def stored(store: Store, experiment: str, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Run]]:
+    """Yield runs of which the store has a result, with the latest one; set the version that trained it.
 
-    Args:
-        keys: the run's, by version; the first one that has a result decides.
+    Of an entry's versions, the first one that has a result decides.
     """
-    found = ((version, store.result(experiment, key)) for version, key in keys.items())
-    return next(((version, run) for version, run in found if run is not None), None)
+    left = list(entries)
+    for version in dict.fromkeys(version for entry in left for version in entry.keys):
+        by_key: dict[str, list[Entry]] = {}
+        for entry in left:
+            if version in entry.keys:
+                by_key.setdefault(entry.keys[version], []).append(entry)
+        found = results(store, experiment, by_key)
+        for key, run in found.items():
+            for entry in by_key[key]:
+                entry.version = version
+                yield entry, run
+        left = [entry for entry in left if entry.keys.get(version) not in found]
 
 
 def folders(keys: Mapping[int, str], address: str, experiment: str, *of_search: str) -> dict[int, RunFolder]:

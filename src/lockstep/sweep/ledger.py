@@ -112,16 +112,33 @@ class Ledger:
         describe = partial(self._description, is_new=False)
         claimed = [entry for entry in entries if earlier.claim(entry, trains, describe, self._uploader)]
         # Look in the store after claiming: until then another process might still upload a result.
-        have_runs: dict[str, bool] = {}
+        self._recall_stored([] if self._parent is None else claimed)
         taken = []
         for entry in claimed:
-            # Only this process records a search's trials: one look at its start is enough.
-            known = self._had_runs if entry.is_trial else have_runs
-            if self._parent is not None and not entry.folder.exists() and self._is_stored(entry, known):
+            if entry.result is not None:
                 entry.folder.release()
             elif not self._resume(entry):
                 taken.append(entry)
         return taken
+
+    def _recall_stored(self, entries: Iterable[Entry]) -> None:
+        """Keep the results that the store has already, of runs without a folder."""
+        asked: dict[str, list[Entry]] = {}
+        have_runs: dict[str, bool] = {}
+        for entry in entries:
+            experiment = entry.config.tracking.experiment
+            # Only this process records a search's trials: one look at its start is enough.
+            known = self._had_runs if entry.is_trial else have_runs
+            if not entry.folder.exists() and not entry.config.rerun:
+                if experiment not in known:
+                    known[experiment] = self._store.has_runs(experiment)
+                if known[experiment]:
+                    asked.setdefault(experiment, []).append(entry)
+        for experiment, of_experiment in asked.items():
+            for entry, found in earlier.stored(self._store, experiment, of_experiment):
+                params, overrides = entry.config.param_texts(), entry.request.overrides
+                entry.result = replace(result_of(found), name=entry.name, overrides=overrides, params=params)
+                self._progress.end(entry.number, "stored", entry.result.metrics)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""
@@ -131,25 +148,6 @@ class Ledger:
             log.info("%d runs are being trained by another command%s; waiting", len(self.pending()), by)
         self._has_waited = True
         time.sleep(WAIT_SECONDS)
-
-    def _is_stored(self, entry: Entry, have_runs: dict[str, bool]) -> bool:
-        """Tell whether the store has the run's result already; if so, keep it.
-
-        Args:
-            have_runs: a cache of whether experiments have any runs.
-        """
-        config, experiment = entry.config, entry.config.tracking.experiment
-        if experiment not in have_runs:
-            have_runs[experiment] = self._store.has_runs(experiment)
-        may_be = have_runs[experiment] and not config.rerun
-        if not may_be or (found := earlier.stored(self._store, experiment, entry.keys)) is None:
-            return False
-        entry.version, run = found
-        entry.result = replace(
-            result_of(run), name=entry.name, overrides=entry.request.overrides, params=config.param_texts()
-        )
-        self._progress.end(entry.number, "stored", entry.result.metrics)
-        return True
 
     def _resume(self, entry: Entry) -> bool:
         """Create or resume the run's folder; tell whether its journal says that the run has ended."""

@@ -8,6 +8,7 @@
 - `run`: one MLflow run that is being recorded.
 - `uploader`: uploads run folders, in a thread.
 - `errors`: a store's errors; `patience`: how long one that does not answer is waited for.
+- `whole_runs`: short runs, recorded many at a time.
 - `upload`: one run or parent on its way: its state, its last error, its next attempt.
 - `pending`: folders that earlier commands left: uploaded, listed, abandoned.
 - `sweeps`: a sweep's members and winner, recorded and read back.
@@ -15,7 +16,8 @@
 - `ids`: runs and sweeps found by the start of their id.
 - `links`: where runs are seen in MLflow's UI, commands to paste; `serving`: serves that UI, and where.
 - `environment`: a run's versions, commit and description.
-- `recorded_run`: a run read back; `recorded_data`: the data of a recorded run, loaded again.
+- `stored`: which runs need not be trained again; `recorded_run`: a run read back;
+  `recorded_data`: the data of a recorded run, loaded again.
 - `predictions`: predictions of recorded runs, and the ensemble that they make.
 - `system_metrics`: metrics of the machine while a command trains.
 - `logged_model`: a run's network as a logged model.

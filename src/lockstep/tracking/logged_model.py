@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lockstep.config.schema import RunConfig
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.tracking import recorded_data
+from lockstep.tracking.recorded_run import without_weights
 from lockstep.tracking.run import confirm, missing
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ARTIFACTS
@@ -46,7 +47,8 @@ def log_model(store: Store, run_id: str) -> str | None:
     this again for a run returns the same model.
 
     Returns:
-        The model's URI, `models:/…`; None, with a warning, for a module that can't be exported.
+        The model's URI, `models:/…`; None for a run without weights (`tracking.weights`), and with a warning
+        for a module that can't be exported.
 
     Raises:
         Refused: if the run's data isn't available any more, or its network's code was not named.
@@ -57,13 +59,15 @@ def log_model(store: Store, run_id: str) -> str | None:
     if known := _known(run):
         return known
     with temporary_folder() as folder:
-        config_file, weights = (
-            Path(client.download_artifacts(run_id, artifact, str(folder)))
-            for artifact in (artifacts.CONFIG, artifacts.WEIGHTS)
-        )
+        config_file = Path(client.download_artifacts(run_id, artifacts.CONFIG, str(folder)))
+        config = RunConfig.from_yaml(config_file, store.uri)
+        if config.tracking.weights != "all" and not _has_weights(store, run_id):
+            if config.tracking.weights == "best":
+                log.warning("no logged model: %s", without_weights(str(run.info.run_name), config))
+            return None
+        weights = Path(client.download_artifacts(run_id, artifacts.WEIGHTS, str(folder)))
         if artifacts.BUFFERS in run.data.tags.get(ARTIFACTS, "").split(","):
             client.download_artifacts(run_id, artifacts.BUFFERS, str(folder))
-        config = RunConfig.from_yaml(config_file, store.uri)
         dataset = recorded_data.load(run, config)
         network = artifacts.read_network(config, dataset.description, weights).eval()
     example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
@@ -72,6 +76,11 @@ def log_model(store: Store, run_id: str) -> str | None:
     return _log(
         store, run, _Logged(NAME, config.model.name, network, "logits", example_NxF, class_names), step
     )
+
+
+def _has_weights(store: Store, run_id: str) -> bool:
+    folder = str(Path(artifacts.WEIGHTS).parent)
+    return artifacts.WEIGHTS in {entry.path for entry in store.client.list_artifacts(run_id, folder)}
 
 
 def log_ensemble(

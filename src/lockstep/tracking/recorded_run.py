@@ -6,6 +6,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from lockstep.config.identity import ADDED
+from lockstep.config.schema import RunConfig
 from lockstep.results.run_result import RunResult
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import (
@@ -43,6 +44,14 @@ def result_of(run: Run) -> RunResult:
         is_stored=True,
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
+    )
+
+
+def without_weights(name: str, config: RunConfig) -> str:
+    """Return a message for a run whose weights were not kept."""
+    return (
+        f"{name} has no weights (tracking.weights={config.tracking.weights}); to train it with them, give"
+        f" tracking.weights=all rerun=true"
     )
 
 

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import requests
 from mlflow.entities import Dataset as LoggedDataset
-from mlflow.entities import DatasetInput, FileInfo, InputTag, Metric, Param
+from mlflow.entities import DatasetInput, FileInfo, InputTag, Metric, Param, RunTag
 
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
@@ -61,9 +61,29 @@ class Recorded:
 
     def end(self, status: Status, tags: Mapping[str, str] = MappingProxyType({})) -> None:
         """Set the run's final status, and tags that explain it."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self.client.set_terminated(self.run_id, status)
+
+
+def data_input(data: DataDescription) -> DatasetInput:
+    """Return the data set of a run, as MLflow records it."""
+    profile = {
+        part: {
+            "instances": n,
+            "features": list(data.feature_shape),
+            "classes": data.n_classes,
+            "class_names": list(data.class_names),
+        }
+        for part, n in (("train", data.n_train), ("test", data.n_test))
+    }
+    logged = LoggedDataset(
+        name=data.name,
+        digest=data.digest,
+        source_type="code",
+        source=json.dumps({"source": data.source}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(logged, [InputTag("mlflow.data.context", "training")])
 
 
 def missing(
@@ -112,26 +132,8 @@ class RecordedRun(Recorded):
     def describe(self, config: RunConfig, data: DataDescription | None) -> None:
         """Record the data set with its digest, if known; the first `record` sends the params."""
         self._params = [Param(key, text) for key, text in config.param_texts().items()]
-        if data is None:
-            return
-        profile = {
-            part: {
-                "instances": n,
-                "features": list(data.feature_shape),
-                "classes": data.n_classes,
-                "class_names": list(data.class_names),
-            }
-            for part, n in (("train", data.n_train), ("test", data.n_test))
-        }
-        logged = LoggedDataset(
-            name=data.name,
-            digest=data.digest,
-            source_type="code",
-            source=json.dumps({"source": data.source}),
-            profile=json.dumps(profile),
-        )
-        context = InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(self.run_id, [DatasetInput(logged, [context])])
+        if data is not None:
+            self.client.log_inputs(self.run_id, [data_input(data)])
 
     def keep_recorded(self, n_journaled: int) -> None:
         """Keep the points that the store has, where the journal has lost their epochs and times.

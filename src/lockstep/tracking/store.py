@@ -29,13 +29,10 @@ from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.tags import (
     DATA_SCALE,
-    DIVERGED,
     ENVIRONMENT,
     KIND,
     NUMERICS,
     OVERRIDES,
-    PRUNED_AT,
-    REASON,
     RUN_KEY,
     SWEEP_KEY,
     TOKEN,
@@ -48,6 +45,9 @@ LONGEST_NAME = 250
 
 LONGEST_TAG = 8000
 """The longest value of a tag there."""
+
+PAGE = 1000
+"""The runs that one query returns."""
 
 
 class Store:
@@ -65,6 +65,7 @@ class Store:
         self.uri = uri
         self.address = without_secrets(uri)
         self._experiment_ids: dict[str, str] = {}
+        self._locations: dict[str, str] = {}  # of their artifacts
         try:
             self.client = open_store(uri)
         except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
@@ -126,11 +127,19 @@ class Store:
                 )
         return ""
 
-    def _known_id(self, experiment: str) -> str:
+    def known_id(self, experiment: str) -> str:
         """Return `experiment_id`, cached: one request, not one for each of a thousand runs."""
         if experiment not in self._experiment_ids:
             self._experiment_ids[experiment] = self.experiment_id(experiment)
         return self._experiment_ids[experiment]
+
+    def artifact_location(self, experiment: str) -> str:
+        """Return where an experiment has its artifacts, cached."""
+        experiment_id = self.known_id(experiment)
+        if experiment_id not in self._locations:
+            found = self.client.get_experiment(experiment_id)
+            self._locations[experiment_id] = str(found.artifact_location)
+        return self._locations[experiment_id]
 
     def start(self, description: Description, parent: str | None) -> Recorded:
         """Start the MLflow run of a run folder; `find` finds it by the folder's token.
@@ -141,6 +150,21 @@ class Store:
         Raises:
             Unreadable: if the folder doesn't say which data the run was trained on.
         """
+        tags = self.tags_of(description, parent)
+        experiment_id = self.known_id(description.experiment)
+        if not self.uri.startswith("sqlite"):
+            tags = {key: value[:LONGEST_TAG] for key, value in tags.items()}
+        try:
+            run = self.client.create_run(experiment_id, tags=tags, run_name=shortened(description.name))
+        except MlflowException as error:
+            if not is_outage(error):
+                del self._experiment_ids[description.experiment]
+                self.known_id(description.experiment)  # says if it was deleted, and how to restore it
+            raise
+        return self._recorded(run.info.run_id, description)
+
+    def tags_of(self, description: Description, parent: str | None) -> dict[str, str]:
+        """Return the tags of a run folder's MLflow run, see `start`."""
         tags = {
             TOKEN: description.token,
             "lockstep.version": __version__,
@@ -170,19 +194,7 @@ class Store:
                 tags[NUMERICS] = str(description.numerics_version)
             if data.scale:
                 tags[DATA_SCALE] = data.scale
-        experiment_id = self._known_id(description.experiment)
-        if not self.uri.startswith("sqlite"):
-            tags = {key: value[:LONGEST_TAG] for key, value in tags.items()}
-        name = description.name
-        name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-        try:
-            run = self.client.create_run(experiment_id, tags=tags, run_name=name)
-        except MlflowException as error:
-            if not is_outage(error):
-                del self._experiment_ids[description.experiment]
-                self._known_id(description.experiment)  # says if it was deleted, and how to restore it
-            raise
-        return self._recorded(run.info.run_id, description)
+        return tags
 
     def resume(self, run_id: str, description: Description, n_journaled: int) -> Recorded:
         """Set an MLflow run that was started before to RUNNING, and continue it.
@@ -207,7 +219,7 @@ class Store:
     def find(self, experiment: str, token: str) -> str | None:
         """Return the id of the run that was started with `token`, or None."""
         found = self.client.search_runs(
-            [self._known_id(experiment)], f"tags.`{TOKEN}` = '{token}'", max_results=1
+            [self.known_id(experiment)], f"tags.`{TOKEN}` = '{token}'", max_results=1
         )
         return found[0].info.run_id if found else None
 
@@ -215,7 +227,7 @@ class Store:
     def find_sweep(self, experiment: str, sweep_key: str) -> str | None:
         """Return the id of the latest parent run of this sweep, or None."""
         found = self.client.search_runs(
-            [self._known_id(experiment)],
+            [self.known_id(experiment)],
             f"tags.`{SWEEP_KEY}` = '{sweep_key}'",
             order_by=["attributes.start_time DESC"],
             max_results=1,
@@ -232,26 +244,10 @@ class Store:
             raise
 
     @patient
-    def result(self, experiment: str, run_key: str) -> Run | None:
-        """Return the latest run with this key that need not be trained again: FINISHED and not pruned, or
-        diverged, which it would again. None if the store has none."""
-        found = self.client.search_runs(
-            [self._known_id(experiment)],
-            f"tags.`{RUN_KEY}` = '{run_key}'",
-            order_by=["attributes.start_time DESC"],
-        )
-        for run in found:
-            diverged = run.data.tags.get(REASON, "").startswith(DIVERGED)
-            finished = run.info.status == "FINISHED" and PRUNED_AT not in run.data.tags
-            if finished or (run.info.status == "FAILED" and diverged):
-                return run
-        return None
-
-    @patient
     def unfinished(self, experiment: str, run_key: str) -> Run | None:
         """Return the latest run with this key that a sweep started and that has not ended, or None."""
         found = self.client.search_runs(
-            [self._known_id(experiment)],
+            [self.known_id(experiment)],
             f"tags.`{RUN_KEY}` = '{run_key}' AND tags.`mlflow.parentRunId` LIKE '%'",
             order_by=["attributes.start_time DESC"],
         )
@@ -264,7 +260,7 @@ class Store:
         token: str | None = None
         while token != "":
             page = self.client.search_runs(
-                list(experiment_ids), search, max_results=1000, order_by=list(order_by), page_token=token
+                list(experiment_ids), search, max_results=PAGE, order_by=list(order_by), page_token=token
             )
             runs += page
             token = page.token or ""
@@ -274,7 +270,12 @@ class Store:
     def has_runs(self, experiment: str) -> bool:
         """Tell whether the experiment has any runs beside parent runs."""
         search = f"tags.`{KIND}` = 'run'"
-        return bool(self.client.search_runs([self._known_id(experiment)], search, max_results=1))
+        return bool(self.client.search_runs([self.known_id(experiment)], search, max_results=1))
+
+
+def shortened(name: str) -> str:
+    """Return a run's name as every store takes it."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def existing_store(uri: str, is_moved: bool = False) -> Store:

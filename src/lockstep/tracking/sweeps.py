@@ -26,7 +26,11 @@ MEMBERS = "members.json"
 that this sweep gave them, the ids of their experiments, and the scales on which keys were searched."""
 
 WINNER, WINNER_RUNS, RANKING = "lockstep.winner", "lockstep.winner_runs", "lockstep.ranking"
-"""The parent run's tags: the winner's run id; the run ids of its repeats, joined by commas; the ranking."""
+"""The parent run's tags: the winner's run id; the run ids of its repeats (the first MOST_REPEATS), joined by
+commas; the ranking."""
+
+MOST_REPEATS = 240
+"""Ids that fit in a tag, whose longest value has 8,000 characters."""
 
 COMMAND = "lockstep.command"
 """The parent run's tag for the command, quoted for a shell."""
@@ -172,7 +176,7 @@ def record(
         store.client.set_tag(run_id, COMMAND, command)
     if winner is not None:
         store.client.set_tag(run_id, WINNER, winner)
-        store.client.set_tag(run_id, WINNER_RUNS, ",".join(repeats))
+        store.client.set_tag(run_id, WINNER_RUNS, ",".join(repeats[:MOST_REPEATS]))
 
 
 def read(store: Store, run_id: str) -> Sweep:

@@ -9,6 +9,7 @@ from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.history import History, Status
 from lockstep.tracking.errors import is_outage, message_of
 from lockstep.tracking.run import Recorded
+from lockstep.tracking.tags import conclusion
 
 RECORD_SECONDS = 1.0
 """A run's metrics are uploaded after an epoch, at most this often: a short epoch takes less time than a
@@ -20,6 +21,13 @@ LONGEST_RETRY = 32
 
 NAMED = 3
 """The uploads that `names` names."""
+
+
+IN_HASTE = 5
+"""How many times as long an interrupted command waits for the answer to a request."""
+
+IN_A_ROW = 50
+"""The most uploads after each other before others are looked for that may go first."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Upload:
     Attributes:
         is_new: whether no process can have started its MLflow run yet.
         is_own: whether it belongs to this command, not to an earlier one.
+        may_be_whole: whether it may be recorded as a whole, see lockstep.tracking.whole_runs.
         n_journaled: the iterations that its journal had when it was claimed.
         recorded: the MLflow run, once the store was asked for it.
         uploaded: the version that the store has.
@@ -61,6 +70,7 @@ class Upload:
     is_new: bool
     is_own: bool = True
     n_journaled: int = 0
+    may_be_whole: bool = True
     now: Snapshot = field(default_factory=Snapshot)
     recorded: Recorded | None = None
     uploaded: int = 0
@@ -119,3 +129,18 @@ def names(uploads: Sequence[Upload]) -> str:
     first = [upload.description.name for upload in uploads[:NAMED]]
     more = [f"{len(uploads) - NAMED} more"] if len(uploads) > NAMED else []
     return ", ".join(first + more)
+
+
+def left_in(folder: RunFolder, description: Description) -> Snapshot:
+    """Return the state in which a dead process left a folder; without a status if it had not ended.
+
+    Raises:
+        Unreadable: if the folder is.
+    """
+    if description.kind == "sweep":
+        return Snapshot(status=None if description.status == "KILLED" else description.status)
+    history, ended = folder.history()
+    if ended is None:
+        return Snapshot(history=history)
+    status, tags = conclusion(history, ended)
+    return Snapshot(history=history, status=status, tags=tags, metrics=ended.metrics)

@@ -6,7 +6,7 @@ Results that the store doesn't take stay in their folders, and are uploaded late
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
@@ -20,8 +20,8 @@ from lockstep.tracking.errors import is_outage
 from lockstep.tracking.patience import PATIENCE_SECONDS, RETRY_SECONDS
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import conclusion
-from lockstep.tracking.upload import Snapshot, Upload, names
+from lockstep.tracking.upload import IN_A_ROW, IN_HASTE, Snapshot, Upload, left_in, names
+from lockstep.tracking.whole_runs import MOST, is_whole, record_all
 
 log = logging.getLogger("lockstep")
 
@@ -30,9 +30,6 @@ SAY_SECONDS = 5.0
 
 LEAVE_SECONDS = 2.0
 """How long the command's end waits for the answer to an attempt that nothing depends on any more."""
-
-IN_HASTE = 5
-"""How many times as long an interrupted command waits for the answer to a request."""
 
 
 class Uploader:
@@ -124,20 +121,14 @@ class Uploader:
         if not folder.exists():  # its description was damaged
             folder.release()
             return
-        description, history, tags, metrics = folder.read(), History(), dict[str, str](), dict[str, float]()
-        status: Status | None = None
-        if description.kind == "sweep":
-            status = None if description.status == "KILLED" else description.status
-        else:
-            history, ended = folder.history()
-            if ended is not None:
-                (status, tags), metrics = conclusion(history, ended), ended.metrics
-        is_known = description.kind == "sweep" or bool(history.marks) or status is not None
-        is_ended = status is not None and description.kind != "sweep"  # a sweep's is uploaded before it owes
+        description = folder.read()
+        found = left_in(folder, description)
+        is_known = description.kind == "sweep" or bool(found.history.marks) or found.status is not None
+        is_ended = found.status is not None and description.kind != "sweep"  # a sweep's comes before it owes
         is_news = is_ended or (is_known and not description.closed)
         if description.uri == self._store.address and is_news:
-            upload = self.add(folder, False, is_own, len(history.loss_T))
-            self.update(upload, history, status or "KILLED", tags, metrics)
+            upload = self.add(folder, False, is_own, len(found.history.loss_T))
+            self.update(upload, found.history, found.status or "KILLED", found.tags, found.metrics)
             return
         if description.kind == "single" and (description.closed or not is_known):
             folder.remove()
@@ -184,11 +175,12 @@ class Uploader:
                 if not due or time.monotonic() < self._paused_until:
                     self._changed.wait(0.1)
                     continue
+            whole, others = ([up for up in due if is_whole(up) is wanted] for wanted in (True, False))
+            if whole and not self._try_whole(whole[:MOST]):
+                continue
             # The one that waits longest goes first: an upload that always fails doesn't hold up the others.
-            for upload in sorted(due, key=lambda upload: upload.tried_at):
-                if self._is_leaving:
-                    return
-                if not self._try(upload):
+            for upload in sorted(others, key=lambda upload: upload.tried_at)[:IN_A_ROW]:
+                if self._is_leaving or not self._try(upload):
                     break
 
     def _may_go(self, upload: Upload) -> bool:
@@ -209,6 +201,17 @@ class Uploader:
             return self._fail(upload, error, tried_before)
         finally:
             self._is_trying = False
+        return self._succeed(upload, now)
+
+    def _try_whole(self, uploads: Sequence[Upload]) -> bool:
+        """Record runs that have ended as a whole; return False if the store needs a pause."""
+        self._is_trying = True
+        results = record_all(self._store, uploads, self._parent_of)
+        self._is_trying = False
+        ended = [self._succeed(up, now) if e is None else self._fail(up, e, at) for up, now, at, e in results]
+        return all(ended)
+
+    def _succeed(self, upload: Upload, now: Snapshot) -> bool:
         with self._changed:
             upload.succeed(now.version)
             self._progress_at = self._succeeded_at = time.monotonic()

@@ -25,17 +25,23 @@ BUFFERS = "model/buffers.pt"
 
 
 def write_run(run: TrainedRun, folder: Path) -> None:
-    """Write a run's config and history, and its weights unless it diverged."""
+    """Write a run's config and history, and with `tracking.weights=all` its weights unless it diverged."""
     write_history(run.config, run.history, folder)
-    if run.history.diverged_at is None:
-        (folder / "model").mkdir()
-        _write_tensors(named(run.network).state_dict(), folder / WEIGHTS)
-        if others := _others(run.network):
-            _write_tensors(others, folder / BUFFERS)
+    if run.config.tracking.weights == "all":
+        write_weights(run, folder)
     if isinstance(run.config.model, ModuleConfig):
         code = network_code.of(run.config.model)
         (folder / "code").mkdir()
         (folder / "code" / Path(code.file).name).write_bytes(code.content)
+
+
+def write_weights(run: TrainedRun, folder: Path) -> None:
+    """Write a run's weights unless it diverged."""
+    if run.history.diverged_at is None:
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        _write_tensors(named(run.network).state_dict(), folder / WEIGHTS)
+        if others := _others(run.network):
+            _write_tensors(others, folder / BUFFERS)
 
 
 def _write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
