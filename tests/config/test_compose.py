@@ -166,7 +166,7 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ("model=mpl", "model=mpl: not one of cnn, logreg, mlp, module; did you mean mlp?"),
         ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
         ("model=null", "model=null: not one of cnn, logreg, mlp, module"),
-        ("experiment=[bonus,nope]", "experiment=[bonus,nope]: not one of bonus, explore, workshop_logreg"),
+        ("experiment=[bonus,nope]", "experiment=[bonus,nope]: not one of bonus, explore, workshop_cnn"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
         (
             "tracking.uri='http://me:s3c/r@et@127.0.0.1:5000'",
@@ -474,7 +474,7 @@ def test_a_value_for_some_options_only_is_refused_as_hydra_does_with_a_way_out()
     [problem] = refusal("optim=adam,adamw", "optim.betas=[0.8,0.99]", multirun=True)
     assert problem == (
         "optim.betas=[0.8,0.99]: no such key where Hydra has not yet swept optim=adam,adamw;"
-        " write ++optim.betas=[0.8,0.99]"
+        " write '++optim.betas=[0.8,0.99]'"
     )
     configs = configs_of(["optim=adam,adamw", "++optim.betas=[0.8,0.99]"], multirun=True)
     assert [(c.optim.name, c.optim.betas) for c in configs] == [(n, (0.8, 0.99)) for n in ("adam", "adamw")]

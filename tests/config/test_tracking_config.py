@@ -43,7 +43,7 @@ def test_what_a_user_says_of_a_run_changes_neither_its_key_nor_its_params():
         ("tracking.name=[a]", "tracking.name=['a']: must be a valid string"),
         (
             "tracking.notes=a",
-            "tracking.notes=a: not a setting of tracking; it has uri, experiment, pictures, name,",
+            "tracking.notes=a: not a setting of tracking; it has uri, experiment, pictures, weights, name,",
         ),
     ],
 )

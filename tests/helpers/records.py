@@ -6,6 +6,7 @@ import mlflow
 import numpy as np
 import torch
 
+from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig
 from lockstep.config.optim_config import SGDConfig
 from lockstep.config.schema import DigitsConfig, RunConfig, TrackingConfig, TrainerConfig
@@ -78,6 +79,7 @@ def described(store, config, name="a run", overrides=(), token="token"):
         experiment=config.tracking.experiment,
         config=config.model_dump(mode="json", exclude={"tracking": {"uri"}}),
         token=token,
+        numerics_version=NUMERICS_VERSION,
         data=asdict(tiny().description),
     )
 

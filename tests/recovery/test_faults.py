@@ -106,7 +106,7 @@ def test_interruptions_say_so_and_change_nothing(make_clone, sent, times):
         assert time.monotonic() - sent_at < 20  # a store that answers is not waited for
         assert process.returncode == 128 + sent
         if sent == signal.SIGINT:
-            assert "the same command resumes the others" in err
+            assert "the same command trains the rest" in err
         states = {run["status"] for run in contents(clone.store, "digits").values()}
         assert "RUNNING" not in states
         assert "KILLED" in states

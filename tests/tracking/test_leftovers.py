@@ -89,6 +89,7 @@ def refuse(monkeypatch, name, error):
         return create_run(client, experiment_id, *args, run_name=run_name, **kwargs)
 
     monkeypatch.setattr(mlflow.MlflowClient, "create_run", refusing)
+    monkeypatch.setattr(uploader_module, "is_whole", lambda upload: False)  # one by one, as to a server
 
 
 FORBIDDEN = RestException({"error_code": "PERMISSION_DENIED", "message": "not allowed here"})

@@ -141,11 +141,12 @@ class RecordedRun(Recorded):
         Args:
             n_journaled: the iterations that the journal had.
         """
-        steps = [point.step for point in self.client.get_metric_history(self.run_id, "train/loss")]
-        if max(steps, default=0) > n_journaled:
+        latest = ("train/loss", "test/loss")  # which one is depends on log_every and the length of an epoch
+        points = {key: self.client.get_metric_history(self.run_id, key) for key in latest}
+        if any(point.step > n_journaled for of_key in points.values() for point in of_key):
             for key in self.client.get_run(self.run_id).data.metrics:
-                points = self.client.get_metric_history(self.run_id, key)
-                self._recorded |= {(key, point.step) for point in points}
+                of_key = points.get(key) or self.client.get_metric_history(self.run_id, key)
+                self._recorded |= {(key, point.step) for point in of_key}
 
     def record(
         self, history: History, last: bool = False, at_end: Mapping[str, float] = MappingProxyType({})
