@@ -31,7 +31,7 @@ test: setup  ## lint, check types, run the tests: what a change must pass
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 test-next: setup  ## run what touches Hydra with its newest pre-release
 	$(BIN)/pip install --quiet --no-deps --pre --upgrade --target .venv/next hydra-core omegaconf

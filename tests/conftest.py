@@ -76,7 +76,21 @@ def pytest_addoption(parser):
     parser.addoption("--faults", action="store_true", help="also the tests of faults that take minutes")
 
 
+LONGEST = [
+    "recovery/test_faults.py",
+    "cli/test_command.py",
+    "test_docs.py",
+    "report/test_browser.py",
+    "search/test_session.py",
+    "search/test_trials.py",
+    "test_api_faults.py",
+    "hydra_plugins/test_next.py",
+]
+"""Files that take more than a minute: started first, so that none is left when the others have ended."""
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: not item.path.as_posix().endswith(tuple(LONGEST)))
     if not config.getoption("--faults"):
         for item in items:
             if item.get_closest_marker("faults"):

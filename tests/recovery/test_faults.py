@@ -66,7 +66,7 @@ def nothing_is_left(clone):
 )
 def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep, share):
     (want, lines), clone = undisturbed(make_clone, sweep), make_clone()
-    survive(clone, sweep, round(kills * share) if share else 3, lines, seed=0)
+    survive(clone, sweep, round(kills * share) if share else 2, lines, seed=0)
     assert contents(clone.store, "digits") == want
     assert nothing_is_left(clone)
 

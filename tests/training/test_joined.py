@@ -1,5 +1,7 @@
 """One GEMM for all runs of a stack."""
 
+import random
+
 import pytest
 import torch
 from helpers.configs import sgd
@@ -7,7 +9,7 @@ from helpers.configs import sgd
 from lockstep.training import layers
 from lockstep.training.array import TrainingArray
 from lockstep.training.joined import keeps_bits
-from lockstep.training.networks import LogisticRegression
+from lockstep.training.networks import LogisticRegression, joint_logits
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -55,3 +57,23 @@ def test_runs_are_joined_where_the_bits_stay(may_join, monkeypatch):
                 [alone], _ = trained([seed], rows)
                 assert all(torch.equal(a, b) for a, b in zip(of_run, alone, strict=True))
     assert asked == [(5, 10, 32, 64, torch.float32)]
+
+
+def test_logits_have_the_bits_of_each_network_alone_where_a_trial_says_so():
+    """Few rows too, where kernels depend on the alignment of their factors."""
+    drawn, n_joined, sizes = random.Random(0), 0, (1, 2, 3, 5, 40)
+    for _ in range(600):
+        n_runs, n_in, n_rows = (
+            drawn.randint(2, 9),
+            drawn.choice((3, 17, 30, 100)),
+            drawn.choice(sizes),
+        )
+        n_out, dtype = drawn.choice((2, 3, 5, 10, 17)), drawn.choice((torch.float32, torch.float64))
+        if not keeps_bits(n_runs, n_out, n_in, n_rows, dtype):
+            continue
+        runs = [LogisticRegression(n_in, n_out).to(dtype) for _ in range(n_runs)]
+        x = torch.randn(n_rows, n_in, dtype=dtype)
+        assert torch.equal(joint_logits(runs, x), torch.stack([run(x) for run in runs]))
+        n_joined += 1
+    if not n_joined:
+        pytest.skip("this machine's kernels keep the bits of no such shape")

@@ -42,7 +42,8 @@ def _keeps_bits(
         drawn(n_rows, n_in),
     )
     x_IxB, sums_RxOxI = x_BxI.t(), drawn(n_runs, n_out, n_in)
-    alone_OxB = torch.cat([torch.mm(w_OxI, x_IxB) for w_OxI in w_RxOxI])
+    # Clones, as factors lie at other alignments in a stack than alone, which may change the kernel.
+    alone_OxB = torch.cat([torch.mm(w_OxI.clone(), x_IxB) for w_OxI in w_RxOxI])
     if not torch.equal(alone_OxB, torch.mm(w_RxOxI.flatten(0, 1), x_IxB)):
         return False
     return all(
@@ -59,6 +60,8 @@ def _products(n_joined: int, sums_RxOxN: Tensor, a_RxOxM: Tensor, b_MxN: Tensor,
     """Return beta * sums + a @ b, R x O x N, in GEMMs of `n_joined` runs each."""
     out_RxOxN = sums_RxOxN.clone()
     for out, a in zip(torch.split(out_RxOxN, n_joined), torch.split(a_RxOxM, n_joined), strict=True):
-        joined = out.view(1, -1, out.shape[-1])
-        torch.baddbmm(joined, a.reshape(1, -1, a.shape[-1]), b_MxN[None], beta=beta, out=joined)
+        joined = out.reshape(1, -1, out.shape[-1]).clone()
+        factor = a.reshape(1, -1, a.shape[-1]).clone()
+        torch.baddbmm(joined, factor, b_MxN[None], beta=beta, out=joined)
+        out.copy_(joined.view_as(out))
     return out_RxOxN
