@@ -204,7 +204,9 @@ def a_sweep_under_way(clone):
     return process, workers
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.faults)]
+)
 def test_a_killed_sweep_says_so_in_the_store(clone, sent, code):
     process, workers = a_sweep_under_way(clone)
     process.send_signal(sent)
