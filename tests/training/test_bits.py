@@ -141,6 +141,7 @@ def assert_bits_are_those_of_each_run_alone(array, folder):
         pytest.param(57, (32, 16), "sgd-momentum", "float32", id="the loss's rest that fills no vector"),
         pytest.param(91, (40, 30, 20), "adam", "float32", id="GEMMs' results that are not aligned"),
         pytest.param(1, (), "sgd", "float32", id="products with vectors"),
+        pytest.param(5, (33,), "sgd", "float32", id="logits that are aligned in some steps of a stretch"),
         pytest.param(128, (9, 3), "sgd-nesterov", "bfloat16", id="GEMMs for oneDNN only if batched"),
     ],
 )

@@ -113,10 +113,11 @@ def is_aligned(like: Tensor, *shape: int) -> bool:
 
 
 def of_steps(like: Tensor, n_runs: int, n_steps: int, *shape: int) -> Tensor:
-    """Return T x R x `shape`, in which each run's part of a step is aligned as it is for the run alone."""
-    if is_aligned(like, *shape):
-        return like.new_empty(n_steps, n_runs, *shape)
-    return of_runs(like, n_runs, n_steps, *shape).transpose(0, 1)
+    """Return T x R x `shape`, in which each run's part of a step is aligned, as it is for the run alone.
+
+    A run that resumes amid an epoch takes the same minibatch as another step of a stretch.
+    """
+    return of_runs(like, n_steps * n_runs, *shape).view(n_steps, n_runs, *shape)
 
 
 class OnThreads:
