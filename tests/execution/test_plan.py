@@ -35,18 +35,15 @@ jobs = st.builds(
 )
 
 
-def plan_of(configs, n_jobs, shape=DIGITS):
-    return plan(configs, [shape] * len(configs), n_jobs)
+def plan_of(configs, n_jobs, shape=DIGITS, **limits):
+    return plan(configs, [shape] * len(configs), n_jobs, **limits)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(jobs, min_size=1, max_size=40), st.integers(1, 9), st.sampled_from([2**14, 2**20, 2**24]))
 def test_each_job_is_in_one_array_and_no_array_mixes_streams(configs, n_jobs, array_bytes):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_module, "ARRAY_BYTES", array_bytes)
-        planned = plan_of(configs, n_jobs)
-        again = plan_of(configs, n_jobs)
-    assert planned == again
+    planned = plan_of(configs, n_jobs, array_bytes=array_bytes)
+    assert plan_of(configs, n_jobs, array_bytes=array_bytes) == planned
     assert sorted(k for array in planned.arrays for k in array.runs) == list(range(len(configs)))
     assert 1 <= planned.n_workers <= min(n_jobs, len(configs))
     assert planned.n_workers * planned.threads <= n_jobs

@@ -218,7 +218,7 @@ def test_a_run_that_is_taken_out_stops_and_the_others_go_on(problem):
     array.train(x, y, [torch.arange(N)])
     for reference in references:
         reference.step(x, y)
-    array.remove(1)
+    array.remove([1])
     loss_Kx1, _ = array.train(x, y, [torch.arange(N)])
     losses = [references[k].step(x, y)[0] for k in (0, 2)]
     assert loss_Kx1[:, 0].tolist() == pytest.approx(losses, abs=1e-12)
@@ -253,7 +253,7 @@ def test_a_runs_share_of_the_time_is_that_of_its_stack_divided_by_its_runs(probl
     for _ in range(2):  # of the last training
         array.train(*problem, list(torch.arange(N).split(1)))
         assert array.share_K == pytest.approx([3 / 8, 2 / 8, 3 / 8])
-    array.remove(0)
+    array.remove([0])
     array.train(*problem, [torch.arange(N)])
     assert array.share_K == pytest.approx([1 / 2, 1 / 2])
 

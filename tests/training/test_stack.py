@@ -6,7 +6,7 @@ from helpers.reference import OPTIMS, clipped, module_of
 
 from lockstep.training.array import TrainingArray
 from lockstep.training.run import Run
-from lockstep.training.schedule import constant
+from lockstep.training.schedule import Constant
 from lockstep.training.stack import Stack
 from lockstep.training.stretch import ALIGNMENT, Stretch, steps_at_once
 
@@ -48,7 +48,7 @@ def test_runs_with_other_smoothing_or_clipping_are_stacked_where_their_kernels_a
 
 
 def test_a_stack_holds_as_many_runs_as_its_bytes_allow(monkeypatch):
-    run = Run(module_of("logreg", 0), OPTIMS["sgd"], torch.Generator(), constant(0.1))
+    run = Run(module_of("logreg", 0), OPTIMS["sgd"], torch.Generator(), Constant(0.1))
     monkeypatch.setattr("lockstep.training.run.STACK_BYTES", 3 * 2 * run.params_P.nbytes)
     assert [len(stack.runs) for stack in array_of([("logreg", "sgd")] * 7)._stacks] == [3, 3, 1]
 
@@ -57,7 +57,7 @@ def test_a_stack_holds_as_many_runs_as_its_bytes_allow(monkeypatch):
 def test_a_networks_parameters_are_views_of_its_stack_and_every_row_is_aligned(family):
     networks = [module_of(family, seed) for seed in range(3)]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
-    runs = [Run(network, OPTIMS["sgd"], torch.Generator(), constant(0.1)) for network in networks]
+    runs = [Run(network, OPTIMS["sgd"], torch.Generator(), Constant(0.1)) for network in networks]
     Stack(runs, torch.float64)
     for run, network, values in zip(runs, networks, before, strict=True):
         assert all(torch.equal(p, v) for p, v in zip(network.parameters(), values, strict=True))

@@ -14,6 +14,10 @@ ARRAY_BYTES = 16 * 2**20
 """Weights, gradients and optimizer state of an array: a share of the last-level cache, 9 of the workshop's
 MLPs. More runs per array aren't faster, and would all finish, and get their pictures, at the very end."""
 
+DEVICE_ARRAY_BYTES = 2**30
+"""The same on a GPU: 590 of the workshop's MLPs with SGD, which train in a few GB. It doesn't depend on the
+free memory, as there bits depend on which runs share a stack."""
+
 FLOPS_PER_BYTE = 38
 """Cost of moving a byte of parameters, in FLOPs of a GEMM of 2048 cubed. This and the next two constants were
 measured on the workshop's networks (an MLP's step: 525 us, a logistic regression's: 22 us, 214 GFLOP/s)."""
@@ -90,6 +94,7 @@ def plan(
     descriptions: Sequence[DataDescription],
     n_jobs: int,
     needs: Sequence[Need | None] | None = None,
+    array_bytes: int = ARRAY_BYTES,
 ) -> Plan:
     """Spread runs over workers so that the workers finish together; runs of equal data share few arrays.
 
@@ -99,6 +104,7 @@ def plan(
         n_jobs: the most workers, 1 or more; with fewer runs than that, runs get several threads. A worker
             whose runs ask for several threads counts as so many.
         needs: of each run whose network is a module; None for the others.
+        array_bytes: the most of an array's weights, gradients and optimizer state.
     """
     n_workers = min(max(1, n_jobs // max(config.trainer.threads for config in configs)), len(configs))
     each = list(zip(configs, descriptions, needs or [None] * len(configs), strict=True))
@@ -120,7 +126,7 @@ def plan(
         for group in groups.values():
             mine = [k for k in group if of_worker[k] == worker]
             sizes = [state_bytes(*each[k]) for k in mine]
-            for start, stop in pairwise(_cuts(sizes)):
+            for start, stop in pairwise(_cuts(sizes, array_bytes)):
                 runs = tuple(mine[start:stop])
                 shared = _augmenting([configs[k] for k in runs], descriptions[runs[0]])
                 total = sum(costs[k] for k in runs) + shared
@@ -172,9 +178,9 @@ def _item_bytes(config: RunConfig) -> int:
     return 8 if config.trainer.precision == "float64" else 4
 
 
-def _cuts(sizes: Sequence[int]) -> list[int]:
-    """Return where to cut runs of these bytes into the fewest arrays of ARRAY_BYTES, about equally long."""
+def _cuts(sizes: Sequence[int], array_bytes: int) -> list[int]:
+    """Return where to cut runs of these bytes into the fewest arrays of `array_bytes`, about equally long."""
     if not sizes:
         return [0]
-    n_arrays = min(len(sizes), math.ceil(sum(sizes) / ARRAY_BYTES))
+    n_arrays = min(len(sizes), math.ceil(sum(sizes) / array_bytes))
     return [round(index * len(sizes) / n_arrays) for index in range(n_arrays + 1)]

@@ -10,7 +10,7 @@ from lockstep.config.schema import RunConfig
 from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
 from lockstep.execution.cores import count_workers
-from lockstep.execution.plan import Need, Plan, plan
+from lockstep.execution.plan import ARRAY_BYTES, DEVICE_ARRAY_BYTES, Need, Plan, plan
 from lockstep.sweep.names import run_names
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
@@ -22,7 +22,10 @@ def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
     """Return the plan for runs, and load their data."""
     loaded = [datasets.load(config.data) for config in configs]
     needs = [need_of(config, dataset) for config, dataset in zip(configs, loaded, strict=True)]
-    return plan(configs, [dataset.description for dataset in loaded], workers_for(configs, n_jobs), needs)
+    descriptions, array_bytes = [dataset.description for dataset in loaded], ARRAY_BYTES
+    if not are_on_cpu(configs):
+        array_bytes = DEVICE_ARRAY_BYTES
+    return plan(configs, descriptions, workers_for(configs, n_jobs), needs, array_bytes)
 
 
 def need_of(config: RunConfig, dataset: Dataset) -> Need | None:
@@ -42,8 +45,12 @@ _flops = cache(gemm_flops)
 
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
     """Return how many workers may train the runs: one on any device but the CPU."""
-    on_cpu = all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
-    return count_workers(n_jobs) if on_cpu else 1
+    return count_workers(n_jobs) if are_on_cpu(configs) else 1
+
+
+def are_on_cpu(configs: Sequence[RunConfig]) -> bool:
+    """Tell whether all runs train on the CPU."""
+    return all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
 
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:

@@ -7,10 +7,10 @@ Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat, starmap
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.data.augmentation import Augmentation
 from lockstep.data.used_features import UsedFeatures
-from lockstep.training.device import widest
+from lockstep.training.device import Moment, moment, seconds_between, widest
+from lockstep.training.device_stack import DeviceStack
 from lockstep.training.joined import keeps_bits
 from lockstep.training.layers import OnThreads
 from lockstep.training.module_stack import ModuleRun, ModuleStack
 from lockstep.training.networks import LogisticRegression, ModuleNetwork, Network, joint_logits
 from lockstep.training.run import Run
-from lockstep.training.schedule import Schedule, constant
+from lockstep.training.schedule import Constant, Schedule
 from lockstep.training.stack import Stack
 from lockstep.training.stretch import Stretch, steps_at_once
 
@@ -74,7 +75,7 @@ class TrainingArray:
         self._used = used
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
-        schedules = schedules or [constant(config.lr) for config in optim_configs]
+        schedules = schedules or [Constant(config.lr) for config in optim_configs]
         smoothings = label_smoothings or [0.0] * len(networks)
         of_runs = zip(networks, optim_configs, dropout_generators, schedules, smoothings, strict=True)
         self._runs = [_run(*of_run, used) for of_run in of_runs]
@@ -99,7 +100,8 @@ class TrainingArray:
         """Return the stack of runs that can be stacked."""
         chains = [run for run in runs if isinstance(run, Run)]
         if chains:
-            return Stack(chains, self._matmul_dtype)
+            of_device = DeviceStack if chains[0].params_P.is_cuda else Stack
+            return of_device(chains, self._matmul_dtype)
         [module] = [run for run in runs if isinstance(run, ModuleRun)]
         return ModuleStack(module)
 
@@ -122,9 +124,9 @@ class TrainingArray:
             loss_KxT, accuracy_KxT: mean cross-entropy and accuracy of each minibatch before its update, with
                 dropout and label smoothing, in `widest`.
         """
-        n_classes = self._runs[0].n_classes
-        measured: dict[Run | ModuleRun, list[tuple[Tensor, Tensor]]] = {run: [] for run in self._runs}
-        seconds = dict.fromkeys(self._runs, 0.0)
+        n_classes, device = self._runs[0].n_classes, x_NxF.device
+        measured: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._stacks]
+        spans: list[list[tuple[Moment, Moment]]] = [[] for _ in self._stacks]
         sharing = _Sharing(self._stacks, self._threads)
         for indices_TxB in _equal_stretches(minibatches):
             n_rows = indices_TxB.shape[1]
@@ -135,24 +137,22 @@ class TrainingArray:
                 )
             with sharing.next_stretch():
                 stretch.gather(x_NxF, y_N, indices_TxB)
-            for stack in self._stacks:
-                started = time.perf_counter()
-                loss_RxT, accuracy_RxT = stack.train(stretch)
-                runs: Sequence[Run | ModuleRun] = stack.runs
-                each = (time.perf_counter() - started) / len(runs)
-                for run, loss_T, accuracy_T in zip(runs, loss_RxT, accuracy_RxT, strict=True):
-                    measured[run].append((loss_T, accuracy_T))
-                    seconds[run] += each
+            for stack, of_stack, spans_of_stack in zip(self._stacks, measured, spans, strict=True):
+                started = moment(device)
+                of_stack.append(stack.train(stretch))
+                spans_of_stack.append((started, moment(device)))
         for run in self._runs:
             if isinstance(run, Run):
                 run.publish()
-        loss_KxT, accuracy_KxT = (
-            torch.stack([torch.cat([pair[which] for pair in measured[run]]) for run in self._runs])
-            for which in (0, 1)
-        )
-        total = sum(seconds.values())
-        self.share_K = [seconds[run] / total for run in self._runs]
-        return loss_KxT, accuracy_KxT
+        of_run = dict[Run | ModuleRun, tuple[Tensor, Tensor, float]]()
+        for stack, of_stack, spans_of_stack in zip(self._stacks, measured, spans, strict=True):
+            loss_RxT, accuracy_RxT = (torch.cat(parts, dim=1) for parts in zip(*of_stack, strict=True))
+            runs: Sequence[Run | ModuleRun] = stack.runs
+            each = sum(starmap(seconds_between, spans_of_stack)) / len(runs)
+            of_run |= zip(runs, zip(loss_RxT, accuracy_RxT, repeat(each)), strict=True)
+        losses, accuracies, seconds = zip(*(of_run[run] for run in self._runs), strict=True)
+        self.share_K = [each / sum(seconds) for each in seconds]
+        return torch.stack(losses), torch.stack(accuracies)
 
     @torch.no_grad()
     def evaluate(self, x_NxF: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,6 +165,9 @@ class TrainingArray:
         dtype = widest(x_NxF.device)
         for stack in self._stacks:
             runs: Sequence[Run | ModuleRun] = stack.runs
+            if isinstance(stack, DeviceStack):
+                measured |= zip(runs, zip(*stack.evaluate(x_NxF, y_N), strict=True), strict=True)
+                continue
             for run, logits_NxC in zip(runs, self._logits([run.network for run in runs], x_NxF), strict=True):
                 loss = nn.functional.cross_entropy(logits_NxC, y_N)
                 measured[run] = loss.to(dtype), (logits_NxC.argmax(dim=1) == y_N).to(dtype).mean()
@@ -209,13 +212,15 @@ class TrainingArray:
         """
         self._runs[k].load(state)
 
-    def remove(self, k: int) -> None:
-        """Remove run k; the runs after it move up by one. Its network keeps its parameters."""
-        run = self._runs.pop(k)
-        stack = next(stack for stack in self._stacks if run in stack.runs)
-        self._stacks.remove(stack)
-        if others := [other for other in stack.runs if other is not run]:
-            self._stacks.append(self._stack(others))
+    def remove(self, numbers: Collection[int]) -> None:
+        """Remove the runs of these numbers; the others move up. Their networks keep their parameters."""
+        leaving = {id(self._runs[k]) for k in numbers}
+        self._runs = [run for run in self._runs if id(run) not in leaving]
+        for stack in list(self._stacks):
+            others = [run for run in stack.runs if id(run) not in leaving]
+            if len(others) < len(stack.runs):
+                self._stacks.remove(stack)
+                self._stacks += [self._stack(others)] if others else []
 
 
 def _run(

@@ -3,9 +3,11 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 import torch
+from torch.backends import cudnn
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import TrainerConfig
@@ -56,6 +58,13 @@ def cpu_settings(device: torch.device, flush_denormal: bool = True, threads: int
         torch.set_flush_denormal(flushed)
 
 
+def gpu_settings(device: torch.device) -> AbstractContextManager[None]:
+    """Have convolutions on a GPU compute in float32, not TF32, by algorithms that sum in one order."""
+    if device.type != "cuda":
+        return nullcontext()
+    return cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 def gemm_flops() -> float:
     """Return the FLOP/s of a 1024 x 1024 x 1024 GEMM in float32 on one thread, the best of 5."""
     with cpu_settings(torch.device("cpu")):
@@ -71,6 +80,27 @@ def gemm_flops() -> float:
 def cpu_capability() -> str:
     """Return the vector instructions that torch uses here, such as AVX512."""
     return str(torch.backends.cpu.get_cpu_capability())
+
+
+Moment = float | torch.cuda.Event
+"""A moment, of which `seconds_between` tells how far apart two are."""
+
+
+def moment(device: torch.device) -> Moment:
+    """Return now, on a GPU the moment at which it will have done what it was given so far."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def seconds_between(start: Moment, end: Moment) -> float:
+    """Return the seconds from one moment of a device to another; wait for it on a GPU."""
+    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
+    return cast(float, end) - cast(float, start)
 
 
 def widest(device: torch.device) -> torch.dtype:

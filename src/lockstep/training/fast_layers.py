@@ -39,7 +39,11 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         lane, levels = (torch.int8, 256) if (self.p * 256).is_integer() else (torch.int16, 65536)
         n_words = math.ceil(x.numel() * lane.itemsize / 8)
-        drawn = torch.empty(n_words, dtype=torch.int64).random_(-(2**63), None).view(lane)[: x.numel()]
+        drawn = (
+            torch.empty(n_words, dtype=torch.int64, device=x.device)
+            .random_(-(2**63), None)
+            .view(lane)[: x.numel()]
+        )
         kept = drawn.ge(round(self.p * levels) - levels // 2).to(x.dtype).mul_(1 / (1 - self.p))
         return x * kept.view(x.shape)
 

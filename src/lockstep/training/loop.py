@@ -20,7 +20,7 @@ from lockstep.training import networks, schedule
 from lockstep.training.array import TrainingArray
 from lockstep.training.canary import canary
 from lockstep.training.checkpoint import Checkpoint, State
-from lockstep.training.device import cpu_settings, device_of
+from lockstep.training.device import cpu_settings, device_of, gpu_settings
 from lockstep.training.networks import Network
 from lockstep.training.random_streams import generator
 from lockstep.training.stretch import aligned
@@ -90,7 +90,7 @@ def train(
     runs = [_begun(*of_run, dataset, data) for of_run in zip(configs, checkpoints, strict=True)]
     array = _array(runs, checkpoints, data, threads, exact)
     training = list(range(len(runs)))  # training[j] is the run that the array holds at j
-    with cpu_settings(data.device, threads=configs[0].trainer.threads):
+    with cpu_settings(data.device, threads=configs[0].trainer.threads), gpu_settings(data.device):
         while training and done != pause_at:
             end = data.end_after(done, rungs if pause_at is None else [*rungs, pause_at])
             started = time.perf_counter()
@@ -109,9 +109,9 @@ def train(
                 if after_epoch(k, run, epoch) or run.has_ended:
                     leaving.append(j)
             done = end
-            for j in reversed(leaving):
-                array.remove(j)
-                del training[j]
+            if leaving:
+                array.remove(leaving)
+                training = [k for j, k in enumerate(training) if j not in leaving]
     return runs
 
 
@@ -180,7 +180,8 @@ class _Data:
         """Return the next n minibatches, all of one epoch, as indices on the device."""
         left = self._left or self.minibatches.epoch()
         self._left = left[n:]
-        return [indices_B.to(self.device) for indices_B in left[:n]]
+        sizes = [len(indices_B) for indices_B in left[:n]]
+        return list(torch.split(torch.cat(left[:n]).to(self.device), sizes))
 
 
 def _begun(config: RunConfig, checkpoint: Checkpoint | None, dataset: Dataset, data: _Data) -> TrainedRun:

@@ -37,6 +37,9 @@ class ModuleRun:
         schedule: Schedule,
         label_smoothing: float = 0.0,
     ) -> None:
+        device = next(network.parameters()).device
+        if device.type == "cuda":  # what the network draws is drawn there
+            dropout_generator = torch.Generator(device).manual_seed(dropout_generator.initial_seed())
         self.network, self.dropout_generator = network, dropout_generator
         self.label_smoothing = label_smoothing
         self.n_classes = network.data.n_classes

@@ -130,7 +130,7 @@ class _Check:
         network.to(self._dtype)
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise self._refused("has no parameters that are trained")
-        rate = schedule.constant(self._config.optim.lr)
+        rate = schedule.Constant(self._config.optim.lr)
         return ModuleRun(network, self._config.optim, generator(0, "dropout"), rate)
 
     def _checked_logits(self, network: ModuleNetwork) -> float:

@@ -30,21 +30,24 @@ class Optimizer(ABC):
         params_P: the parameters.
         grad_P: the buffer that the backward pass sets to keep * grad_P + gradient.
         keep: SGD's momentum, so that the backward pass's GEMMs accumulate it; 0 for other optimizers.
+        moments: the names of the attributes that hold other vectors.
         steps: the number of steps taken.
     """
 
+    config: SGDConfig | AdamConfig
     keep = 0.0
+    moments: tuple[str, ...] = ()
 
     def __init__(self, config: SGDConfig | AdamConfig, params_P: Tensor, schedule: Schedule) -> None:
         self.params_P, self.grad_P = params_P, torch.zeros_like(params_P)
-        self._clip_norm, self._schedule, self.steps = config.clip_norm, schedule, 0
+        self.config, self.schedule, self.steps = config, schedule, 0
 
     def step(self) -> None:
         """Clip `grad_P`, then update the parameters from it, at the scheduled learning rate."""
-        lr = self._schedule(self.steps)
+        lr = self.schedule(self.steps)
         self.steps += 1
-        if self._clip_norm is not None:
-            self._clip(self._clip_norm)
+        if self.config.clip_norm is not None:
+            self._clip(self.config.clip_norm)
         self._update(lr)
 
     def _clip(self, limit: float) -> None:
@@ -75,9 +78,11 @@ class Optimizer(ABC):
 class SGD(Optimizer):
     """torch.optim.SGD with momentum and weight decay (dampening 0); grad_P holds the momentum."""
 
+    config: SGDConfig
+
     def __init__(self, config: SGDConfig, params_P: Tensor, schedule: Schedule) -> None:
         super().__init__(config, params_P, schedule)
-        self.config, self.keep = config, config.momentum
+        self.keep = config.momentum
 
     def _update(self, lr: float) -> None:
         if self.config.weight_decay:
@@ -88,9 +93,11 @@ class SGD(Optimizer):
 class BufferedSGD(Optimizer):
     """torch.optim.SGD whose step needs both gradient and momentum: Nesterov's, or a clipped gradient."""
 
+    config: SGDConfig
+    moments = ("momentum_P",)
+
     def __init__(self, config: SGDConfig, params_P: Tensor, schedule: Schedule) -> None:
         super().__init__(config, params_P, schedule)
-        self.config = config
         self.momentum_P = torch.zeros_like(params_P)
 
     def state(self) -> dict[str, Tensor]:
@@ -109,9 +116,11 @@ class BufferedSGD(Optimizer):
 class Adam(Optimizer):
     """torch.optim.Adam (weight decay added to the gradient) and AdamW (decoupled)."""
 
+    config: AdamConfig
+    moments = ("mean_P", "square_P")
+
     def __init__(self, config: AdamConfig, params_P: Tensor, schedule: Schedule) -> None:
         super().__init__(config, params_P, schedule)
-        self.config = config
         self.mean_P, self.square_P = torch.zeros_like(params_P), torch.zeros_like(params_P)
         self._denominator_C = params_P.new_empty(min(CHUNK, len(params_P)))
 

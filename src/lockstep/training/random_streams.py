@@ -16,11 +16,12 @@ def generator(seed: int, purpose: Literal["init", "dropout", "shuffle", "augment
 
 @contextmanager
 def own_random_numbers(generator: torch.Generator) -> Iterator[None]:
-    """Have torch's global generator on the CPU draw what `generator` would; it goes on from there."""
-    before = torch.get_rng_state()
-    torch.set_rng_state(generator.get_state())
+    """Have the global generator of its device draw what `generator` would; it goes on from there."""
+    of_device = torch.cuda if generator.device.type == "cuda" else torch
+    before = of_device.get_rng_state()
+    of_device.set_rng_state(generator.get_state())
     try:
         yield
     finally:
-        generator.set_state(torch.get_rng_state())
-        torch.set_rng_state(before)
+        generator.set_state(of_device.get_rng_state())
+        of_device.set_rng_state(before)

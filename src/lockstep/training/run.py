@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.data.used_features import UsedFeatures
 from lockstep.training import optim
+from lockstep.training.batched_update import rule_of
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 from lockstep.training.schedule import Schedule
 from lockstep.training.stretch import aligned
@@ -59,8 +60,10 @@ class Run:
             self.activation = type(network.activation)
             if self.input_rate or network.max_norm is not None:
                 used = None
-        self.used = used
         w_OxF = self._stored[0][1]
+        if w_OxF.is_cuda and optim_config.weight_decay:
+            used = None  # a DeviceStack updates only what GEMMs use
+        self.used = used
         weights = [w_OxI for _, w_OxI, _ in self._stored]
         if used is not None:
             weights[0] = w_OxF[:, used.used_U]
@@ -80,7 +83,9 @@ class Run:
         if used is not None and optim_config.weight_decay:
             self._blank = optim.build(optim_config, w_OxF[:, used.blank_V].flatten(), schedule)
         scalars = (self.rate, self.input_rate, self.optimizer.keep)
-        kinds = (label_smoothing > 0, used is None)
+        kinds: tuple[Hashable, ...] = (label_smoothing > 0, used is None)
+        if w_OxF.is_cuda:  # whose update has kernels for all runs, too
+            kinds += (rule_of(optim_config), getattr(network, "max_norm", None))
         self.kernels: Hashable = (tuple(self.shapes), self.activation, scalars, kinds)
         limit = STACK_BYTES if self.params_P.device.type == "cpu" else DEVICE_STACK_BYTES
         self.per_stack = max(1, limit // (2 * self.params_P.nbytes))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 
@@ -28,7 +29,7 @@ def build(config: SGDConfig | AdamConfig, epochs: int, steps_per_epoch: int) -> 
     if config.schedule == "onecycle":
         return _onecycle(lr, WARMUP_SHARE * total if config.warmup_epochs is None else warmup, total)
     steps = round(warmup)
-    after = constant(lr) if config.schedule == "constant" else _cosine(lr, total - steps)
+    after = Constant(lr) if config.schedule == "constant" else _cosine(lr, total - steps)
 
     def rate(step: int) -> float:
         return lr * (step + 1) / steps if step < steps else after(step - steps)
@@ -36,9 +37,15 @@ def build(config: SGDConfig | AdamConfig, epochs: int, steps_per_epoch: int) -> 
     return rate if steps else after
 
 
-def constant(lr: float) -> Schedule:
-    """Return the schedule of a constant learning rate."""
-    return lambda step: lr
+@dataclass(frozen=True)
+class Constant:
+    """The schedule of a constant learning rate."""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate."""
+        return self.lr
 
 
 def _cosine(lr: float, total: int) -> Schedule:

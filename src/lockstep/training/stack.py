@@ -38,8 +38,8 @@ class Stack:
     def __init__(self, runs: Sequence[Run], dtype: torch.dtype) -> None:
         self.runs = list(runs)
         first = runs[0]
-        params_RxP = first.params_P.new_zeros(len(runs), len(first.params_P))
-        grads_RxP = torch.zeros_like(params_RxP)
+        self._params_RxP = params_RxP = first.params_P.new_zeros(len(runs), len(first.params_P))
+        self._grads_RxP = grads_RxP = torch.zeros_like(params_RxP)
         for run, params_P, grad_P in zip(runs, params_RxP, grads_RxP, strict=True):
             run.move_to(params_P, grad_P)
         self._keep = first.optimizer.keep
@@ -78,9 +78,13 @@ class Stack:
         self._draw(stretch.n_steps)
         if self.runs[0].label_smoothing:
             self._smooth(stretch)
-        for step in range(stretch.n_steps):
-            self._step(step)
+        self._take(stretch.n_steps)
         return self._measured(stretch)
+
+    def _take(self, n_steps: int) -> None:
+        """Take the first `n_steps` steps of the stretch."""
+        for step in range(n_steps):
+            self._step(step)
 
     def _allocate(self, stretch: Stretch) -> None:
         """Allocate buffers for minibatches of the stretch's size, and make each step's views of them."""
@@ -183,11 +187,15 @@ class Stack:
             layer.backward()
             self._activation.backward(below.grad_RxOxB, below.out_RxOxB, below.z_RxOxB, kept_L[index - 1])
         layers[0].accumulate(first_in_GxBxJ, keep)
+        self._update(step)
+        for layer in layers:
+            layer.refresh()
+
+    def _update(self, step: int) -> None:
+        """Update each run's parameters from its gradients."""
         with self._on_threads:
             for run in self.runs:
                 run.update()
-        for layer in layers:
-            layer.refresh()
 
     def _measured(self, stretch: Stretch) -> tuple[Tensor, Tensor]:
         logits_TxRxCxB = self._logits_TxRxCxB[: stretch.n_steps]
