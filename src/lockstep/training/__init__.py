@@ -4,7 +4,8 @@
 - `array`: the training array, which steps several runs together.
 - `stretch`: the next minibatches, gathered once for all runs.
 - `run`: a run of a network of linear layers, as the array keeps it.
-- `stack`: runs of equal shapes, stepped by the same kernels.
+- `stack`: runs of equal shapes, stepped by the same kernels; `device_stack`: the same on a GPU;
+  `batched_update`: its update of all runs at once.
 - `module_stack`: a run of any other module, stepped by autograd; `fast_layers`: its dropout
   and max-pooling.
 - `layers`: forward and backward of linear layers, activations and dropout; `joined`: one GEMM for all runs.
