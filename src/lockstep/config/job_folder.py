@@ -26,7 +26,7 @@ SUBDIR = "${hydra.job.num}"
 MOST_KEPT = 512
 """The most parts of YAML that are kept."""
 
-_PLAIN = re.compile(r"[A-Za-z/][\w./+-]*[=/][\w./=+-]*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z/][\w./+-]*[=/][\w./=+,-]*", re.ASCII)
 """Text that YAML has without quotes, such as `optim.lr=0.1` or a path: not a word or number of YAML's own."""
 
 
@@ -130,17 +130,21 @@ class JobFolders:
     def _entry(self, key: str, value: Any) -> str:
         if not isinstance(value, dict | list):
             return f"{_head(key)} {_scalar(value)}"
-        if not value or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
-            return OmegaConf.to_yaml(OmegaConf.create({key: value}))
-        if isinstance(value, list):
+        if not value:
+            return f"{_head(key)} {value}\n"
+        if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
             return f"{_head(key)}\n{_items(value)}"
         if id(value) not in self._texts:
             if len(self._texts) >= MOST_KEPT:
                 self._texts.clear()
-            lines = self._yaml(value).split("\n")
-            inner = "\n".join(f"  {line}" if line else "" for line in lines)
-            self._texts[id(value)] = value, f"{_head(key)}\n{inner}"
+            self._texts[id(value)] = value, self._of_part(key, value)
         return self._texts[id(value)][1]
+
+    def _of_part(self, key: str, part: dict[str, Any] | list[Any]) -> str:
+        if isinstance(part, list):
+            return OmegaConf.to_yaml(OmegaConf.create({key: part}))
+        lines = self._yaml(part).split("\n")
+        return f"{_head(key)}\n" + "\n".join(f"  {line}" if line else "" for line in lines)
 
 
 @lru_cache(maxsize=4096)
@@ -156,8 +160,11 @@ def _items(values: Sequence[Any]) -> str:
 
 def _scalar(value: Any) -> str:
     """Return a scalar as YAML, with the end of its line."""
-    is_plain = isinstance(value, str) and _PLAIN.fullmatch(value)
-    return f"{value}\n" if is_plain else _by_omegaconf(value, repr(value))
+    if type(value) is int or (isinstance(value, str) and _PLAIN.fullmatch(value)):
+        return f"{value}\n"
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return f"'{value}'\n"
+    return _by_omegaconf(value, repr(value))
 
 
 @lru_cache(maxsize=4096)
