@@ -209,13 +209,15 @@ class TrainingArray:
         """
         self._runs[k].load(state)
 
-    def remove(self, k: int) -> None:
-        """Remove run k; the runs after it move up by one. Its network keeps its parameters."""
-        run = self._runs.pop(k)
-        stack = next(stack for stack in self._stacks if run in stack.runs)
-        self._stacks.remove(stack)
-        if others := [other for other in stack.runs if other is not run]:
-            self._stacks.append(self._stack(others))
+    def remove(self, *indices: int) -> None:
+        """Remove runs; those after them move up. Their networks keep their parameters."""
+        removed = {self._runs[k] for k in indices}
+        self._runs = [run for run in self._runs if run not in removed]
+        for position, stack in reversed(list(enumerate(self._stacks))):
+            runs: Sequence[Run | ModuleRun] = stack.runs
+            others = [run for run in runs if run not in removed]
+            if len(others) < len(runs):
+                self._stacks[position : position + 1] = [self._stack(others)] if others else []
 
 
 def _run(
