@@ -81,7 +81,7 @@ arrays.prepare(None, None)
     "uploader": """
 from lockstep.tracking.uploader import Uploader
 uploader = Uploader(None)
-uploader._uploads = None
+uploader._pending = None
 uploader.__enter__()
 """,
     "another": "threading.Thread(target=lambda: 1 / 0, name='another').start()",

@@ -210,17 +210,19 @@ def test_bfloat16_gemms_round_to_8_bits_and_leave_float32_weights(problem, famil
     assert rough[-1] < rough[0]
 
 
-def test_a_run_that_is_taken_out_stops_and_the_others_go_on(problem):
+def test_runs_that_are_taken_out_stop_and_the_others_go_on(problem):
     x, y = problem
-    modules = [module_of("logreg", seed) for seed in range(3)]
+    modules = [
+        module_of(family, seed) for family in ("logreg", FAMILIES["mlp"], "logreg") for seed in range(3)
+    ]
     references = [Reference(module, OPTIMS["sgd"], 0) for module in modules]
-    array = TrainingArray(modules, [OPTIMS["sgd"]] * 3, [torch.Generator() for _ in modules])
+    array = TrainingArray(modules, [OPTIMS["sgd"]] * 9, [torch.Generator().manual_seed(0) for _ in modules])
     array.train(x, y, [torch.arange(N)])
     for reference in references:
         reference.step(x, y)
-    array.remove([1])
+    array.remove(6, 1, 3, 4, 5)  # of a stack of six four are left, of one of three none
     loss_Kx1, _ = array.train(x, y, [torch.arange(N)])
-    losses = [references[k].step(x, y)[0] for k in (0, 2)]
+    losses = [references[k].step(x, y)[0] for k in (0, 2, 7, 8)]
     assert loss_Kx1[:, 0].tolist() == pytest.approx(losses, abs=1e-12)
     for module, reference in zip(modules, references, strict=True):
         assert_equal(module, reference)
@@ -253,7 +255,7 @@ def test_a_runs_share_of_the_time_is_that_of_its_stack_divided_by_its_runs(probl
     for _ in range(2):  # of the last training
         array.train(*problem, list(torch.arange(N).split(1)))
         assert array.share_K == pytest.approx([3 / 8, 2 / 8, 3 / 8])
-    array.remove([0])
+    array.remove(0)
     array.train(*problem, [torch.arange(N)])
     assert array.share_K == pytest.approx([1 / 2, 1 / 2])
 

@@ -240,7 +240,10 @@ class RunConfig(Frozen):
     def to_yaml(self) -> str:
         """Return the resolved config as YAML, without the store's address."""
         groups = self.model_dump(mode="json", exclude={"tracking": {"uri"}})
-        return "".join(_yaml_of(json.dumps({key: group})) for key, group in groups.items())
+        return "".join(
+            f"{key}: {group}\n" if type(group) is int else _yaml_of(json.dumps({key: group}))
+            for key, group in groups.items()
+        )
 
 
 @lru_cache(maxsize=1024)

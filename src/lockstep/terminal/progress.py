@@ -30,25 +30,33 @@ CTRL_C_COLUMNS = 3
 
 
 class _Array:
-    """Runs that train together.
-
-    Attributes:
-        printed: the number of their epochs that were printed.
-    """
+    """Runs that train together, and how many of their epochs were printed."""
 
     def __init__(self, number: int, rows: Sequence[Row]) -> None:
-        self.number, self.rows, self.printed = number, rows, 0
+        self.number, self.rows, self._printed = number, rows, 0
         self._before = [len(row.measured) for row in rows]
+        self._n_ready = 0  # the first rows, which are known to be ready for the next epoch
 
     def next(self) -> list[tuple[Row, Measured]] | None:
-        """Return the next epoch to print, of each run that has it; None until every run has reported."""
-        found = []
-        for row, before in zip(self.rows, self._before, strict=True):
-            if len(row.measured) > before + self.printed:
-                found.append((row, row.measured[before + self.printed]))
-            elif not row.is_over and row.epochs < row.config.trainer.epochs:
+        """Take the next epoch to print, of each run that has it; None until every run has reported."""
+        while self._n_ready < len(self.rows):
+            if not self._is_ready(self._n_ready):
                 return None
-        return found or None
+            self._n_ready += 1
+        found = [
+            (row, row.measured[before + self._printed])
+            for row, before in zip(self.rows, self._before, strict=True)
+            if len(row.measured) > before + self._printed
+        ]
+        if not found:
+            return None
+        self._printed, self._n_ready = self._printed + 1, 0
+        return found
+
+    def _is_ready(self, index: int) -> bool:
+        row = self.rows[index]
+        has_next = len(row.measured) > self._before[index] + self._printed
+        return has_next or row.is_over or row.epochs >= row.config.trainer.epochs
 
 
 class _TimeLeft:
@@ -187,7 +195,6 @@ class Progress:
         array = self._array_of.get(number)
         while array is not None and not self._with_table and (epoch := array.next()):
             terminal.console.print(_line(array, epoch), soft_wrap=True)
-            array.printed += 1
 
     def _below(self) -> Group:
         self._bar.update(self._task, completed=self._done)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lockstep.recovery.description import Description
 from lockstep.recovery.run_folder import RunFolder
@@ -46,6 +46,25 @@ class Snapshot:
     status: Status | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def changed(
+        self,
+        history: History | None,
+        status: Status | None,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+    ) -> "Snapshot":
+        """Return the next one; what is None or empty stays as it was. The history may grow later."""
+        if history is not None:
+            lists = ("evaluations", "marks", "rungs")
+            history = replace(history, **{name: [*getattr(history, name)] for name in lists})
+        return Snapshot(
+            self.version + 1,
+            history or self.history,
+            status or self.status,
+            tags or self.tags,
+            metrics or self.metrics,
+        )
 
 
 @dataclass

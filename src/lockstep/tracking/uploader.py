@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -39,6 +38,7 @@ class Uploader:
         # The store, the condition and the thread stay; the others change under the condition's lock.
         self._store = store
         self._uploads: dict[str, Upload] = {}  # by the name of the folder
+        self._pending: dict[str, Upload] = {}  # those of which the store lacks something
         self._changed = threading.Condition()
         self._is_leaving = False
         self._is_trying = False  # whether the store was asked, and has not answered yet
@@ -84,26 +84,14 @@ class Uploader:
     ) -> None:
         """Queue the new state of a run or parent."""
         with self._changed:
-            now = upload.now
-            if history is not None:
-                history = replace(
-                    history,
-                    evaluations=[*history.evaluations],
-                    marks=[*history.marks],
-                    rungs=[*history.rungs],
-                )
-            upload.now = Snapshot(
-                now.version + 1,
-                history or now.history,
-                status or now.status,
-                tags or now.tags,
-                metrics or now.metrics,
-            )
+            upload.now = upload.now.changed(history, status, tags, metrics)
             if status is not None and upload.description.kind == "sweep":
                 # A run's is in its journal.
                 upload.description.status, upload.description.closed = status, False
                 upload.folder.write(upload.description)
-            self._changed.notify()
+            self._pending[upload.name] = upload
+            if upload.is_due:
+                self._changed.notify()
 
     def adopt(self, folder: RunFolder, is_own: bool = False) -> None:
         """Queue a claimed folder that a dead process left.
@@ -149,7 +137,7 @@ class Uploader:
         with self._changed:
             longest = PATIENCE_SECONDS if patience is None else patience
             self._progress_at = said_at = time.monotonic()
-            while awaited := [upload for upload in self._uploads.values() if upload.is_awaited]:
+            while awaited := [upload for upload in self._pending.values() if upload.is_awaited]:
                 now = time.monotonic()
                 idle = now - self._progress_at
                 if idle >= longest and (not self._is_trying or (in_haste and idle >= IN_HASTE * longest)):
@@ -158,7 +146,7 @@ class Uploader:
                     said_at = now
                     log.info("waiting for the store, which still lacks %s", names(awaited))
                 self._changed.wait(0.1)
-            return [upload for upload in self._uploads.values() if upload.is_own and upload.is_pending]
+            return [upload for upload in self._pending.values() if upload.is_own]
 
     @property
     def left(self) -> list[Upload]:
@@ -171,7 +159,7 @@ class Uploader:
             with self._changed:
                 if self._is_leaving:
                     return
-                due = [upload for upload in self._uploads.values() if self._may_go(upload)]
+                due = [upload for upload in self._pending.values() if self._may_go(upload)]
                 if not due or time.monotonic() < self._paused_until:
                     self._changed.wait(0.1)
                     continue
@@ -187,8 +175,9 @@ class Uploader:
         """Tell whether an upload is due. A parent's end is uploaded after its runs."""
         if not upload.is_due:
             return False
-        return upload.now.status is None or not any(
-            run.description.parent == upload.name and run.is_awaited for run in self._uploads.values()
+        is_end = upload.description.kind == "sweep" and upload.now.status is not None
+        return not is_end or not any(
+            run.description.parent == upload.name and run.is_awaited for run in self._pending.values()
         )
 
     def _try(self, upload: Upload) -> bool:
@@ -222,7 +211,10 @@ class Uploader:
             is_over = now.status is not None and self._uploads[upload.name] is upload
             if is_over:
                 del self._uploads[upload.name]
-            self._changed.notify()
+            if not upload.is_pending and self._pending.get(upload.name) is upload:
+                del self._pending[upload.name]
+            if not self._pending:
+                self._changed.notify()
         upload.folder.note_trouble("")
         if is_over and not upload.folder.owes:
             upload.folder.release()

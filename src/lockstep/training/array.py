@@ -7,7 +7,7 @@ Shapes: K runs, R runs of a stack, T steps, B minibatch, N instances, F features
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby, repeat, starmap
@@ -212,15 +212,15 @@ class TrainingArray:
         """
         self._runs[k].load(state)
 
-    def remove(self, numbers: Collection[int]) -> None:
-        """Remove the runs of these numbers; the others move up. Their networks keep their parameters."""
-        leaving = {id(self._runs[k]) for k in numbers}
-        self._runs = [run for run in self._runs if id(run) not in leaving]
-        for stack in list(self._stacks):
-            others = [run for run in stack.runs if id(run) not in leaving]
-            if len(others) < len(stack.runs):
-                self._stacks.remove(stack)
-                self._stacks += [self._stack(others)] if others else []
+    def remove(self, *indices: int) -> None:
+        """Remove runs; those after them move up. Their networks keep their parameters."""
+        removed = {self._runs[k] for k in indices}
+        self._runs = [run for run in self._runs if run not in removed]
+        for position, stack in reversed(list(enumerate(self._stacks))):
+            runs: Sequence[Run | ModuleRun] = stack.runs
+            others = [run for run in runs if run not in removed]
+            if len(others) < len(runs):
+                self._stacks[position : position + 1] = [self._stack(others)] if others else []
 
 
 def _run(

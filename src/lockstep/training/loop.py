@@ -97,7 +97,7 @@ def train(
             trained = array.train(data.x_matmul_NxF, data.y_N, data.next(end - done), data.augmentation)
             loss_KxT, accuracy_KxT = (measured_KxT.cpu().double().numpy() for measured_KxT in trained)
             elapsed = time.perf_counter() - started
-            seconds_K, leaving = [elapsed * share for share in array.share_K], list[int]()
+            seconds_K, leaving = [elapsed * share for share in array.share_K], set[int]()
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in data.held_out.items()}
             for j, k in enumerate(training):
                 run = runs[k]
@@ -107,11 +107,10 @@ def train(
                 epoch = replace(epoch, canary=of_machine, is_part=end % data.minibatches.steps > 0)
                 _add(epoch, run, array, j)
                 if after_epoch(k, run, epoch) or run.has_ended:
-                    leaving.append(j)
+                    leaving.add(j)
             done = end
-            if leaving:
-                array.remove(leaving)
-                training = [k for j, k in enumerate(training) if j not in leaving]
+            array.remove(*leaving)
+            training = [k for j, k in enumerate(training) if j not in leaving]
     return runs
 
 
