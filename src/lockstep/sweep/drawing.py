@@ -1,24 +1,25 @@
 """Pictures of a sweep's winner only (`tracking.pictures=best`)."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mlflow.entities import Run
 
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
-from lockstep.execution.task import attempted, reason_of
+from lockstep.data.array_files import ArrayFiles
+from lockstep.execution import aside
+from lockstep.execution.task import reason_of
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file, predictions_file
+from lockstep.results import history_file, predictions_file, run_files
 from lockstep.tracking import recorded_data
 from lockstep.tracking.errors import is_stores
 from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.training import artifacts
-from lockstep.training.loop import TrainedRun
-from lockstep.training.network_code import NotNamed
+from lockstep.training import network_code
+from lockstep.training.network_code import NetworkCode, NotNamed
 
 CURVES = "curves"
 """The folder of pictures that is uploaded last: where the store has it, it has all of them."""
@@ -26,12 +27,12 @@ CURVES = "curves"
 log = logging.getLogger("lockstep")
 
 
-def draw_ahead(shared: Path | None, config: RunConfig) -> None:
+def draw_ahead(files: ArrayFiles, shared: Path) -> None:
     """Draw the pictures that don't depend on which run wins, in a folder that lasts until then."""
-    if config.tracking.pictures == "best" and shared is not None:
-        from lockstep.pictures import run_pictures  # here, because it loads matplotlib
+    from lockstep.data import datasets  # here, because these load torch and matplotlib
+    from lockstep.pictures import run_pictures
 
-        run_pictures.draw_data(datasets.load(config.data), shared)
+    run_pictures.draw_data(datasets.mapped(files), shared)
 
 
 def draw_winner(store: Store, run_id: str, name: str, shared: Path | None = None) -> None:
@@ -60,20 +61,38 @@ def draw_winner(store: Store, run_id: str, name: str, shared: Path | None = None
 
 def _draw(run: Run, stored: Path, uri: str, name: str, shared: Path, recorded: Recorded) -> list[str]:
     """Draw and upload the pictures that can be drawn; return a line for each of the others."""
-    from lockstep.pictures import run_pictures  # here, because it loads matplotlib
-
-    config = RunConfig.from_yaml(stored / artifacts.CONFIG, uri)
-    dataset = recorded_data.load(run, config)
-    network = artifacts.read_network(config, dataset.description, stored / artifacts.WEIGHTS)
-    trained = TrainedRun(config, network, history_file.read(stored))
+    config = RunConfig.from_yaml(stored / run_files.CONFIG, uri)
+    files = recorded_data.load(run, config).files()
+    code = network_code.needed_by([config])
     with temporary_folder() as drawn, temporary_folder() as last:
-        predictions = stored / predictions_file.FILE  # which runs of earlier versions don't have
-        recorded_predictions = predictions if predictions.exists() else None
-        failures = attempted(
-            run_pictures.drawings(trained, dataset, name, drawn, shared, recorded_predictions)
-        )
+        failures = aside.call(_drawn, config, code, files, stored, name, drawn, shared)
         with suppress(FileNotFoundError):  # they could not be drawn
             (drawn / CURVES).rename(last / CURVES)
         for folder in (drawn, last):
             patient(recorded.artifacts)(folder)
     return failures
+
+
+def _drawn(
+    config: RunConfig,
+    code: Sequence[NetworkCode],
+    files: ArrayFiles,
+    stored: Path,
+    name: str,
+    folder: Path,
+    shared: Path,
+) -> list[str]:
+    """Draw a run's pictures from its artifacts; return a line for each that can't be drawn."""
+    from lockstep.data import datasets  # here, because these load torch and matplotlib
+    from lockstep.execution.task_training import attempted
+    from lockstep.pictures import run_pictures
+    from lockstep.training import artifacts
+    from lockstep.training.loop import TrainedRun
+
+    network_code.add(code)
+    dataset = datasets.mapped(files)
+    network = artifacts.read_network(config, dataset.description, stored / run_files.WEIGHTS)
+    trained = TrainedRun(config, network, history_file.read(stored))
+    predictions = stored / predictions_file.FILE  # which runs of earlier versions don't have
+    known = predictions if predictions.exists() else None
+    return attempted(run_pictures.drawings(trained, dataset, name, folder, shared, known))

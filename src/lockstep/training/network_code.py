@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from lockstep.config.errors import Refused, nearest
 from lockstep.config.model_config import ModuleConfig
@@ -31,6 +29,9 @@ from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.training import network_arguments
 from lockstep.training.network_arguments import FROM_DATA, Arguments
+
+if TYPE_CHECKING:  # torch is loaded where code is run
+    from torch import nn
 
 _known: dict[str, "NetworkCode"] = {}
 
@@ -87,12 +88,14 @@ class NetworkCode:
         order = [*arguments.named, *sorted(settings.keys() - arguments.named.keys())]
         return {key: settings[key] for key in order}
 
-    def build(self, settings: Mapping[str, Any], data: DataDescription) -> nn.Module:
+    def build(self, settings: Mapping[str, Any], data: DataDescription) -> "nn.Module":
         """Return the network for a data set, initialised from torch's global generator.
 
         Raises:
             Refused: if the code raises an error, or returns no network.
         """
+        from torch import nn
+
         arguments = _arguments(self)
         values = {key: arguments[key].value(value) for key, value in settings.items()}
         of_data = {"input_shape": data.input_shape, "n_classes": data.n_classes}
@@ -222,6 +225,8 @@ def _builder(code: NetworkCode) -> Callable[..., object]:
 
 
 def _is_network(value: object, module: str) -> bool:
+    from torch import nn
+
     return isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module
 
 
@@ -247,6 +252,7 @@ def _siblings(tree: ast.AST, file: Path) -> Iterator[str]:
 @contextmanager
 def _nothing_changed(where: str) -> Iterator[None]:
     """Refuse code that changes torch's settings or draws random numbers while its file is run."""
+    import torch
 
     def settings() -> dict[str, object]:
         return {
