@@ -5,7 +5,7 @@
 - `executor`: gives tasks to an executor and reports the events of their runs; trains in this process.
 - `workers`: an executor that trains in worker processes of this machine.
 - `pool`: these processes, started and ended; `server`: what they do; `library_warnings`: what they keep.
-- `aside`: a worker for what needs torch beside training.
+- `aside`: a worker for what needs torch beside training; `stored_pictures`: such.
 - `cores`: the number of workers.
 - `collector`: Python's garbage collector, paused while imports load.
 """

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lockstep.data.array_files import Source
+from lockstep.execution import pool
 from lockstep.execution.task import Report, Task
 from lockstep.execution.workers import LocalWorkers
 
@@ -74,14 +75,15 @@ def carry_out(
         next_task: called when a worker is free. If it returns None, it is called again when a task has ended,
             and if no task is running, all is done.
         sources: the data sets of all tasks.
-        n_workers: processes; one worker is this process.
+        n_workers: processes; one worker is this process, unless it has a fork server.
         report: called here with a run's number and each event that its journal did not have yet.
         done: called after the last event of a task.
 
     Raises:
         OSError: if there is no room left to write to (see NO_ROOM).
     """
-    executor: Executor = InProcess(sources) if n_workers == 1 else LocalWorkers(sources, n_workers)
+    is_here = n_workers == 1 and not pool.is_started()
+    executor: Executor = InProcess(sources) if is_here else LocalWorkers(sources, n_workers)
     under_way = 0
     try:
         while True:

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any
@@ -38,7 +38,7 @@ TRAINING = (
 )
 DRAWING = ("lockstep.pictures.run_pictures", "scipy.signal")
 
-_modules: tuple[str, ...] = TRAINING  # that the server loads
+_modules: Sequence[str] = TRAINING  # that the server loads
 _server: "_Server | None" = None
 _workers: list["Worker"] = []
 
@@ -121,16 +121,12 @@ class _Server:
         theirs.close()
 
 
-def start(draw: bool) -> None:
-    """Start the fork server, which loads what workers need while this process goes on.
-
-    Args:
-        draw: whether workers are to draw pictures.
-    """
+def start(modules: Sequence[str]) -> None:
+    """Start the fork server unless it is there; it loads what workers need while this process goes on."""
     global _modules, _server
-    _modules = (*TRAINING, *DRAWING) if draw else TRAINING
-    shut_down()
-    _server = _Server()
+    if _server is None:
+        _modules = modules
+        _server = _Server()
 
 
 def is_started() -> bool:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from lockstep.config.schema import RunConfig
 from lockstep.data import sources
-from lockstep.execution import aside, executor
-from lockstep.sweep import drawing
+from lockstep.execution import aside, executor, stored_pictures
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.planning import plan_of
@@ -42,7 +41,7 @@ def prepare(ledger: Ledger, config: RunConfig) -> None:
     A failure here is harmless: the command's end tries again, and reports if it fails again.
     """
     if config.tracking.pictures == "best" and ledger.shared is not None:
-        aside.begin(drawing.draw_ahead, sources.load(config.data).files(), ledger.shared)
+        aside.begin(stored_pictures.draw_ahead, sources.load(config.data).files(), ledger.shared)
     aside.begin(saved_model.load)
 
 

@@ -15,10 +15,9 @@ from lockstep.data.memory import physical_bytes
 from lockstep.execution.plan import Need, state_bytes
 from lockstep.recovery import claims
 from lockstep.recovery.run_folder import unfinished
-from lockstep.sweep.planning import need_of
+from lockstep.sweep.planning import device_of, need_of
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
-from lockstep.training.device_name import device_name
 
 store_at = cache(Store)
 
@@ -35,7 +34,7 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
         streams.setdefault((config.data, config.trainer), {})[config.model, config.optim] = config
     for (stream, trainer), networks in streams.items():
         try:
-            device = device_name(trainer)
+            device = device_of(trainer)
             source = sources.load(stream)
             problems += sources.check_stream(stream, source.description)
             for config in networks.values():

@@ -1,25 +1,23 @@
 """Pictures of a sweep's winner only (`tracking.pictures=best`)."""
 
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mlflow.entities import Run
 
 from lockstep.config.schema import RunConfig
-from lockstep.data.array_files import ArrayFiles
-from lockstep.execution import aside
+from lockstep.execution import aside, stored_pictures
 from lockstep.execution.task import reason_of
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file, predictions_file, run_files
+from lockstep.results import run_files
 from lockstep.tracking import recorded_data
 from lockstep.tracking.errors import is_stores
 from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.training import network_code
-from lockstep.training.network_code import NetworkCode, NotNamed
+from lockstep.training.network_code import NotNamed
 
 CURVES = "curves"
 """The folder of pictures that is uploaded last: where the store has it, it has all of them."""
@@ -27,20 +25,12 @@ CURVES = "curves"
 log = logging.getLogger("lockstep")
 
 
-def draw_ahead(files: ArrayFiles, shared: Path) -> None:
-    """Draw the pictures that don't depend on which run wins, in a folder that lasts until then."""
-    from lockstep.data import datasets  # here, because these load torch and matplotlib
-    from lockstep.pictures import run_pictures
-
-    run_pictures.draw_data(datasets.mapped(files), shared)
-
-
 def draw_winner(store: Store, run_id: str, name: str, shared: Path | None = None) -> None:
     """Draw the winner's pictures from what the store has of it, unless the store has them.
 
     Args:
         name: the run's, for the pictures' titles.
-        shared: the folder of `draw_ahead`.
+        shared: where `stored_pictures.draw_ahead` drew some.
 
     Raises:
         MlflowException, RequestException: if the store is away for longer than it is waited for.
@@ -65,34 +55,9 @@ def _draw(run: Run, stored: Path, uri: str, name: str, shared: Path, recorded: R
     files = recorded_data.load(run, config).files()
     code = network_code.needed_by([config])
     with temporary_folder() as drawn, temporary_folder() as last:
-        failures = aside.call(_drawn, config, code, files, stored, name, drawn, shared)
+        failures = aside.call(stored_pictures.draw, config, code, files, stored, name, drawn, shared)
         with suppress(FileNotFoundError):  # they could not be drawn
             (drawn / CURVES).rename(last / CURVES)
         for folder in (drawn, last):
             patient(recorded.artifacts)(folder)
     return failures
-
-
-def _drawn(
-    config: RunConfig,
-    code: Sequence[NetworkCode],
-    files: ArrayFiles,
-    stored: Path,
-    name: str,
-    folder: Path,
-    shared: Path,
-) -> list[str]:
-    """Draw a run's pictures from its artifacts; return a line for each that can't be drawn."""
-    from lockstep.data import datasets  # here, because these load torch and matplotlib
-    from lockstep.execution.task_training import attempted
-    from lockstep.pictures import run_pictures
-    from lockstep.training import artifacts
-    from lockstep.training.loop import TrainedRun
-
-    network_code.add(code)
-    dataset = datasets.mapped(files)
-    network = artifacts.read_network(config, dataset.description, stored / run_files.WEIGHTS)
-    trained = TrainedRun(config, network, history_file.read(stored))
-    predictions = stored / predictions_file.FILE  # which runs of earlier versions don't have
-    known = predictions if predictions.exists() else None
-    return attempted(run_pictures.drawings(trained, dataset, name, folder, shared, known))

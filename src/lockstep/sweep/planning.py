@@ -7,7 +7,7 @@ from lockstep.config.errors import Refused
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import RunConfig
+from lockstep.config.schema import RunConfig, TrainerConfig
 from lockstep.data import sources
 from lockstep.data.array_files import ArrayFiles, Source
 from lockstep.execution import aside
@@ -72,8 +72,17 @@ def _flops() -> float:
 
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
     """Return how many workers may train the runs: one on any device but the CPU."""
-    on_cpu = all(device_name(trainer) == "cpu" for trainer in {config.trainer for config in configs})
+    on_cpu = all(device_of(trainer) == "cpu" for trainer in {config.trainer for config in configs})
     return count_workers(n_jobs) if on_cpu else 1
+
+
+def device_of(trainer: TrainerConfig) -> str:
+    """Return the device that a run trains on.
+
+    Raises:
+        Refused: if it isn't available.
+    """
+    return "cpu" if trainer.device == "cpu" else aside.call(device_name, trainer)
 
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:

@@ -117,13 +117,18 @@ def read(path: str) -> NetworkCode:
     Raises:
         Refused: if it can't be read or run, or has no such class or function.
     """
-    code = _content(path)
+    code = content(path)
     add([code])
     return code
 
 
 @cache
-def _content(path: str) -> NetworkCode:
+def content(path: str) -> NetworkCode:
+    """Read the code at a path; don't run it.
+
+    Raises:
+        Refused: if it can't be read.
+    """
     file, _, name = path.rpartition(":")
     if not file or not name.isidentifier():
         raise Refused([f"model.path={path}: name a class or function in the file, as in my_nets.py:ConvNet"])
@@ -142,7 +147,12 @@ def add(code: Iterable[NetworkCode]) -> None:
     """
     for each in code:
         _arguments(each)
-        _known[each.source] = each
+        know(each)
+
+
+def know(code: NetworkCode) -> None:
+    """Know code that was run in another process, in this one."""
+    _known[code.source] = code
 
 
 class NotNamed(Refused):
@@ -170,7 +180,7 @@ def allow(config: ModuleConfig, file: str) -> None:
         Refused: if the file's content is not what the network was trained with, or can't be read or run.
     """
     name = config.source.partition("@")[0]
-    code = _content(f"{os.path.abspath(os.path.expanduser(file))}:{name}")
+    code = content(f"{os.path.abspath(os.path.expanduser(file))}:{name}")
     if code.source != config.source:
         raise Refused(
             [f"{file}: not what {name} was trained with, a copy of which is in the store, in code/"]
