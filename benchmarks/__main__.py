@@ -27,7 +27,7 @@ from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
 from lockstep.config.optim_config import SGDConfig
 from lockstep.config.schema import RunConfig, TrainerConfig
 from lockstep.config.tracking_config import TrackingConfig
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.execution import executor
 from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.journal import Ended
@@ -81,7 +81,7 @@ def config(
 def lockstep(configs: Sequence[RunConfig]) -> None:
     """Train the runs, with an evaluation after each epoch, on the workers that a sweep uses."""
     planned = plan_of(configs, n_jobs=-1)
-    dataset, ended = datasets.load(STREAM), list[Ended]()
+    source, ended = sources.load(STREAM), list[Ended]()
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder) / str(k) for k in range(len(configs))]
         for of_run in folders:
@@ -89,7 +89,7 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
         tasks = (
             Task(
                 tuple(TaskRun(k, configs[k], str(k), folders[k]) for k in array.runs),
-                dataset.description.digest,
+                source.description.digest,
                 shared=Path(folder),
                 threads=planned.threads,
                 exact=False,
@@ -99,7 +99,7 @@ def lockstep(configs: Sequence[RunConfig]) -> None:
         )
         executor.carry_out(
             lambda: next(tasks, None),
-            [dataset],
+            [source],
             planned.n_workers,
             lambda _, event: ended.append(event) if isinstance(event, Ended) else None,
         )
@@ -354,7 +354,7 @@ def main() -> None:
             *(["jax"] if peers.jax_is_there() else []),
         )
     )
-    datasets.load(STREAM)
+    sources.load(STREAM)
     say("# Benchmarks")
     say()
     say(

@@ -95,7 +95,8 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
     _check_is_for_python(command, configs)
     checks.store_at.cache_clear()  # the store may have been moved or deleted since the last call
     try:
-        cli.start_workers(command, configs, is_dry=False)
+        if cli.has_workers(command, configs):
+            cli.start_workers(configs)
         console.print(cli.asked(command, configs), soft_wrap=True)
         with stage("reading the data"):
             checks.check_runs(configs)

@@ -20,12 +20,13 @@ from lockstep.config.errors import Refused, nearest
 from lockstep.config.identity import SEEDS
 from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
+from lockstep.data import datasets
 from lockstep.data.datasets import Dataset
 from lockstep.ensemble import Ensemble
 from lockstep.pictures import run_pictures
 from lockstep.pictures.representations import names
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file, predictions_file
+from lockstep.results import history_file, predictions_file, run_files
 from lockstep.results.run_result import RunResult, of_earlier_versions
 from lockstep.results.winner import Standings
 from lockstep.terminal import console as terminal
@@ -73,7 +74,7 @@ class Run:
             Refused: if the store has no config of it: the run failed before it was written.
         """
         with temporary_folder() as folder:
-            return RunConfig.from_yaml(self._artifact(artifacts.CONFIG, folder), self._store.uri)
+            return RunConfig.from_yaml(self._artifact(run_files.CONFIG, folder), self._store.uri)
 
     def history(self) -> "pd.DataFrame":
         """Return loss and accuracy of each iteration (split `train`), and of each evaluation (`test`, `val`).
@@ -94,7 +95,8 @@ class Run:
         Raises:
             Refused: if that is not available any more.
         """
-        return recorded_data.load(self._store.client.get_run(self.id), self.config)
+        source = recorded_data.load(self._store.client.get_run(self.id), self.config)
+        return datasets.mapped(source.files())
 
     def network(self, code: str | Path | None = None) -> Network:
         """Return its trained network, a torch.nn.Module in eval mode on the CPU: rows N x F to logits N x C.
@@ -111,9 +113,9 @@ class Run:
             network_code.allow(self.config.model, str(code))
         with temporary_folder() as folder:
             with suppress(Refused):  # most networks have none
-                self._artifact(artifacts.BUFFERS, folder)
+                self._artifact(run_files.BUFFERS, folder)
             try:
-                weights = self._artifact(artifacts.WEIGHTS, folder)
+                weights = self._artifact(run_files.WEIGHTS, folder)
             except Refused as refused:
                 if self.config.tracking.weights == "all":
                     raise

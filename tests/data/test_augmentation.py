@@ -7,7 +7,7 @@ from helpers.data_files import save
 from helpers.reference import variant_of
 
 from lockstep.config.schema import ArraysConfig, AugmentConfig, DigitsConfig
-from lockstep.data import datasets
+from lockstep.data import datasets, sources
 from lockstep.data.augmentation import Augmentation
 from lockstep.data.description import DataDescription
 from lockstep.data.images import as_input
@@ -126,4 +126,4 @@ FAR = "allowed: 0 to 2, a quarter of the shorter side of an image of arrays"
 )
 def test_what_cannot_be_augmented_is_refused(shape, settings, problems):
     config = DigitsConfig(name="digits", augment=AugmentConfig(**settings), **STREAM)
-    assert datasets.check_stream(config, described(shape)) == problems
+    assert sources.check_stream(config, described(shape)) == problems

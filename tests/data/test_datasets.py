@@ -12,7 +12,7 @@ from helpers.data_files import GOOD, PIXELS, X, good_source, save, tiny
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import ArraysConfig, DigitsConfig, DownloadedConfig
-from lockstep.data import datasets, downloads
+from lockstep.data import datasets, downloads, sources
 from lockstep.data.description import DataDescription
 
 STREAM = dict(batch_size=2, drop_last=True, val_size=0, shuffle_seed=0)
@@ -47,7 +47,7 @@ def test_mnist(tmp_path, monkeypatch):
     assert torch.equal(dataset.x_train, expected) and torch.equal(dataset.x_test, expected[:2])
 
     # The same object for the same data, whatever the stream and however the folder is named.
-    monkeypatch.setattr(datasets, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(sources, "user_cache_path", lambda name: tmp_path / "cache" / name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for root in (None, "~/cache/lockstep", "cache/lockstep"):
@@ -137,7 +137,7 @@ def described(n):
 
 def test_check_stream():
     def problems(**stream):
-        return datasets.check_stream(DigitsConfig(name="digits", **STREAM | stream), described(6000))
+        return sources.check_stream(DigitsConfig(name="digits", **STREAM | stream), described(6000))
 
     assert problems(batch_size=6000) == []
     assert problems(batch_size=5000, val_size=1000) == []

@@ -9,7 +9,7 @@ from helpers.configs import LOGREG, run_config, sgd
 from helpers.data_files import PIXELS, good_source, save, tiny
 
 from lockstep.config.schema import ArraysConfig, DigitsConfig, DownloadedConfig
-from lockstep.data import datasets, downloads
+from lockstep.data import datasets, downloads, sources
 from lockstep.data.minibatches import split
 from lockstep.training.loop import train
 
@@ -125,7 +125,7 @@ def test_a_validation_split_that_leaves_nothing_is_refused_as_ever(tmp_path):
         path=str(floats(tmp_path / "own.npz")),
         **STREAM | dict(scale="standardize", val_size=40),
     )
-    [problem] = datasets.check_stream(config, datasets.load(config).description)
+    [problem] = sources.check_stream(config, datasets.load(config).description)
     assert problem.startswith("data.val_size=40: leaves none of the 40 training instances")
 
 

@@ -120,9 +120,7 @@ from lockstep.execution import pool
 
 before = dict(os.environ)
 how = sys.argv[1]
-if how == "light":
-    pool.TRAINING = ()
-pool.start(draw=how == "draw")
+pool.start({"light": (), "draw": (*pool.TRAINING, *pool.DRAWING)}.get(how, pool.TRAINING))
 assert os.environ == before
 if how != "importing":
     workers = []

@@ -14,7 +14,7 @@ from lockstep.data.datasets import load
 from lockstep.data.description import iterations_per_epoch
 from lockstep.execution import library_warnings
 from lockstep.execution import task as task_module
-from lockstep.execution.task import train_task
+from lockstep.execution.task_training import train_task
 from lockstep.pictures import representations, run_pictures
 from lockstep.recovery.journal import Ended, Journal
 from lockstep.recovery.run_folder import RunFolder

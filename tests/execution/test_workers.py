@@ -15,6 +15,7 @@ from helpers.tasks import Received, mlps, tasks_of
 
 from lockstep.config.model_config import MLPConfig
 from lockstep.config.optim_config import AdamConfig
+from lockstep.data import sources
 from lockstep.data.datasets import load
 from lockstep.data.description import iterations_per_epoch
 from lockstep.execution.executor import carry_out
@@ -44,7 +45,7 @@ MIXED = [
 
 def carried_out(tasks, n_workers, report):
     left = iter(tasks)
-    carry_out(lambda: next(left, None), [load(tasks[0].runs[0].config.data)], n_workers, report)
+    carry_out(lambda: next(left, None), [sources.load(tasks[0].runs[0].config.data)], n_workers, report)
 
 
 def trained(configs, arrays, folder, n_workers=1, exact=False):
@@ -181,7 +182,7 @@ def test_runs_that_pause_and_go_on_beside_others_have_the_bits_of_those_that_nev
         left = iter(tasks)
         carry_out(
             lambda: next(left, None),
-            [load(MIXED[0].data)],
+            [sources.load(MIXED[0].data)],
             n_workers,
             received.receive,
             done=lambda task: done.append({run.number for run in task.runs}),

@@ -26,13 +26,16 @@ def settings():
 
 def opened(saved):
     """A data set as a worker has it, and which of its files the worker has mapped."""
-    from lockstep.execution import mapped
+    from lockstep.data import datasets
+    from lockstep.data.array_files import NAMES
 
-    dataset = mapped.load(saved)
+    dataset = datasets.mapped(saved)
     inodes = {line.split()[4] for line in Path("/proc/self/maps").read_text().splitlines()}
     return {
         "pid": os.getpid(),
         "description": dataset.description,
-        "arrays": {name: getattr(dataset, name).numpy() for name in saved.files},
-        "mapped": {name for name, path in saved.files.items() if str(path.stat().st_ino) in inodes},
+        "arrays": {name: getattr(dataset, name).numpy() for name in NAMES},
+        "mapped": {
+            name for name, path in zip(NAMES, saved.paths, strict=True) if str(path.stat().st_ino) in inodes
+        },
     }

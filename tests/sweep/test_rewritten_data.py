@@ -10,7 +10,7 @@ from helpers.records import carried_out, statuses
 from lockstep.cli import leftovers
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import ArraysConfig
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
 from lockstep.sweep.ledger import Ledger
@@ -45,7 +45,7 @@ def rewriting(patch, tmp_path, interrupt=False):
         receive(ledger, number, event)
         if ledger._entries[number].history.epochs == 1:
             save(tmp_path / "own.npz", **arrays(1))
-            datasets._load_arrays.cache_clear()  # as where many data sets are swept
+            sources._load_arrays.cache_clear()  # as where many data sets are swept
             if interrupt:
                 raise KeyboardInterrupt
 
@@ -62,13 +62,13 @@ def digests(uri):
 
 
 def test_a_sweep_trains_on_the_data_of_its_start_and_says_so(sweep, uri, tmp_path, monkeypatch):
-    before = datasets.load(sweep.data).description.digest
+    before = sources.load(sweep.data).description.digest
     with monkeypatch.context() as patch:
         rewriting(patch, tmp_path)
         runs = sweep(0, 1)
     assert {run.data_digest for run in runs} == {before}
     assert digests(uri) == ({before}, {run.run_key for run in runs})
-    now = datasets.load(sweep.data).description.digest
+    now = sources.load(sweep.data).description.digest
     assert now != before
     again = sweep(0, 1)
     assert statuses(again) == [("FINISHED", False)] * 2
@@ -78,7 +78,7 @@ def test_a_sweep_trains_on_the_data_of_its_start_and_says_so(sweep, uri, tmp_pat
 
 
 def test_what_a_kill_left_is_uploaded_with_the_data_of_its_training(sweep, uri, tmp_path, monkeypatch):
-    before = datasets.load(sweep.data).description.digest
+    before = sources.load(sweep.data).description.digest
     with monkeypatch.context() as patch:
         rewriting(patch, tmp_path, interrupt=True)
         patch.setattr(session, "CLOSING_SECONDS", 0.0)

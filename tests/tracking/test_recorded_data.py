@@ -18,7 +18,7 @@ from mlflow.artifacts import download_artifacts
 from lockstep.cli import reproduce as reproducing
 from lockstep.config.errors import Refused
 from lockstep.config.schema import ArraysConfig, DownloadedConfig, RunConfig
-from lockstep.data import datasets, downloads
+from lockstep.data import datasets, downloads, sources
 from lockstep.tracking import recorded_data
 from lockstep.tracking.store import Store
 
@@ -221,7 +221,7 @@ def test_data_for_a_run_that_needs_none_is_refused():
 
 def test_mnist_is_found_where_it_is_now(tmp_path, monkeypatch):
     monkeypatch.setitem(downloads.DOWNLOADED, "mnist", tiny(("a friend", good_source)))
-    monkeypatch.setattr(datasets, "user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(sources, "user_cache_path", lambda name: tmp_path / "cache")
     gone = tmp_path / "gone"
     config = run_config().model_copy(
         update={"data": DownloadedConfig(name="mnist", root=str(gone), **STREAM)}
@@ -229,7 +229,8 @@ def test_mnist_is_found_where_it_is_now(tmp_path, monkeypatch):
     digest = datasets.load(config.data.model_copy(update={"root": None})).description.digest
     assert recorded_data.load(recorded(digest), config).description.name == "mnist"
     assert (
-        recorded_data.load(recorded(digest), config, str(tmp_path / "cache" / "MNIST")).x_train.shape[0] == 4
+        recorded_data.load(recorded(digest), config, str(tmp_path / "cache" / "MNIST")).description.n_train
+        == 4
     )
     assert not gone.exists()
     for put in (lambda path: path.mkdir(), os.mkfifo):  # nothing is downloaded there, no pipe is waited for

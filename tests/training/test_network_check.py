@@ -85,8 +85,3 @@ def test_data_that_a_convolutional_network_cannot_take_is_refused(shape, channel
     with pytest.raises(Refused) as caught:
         network_check.measure(config, dataset)
     assert caught.value.problems == (problem,)
-
-
-def test_runs_of_other_networks_are_not_measured():
-    config = run_config()
-    assert network_check.measure(config, load(config.data)) is None

@@ -8,8 +8,9 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lockstep.config import places
 from lockstep.config._hydra_compat import arguments_parser
 from lockstep.config.command import Command
 from lockstep.config.compose import check_shown, compose
-from lockstep.config.errors import without_password
+from lockstep.config.errors import Refused, without_password
 from lockstep.config.hydra_settings import in_job
 from lockstep.config.own_network import NetworkCode
 from lockstep.config.run_request import Typed
@@ -150,7 +151,6 @@ def _checked(
 ) -> int:
     from hydra.errors import HydraException
 
-    from lockstep.config.errors import Refused
     from lockstep.terminal.console import show_log
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them and exiting with 1
@@ -159,7 +159,7 @@ def _checked(
         command = compose(
             arguments=arguments.overrides,
             multirun=arguments.multirun,
-            read_network=network_code,
+            read_network=_run_in_worker,
             **_config_of(arguments, conf_dir),
         )
         command = replace(command, typed=_typed(arguments, command.is_multirun))
@@ -175,10 +175,40 @@ def _checked(
 
 
 def network_code(path: str) -> NetworkCode:
-    """Return the code at a path that a command names; this loads torch."""
+    """Return the code at a path that a call names; this loads torch."""
     from lockstep.training import network_code as code
 
     return code.read(path)
+
+
+class _RunInWorker:
+    """The code at a path that a command names. It is run in a worker, so that this process loads no torch."""
+
+    def __init__(self, path: str) -> None:
+        from lockstep.execution import aside, pool
+        from lockstep.training import network_code as code
+
+        self._code = code.content(path)
+        pool.start((*pool.TRAINING, *pool.DRAWING))
+        try:
+            aside.call(code.add, [self._code])
+        except pool.WorkerDied as error:
+            raise Refused([f"model.path={path}: can't be run: {error}"]) from error
+        code.know(self._code)
+
+    @property
+    def source(self) -> str:
+        """What identifies it."""
+        return self._code.source
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all of its settings, see NetworkCode."""
+        from lockstep.execution import aside
+
+        return aside.call(type(self._code).settings, self._code, given)
+
+
+_run_in_worker = cache(_RunInWorker)
 
 
 def _typed(arguments: Namespace, is_multirun: bool) -> Typed:
@@ -202,10 +232,10 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         requests = corners(command.search)
     configs = [request.config for request in requests]
     is_dry = any(config.dry_run for config in configs)
-    start_workers(command, configs, is_dry)
+    start_workers(configs)
     if not is_dry:
         console.print(asked(command, configs), soft_wrap=True)
-    with stage("loading torch and MLflow"), uncollected():
+    with stage("loading MLflow"), uncollected():
         from lockstep.sweep import checks, planning
     try:
         with stage("reading the data"):
@@ -240,12 +270,20 @@ def asked(command: Command, configs: Sequence[RunConfig]) -> str:
     return f"{len(configs)} run{'s' * (len(configs) != 1)}, settings checked; experiment {experiments}"
 
 
-def start_workers(command: Command, configs: Sequence[Any], is_dry: bool) -> None:
+def start_workers(configs: Sequence[Any]) -> None:
     """Start the server that forks workers, while this process loads its imports."""
     from lockstep.execution import pool
+
+    if any(config.dry_run for config in configs):
+        pool.start(["lockstep.training.device"])
+    else:
+        draws = any(config.tracking.pictures == "all" for config in configs)
+        pool.start((*pool.TRAINING, *pool.DRAWING) if draws else pool.TRAINING)
+
+
+def has_workers(command: Command, configs: Sequence[Any]) -> bool:
+    """Tell whether a call has more runs than one, and cores for them."""
     from lockstep.execution.cores import count_workers
 
     n_runs = len(configs) if command.search is None else command.search.config.n_trials
-    n_workers = min(n_runs, count_workers(command.n_jobs))
-    if n_workers > 1 and not is_dry:
-        pool.start(draw=any(config.tracking.pictures == "all" for config in configs))
+    return min(n_runs, count_workers(command.n_jobs)) > 1

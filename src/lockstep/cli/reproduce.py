@@ -14,13 +14,13 @@ from lockstep.config.errors import Refused
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
+from lockstep.data import datasets, sources
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription, iterations_per_epoch
 from lockstep.pictures import run_pictures
 from lockstep.pictures.representations import separation
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file, predictions_file
+from lockstep.results import history_file, predictions_file, run_files
 from lockstep.results.history import History
 from lockstep.sweep.checks import check_memory
 from lockstep.tracking import recorded_data
@@ -65,11 +65,11 @@ def reproduce(store: Store, run_id: str, data: str | None = None, code: str | No
         raise Refused([f"{run_id}: {run.info.status}; only a run that is FINISHED can be compared"])
     with temporary_folder() as folder:
         stored = Recorded(store.client, run_id).download(folder)
-        if not (stored / artifacts.CONFIG).exists():
-            raise Refused([f"{run_id}: the store has no {artifacts.CONFIG} of it"])
-        config = RunConfig.from_yaml(stored / artifacts.CONFIG, store.uri)
+        if not (stored / run_files.CONFIG).exists():
+            raise Refused([f"{run_id}: the store has no {run_files.CONFIG} of it"])
+        config = RunConfig.from_yaml(stored / run_files.CONFIG, store.uri)
         try:
-            dataset = recorded_data.load(run, config, data)
+            dataset = datasets.mapped(recorded_data.load(run, config, data).files())
         except Refused as refused:
             hint = [] if data else [f"if it was moved: {verb('reproduce', run_id)} --data PATH"]
             raise Refused([*refused.problems, *hint]) from refused
@@ -119,14 +119,14 @@ def _checked(config: RunConfig, data: DataDescription, stored: Path, pruned_at: 
     Raises:
         Refused: if it can't be this run's.
     """
-    problems = datasets.check_stream(config.data, data) + check_memory(config, data)
+    problems = sources.check_stream(config.data, data) + check_memory(config, data)
     epochs = float(pruned_at) if pruned_at and re.fullmatch(r"\d{1,9}(\.\d{1,3})?", pruned_at) else 0.0
     if pruned_at is not None and not 0 < epochs <= config.trainer.epochs:
         problems.append(f"{PRUNED_AT}={pruned_at}: not within the run's {config.trainer.epochs} epochs")
     if problems:
         raise Refused(problems)
-    if (stored / artifacts.WEIGHTS).exists():
-        artifacts.read_network(config, data, stored / artifacts.WEIGHTS)
+    if (stored / run_files.WEIGHTS).exists():
+        artifacts.read_network(config, data, stored / run_files.WEIGHTS)
     if (stored / history_file.FILE).exists():
         history_file.read(stored)
     return None if pruned_at is None else max(1, round(epochs * iterations_per_epoch(config.data, data)))
@@ -190,12 +190,12 @@ def _by_name(metrics: Iterable[Metric]) -> Series:
 
 
 def _compare_weights(comparison: Comparison, stored: Path, again: TrainedRun) -> None:
-    if (stored / artifacts.WEIGHTS).exists():
-        differing = artifacts.differing_weights(stored / artifacts.WEIGHTS, again.network)
+    if (stored / run_files.WEIGHTS).exists():
+        differing = artifacts.differing_weights(stored / run_files.WEIGHTS, again.network)
         comparison.differences += [f"weights {name}, by up to {most:.2g}" for name, most in differing.items()]
         comparison.compared.append("the weights")
     elif again.config.tracking.weights == "all":
-        comparison.missing.append(artifacts.WEIGHTS)
+        comparison.missing.append(run_files.WEIGHTS)
 
 
 def _compare_predictions(comparison: Comparison, stored: Path, again: TrainedRun, dataset: Dataset) -> None:

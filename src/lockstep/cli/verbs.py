@@ -146,7 +146,7 @@ def _report(parser: argparse.ArgumentParser, sweep: str, other: str | None, form
     from mlflow.exceptions import MlflowException
 
     from lockstep.config.errors import Refused
-    from lockstep.report import comparison, formats, page
+    from lockstep.report import comparison, formats, stored
     from lockstep.tracking import sweeps
     from lockstep.tracking.ids import resolve
 
@@ -163,7 +163,7 @@ def _report(parser: argparse.ArgumentParser, sweep: str, other: str | None, form
             print(comparison.write(store, (first, found[1]), folder / name))
         elif form == "html":
             own = Path(sweep).absolute() if Path(sweep).is_dir() else folder / first.run_id
-            print(page.write(store, first, own))
+            print(stored.make(store, first, own))
         else:
             print(formats.table(first, form), end="")
     except (MlflowException, Refused, ValueError) as error:
@@ -173,16 +173,16 @@ def _report(parser: argparse.ArgumentParser, sweep: str, other: str | None, form
 
 def _asked(parser: argparse.ArgumentParser, sweep: str) -> tuple[str, str]:
     """Return the URI of a sweep's store, and its run id or the start of it."""
-    from lockstep.report import page
+    from lockstep.report import stored
     from lockstep.tracking.address import default_uri, is_missing, without_secrets
 
     uri = default_uri()
     if not Path(sweep).is_dir():
         return uri, sweep
     folder = Path(sweep).absolute()
-    if not (folder / page.KEPT).exists():
-        parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {page.KEPT})")
-    kept = json.loads((folder / page.KEPT).read_text())
+    if not (folder / stored.KEPT).exists():
+        parser.error(f"{sweep}: not the folder of a sweep that had a report (it has no {stored.KEPT})")
+    kept = json.loads((folder / stored.KEPT).read_text())
     if without_secrets(uri) != kept["uri"] and not is_missing(kept["uri"]):
         uri = kept["uri"]
     return uri, kept["run_id"]

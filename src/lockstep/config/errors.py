@@ -18,6 +18,9 @@ class Refused(Exception):
         self.problems = tuple(dict.fromkeys(problems))
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type["Refused"], tuple[Sequence[str]]]:
+        return type(self), (self.problems,)  # from a worker
+
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows: as on the command line, no traceback."""
         return str(self).splitlines()

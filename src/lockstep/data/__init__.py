@@ -1,6 +1,8 @@
 """Data sets and minibatches.
 
-- `datasets`: loading a data set; start reading here.
+- `sources`: loading a data set, whose arrays are in files; start reading here.
+- `array_files`: these files, kept for the next command.
+- `datasets`: the same as tensors.
 - `description`: a data set without its tensors.
 - `images`: flat instances in the shape that a network of images sees.
 - `augmentation`: random shifts and flips of training images.

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lockstep.config.schema import DataConfig
 from lockstep.data.description import is_image
-from lockstep.data.minibatches import split
 
 Array = NDArray[Any]
 
@@ -73,7 +71,7 @@ def automatic(x_train: Array) -> int:
     return 255 if x_train.max() > (FEW_LEVELS if is_grey_or_color else 127) else 1
 
 
-def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[torch.Tensor]:
+def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[Array]:
     """Return N x F, M x F, and 1 x F of what is blank, in float32, scaled as resolved.
 
     Blank is a raw 0; in a feature that is standardized, but constant, it is the constant.
@@ -82,7 +80,9 @@ def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[
     if resolved != "standardize":
         divisor = 1 if resolved == "none" else int(resolved)
         # Cast first, then divide in float32: so pixels equal torchvision's ToTensor bit for bit.
-        return [torch.from_numpy(x.astype(np.float32)).div_(divisor) for x in flat]
+        return [np.divide(x := each.astype(np.float32), np.float32(divisor), out=x) for each in flat]
+    from lockstep.data.minibatches import split  # here, because it loads torch
+
     n = len(x_train)
     # A val_size that leaves nothing to train on is refused later, by check_stream.
     fitted_NxF = flat[0][split(n, val_size)[0].numpy() if 0 < val_size < n else slice(None)]
@@ -91,13 +91,12 @@ def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[
     center_F[is_constant_F] = fitted_NxF[0][is_constant_F]  # its mean may be off by rounding
     spread_F[is_constant_F] = 1
     flat[2][0][is_constant_F] = fitted_NxF[0][is_constant_F]  # a 0 where all is 255 would be -255
-    return [torch.from_numpy(((x - center_F) / spread_F).astype(np.float32)) for x in flat]
+    return [((x - center_F) / spread_F).astype(np.float32) for x in flat]
 
 
-def warning(x_train: torch.Tensor) -> str | None:
+def warning(x_train: Array) -> str | None:
     """Return a warning if features are so large or so small that training may fail; None otherwise."""
-    low, high = x_train.aminmax()
-    largest = max(-low.item(), high.item())
+    largest = max(-float(x_train.min()), float(x_train.max()))
     if SMALL <= largest <= LARGE:
         return None
     what = f"reach {largest:,.6g}" if largest > LARGE else f"are at most {largest:.3g}"

@@ -1,11 +1,11 @@
 """Carries out runs: plans them into arrays, trains these in this process or in workers.
 
 - `plan`: which runs train together, on how many workers; pure. Start reading here.
-- `task`: runs that train as one array, from their checkpoints to their artifacts.
+- `task`: runs that train as one array; `task_training`: from their checkpoints to their artifacts.
 - `executor`: gives tasks to an executor and reports the events of their runs; trains in this process.
 - `workers`: an executor that trains in worker processes of this machine.
 - `pool`: these processes, started and ended; `server`: what they do; `library_warnings`: what they keep.
-- `mapped`: data sets in files that workers map into their memory.
+- `aside`: a worker for what needs torch beside training; `stored_pictures`: such.
 - `cores`: the number of workers.
 - `collector`: Python's garbage collector, paused while imports load.
 """

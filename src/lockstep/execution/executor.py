@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lockstep.data.datasets import Dataset
-from lockstep.execution.task import Report, Task, train_task
+from lockstep.data.array_files import Source
+from lockstep.execution import pool
+from lockstep.execution.task import Report, Task
 from lockstep.execution.workers import LocalWorkers
 
 
@@ -35,8 +36,8 @@ class Executor(Protocol):
 class InProcess:
     """An executor that trains in this process."""
 
-    def __init__(self, datasets: Sequence[Dataset]) -> None:
-        self._datasets = {dataset.description.digest: dataset for dataset in datasets}
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = {source.description.digest: source for source in sources}
         self._task: Task | None = None
 
     @property
@@ -47,9 +48,12 @@ class InProcess:
         self._task = task
 
     def wait(self, report: Report) -> list[Task]:
+        from lockstep.data import datasets  # here, because these load torch
+        from lockstep.execution.task_training import train_task
+
         assert self._task is not None
         task, self._task = self._task, None
-        train_task(task, self._datasets[task.digest], report)
+        train_task(task, datasets.mapped(self._sources[task.digest].files()), report)
         return [task]
 
     def kill(self) -> None:
@@ -58,7 +62,7 @@ class InProcess:
 
 def carry_out(
     next_task: Callable[[], Task | None],
-    datasets: Sequence[Dataset],
+    sources: Sequence[Source],
     n_workers: int,
     report: Report,
     done: Callable[[Task], object] = lambda task: None,
@@ -70,15 +74,16 @@ def carry_out(
     Args:
         next_task: called when a worker is free. If it returns None, it is called again when a task has ended,
             and if no task is running, all is done.
-        datasets: the data sets of all tasks.
-        n_workers: processes; one worker is this process.
+        sources: the data sets of all tasks.
+        n_workers: processes; one worker is this process, unless it has a fork server.
         report: called here with a run's number and each event that its journal did not have yet.
         done: called after the last event of a task.
 
     Raises:
         OSError: if there is no room left to write to (see NO_ROOM).
     """
-    executor: Executor = InProcess(datasets) if n_workers == 1 else LocalWorkers(datasets, n_workers)
+    is_here = n_workers == 1 and not pool.is_started()
+    executor: Executor = InProcess(sources) if is_here else LocalWorkers(sources, n_workers)
     under_way = 0
     try:
         while True:

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any
@@ -32,10 +32,13 @@ ENVIRONMENT = {
 }
 """Of each worker process, from its start on."""
 
-TRAINING = ("lockstep.execution.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors")
+TRAINING = (
+    "lockstep.execution.task_training",
+    *("sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"),
+)
 DRAWING = ("lockstep.pictures.run_pictures", "scipy.signal")
 
-_modules: tuple[str, ...] = TRAINING  # that the server loads
+_modules: Sequence[str] = TRAINING  # that the server loads
 _server: "_Server | None" = None
 _workers: list["Worker"] = []
 
@@ -48,10 +51,12 @@ class Worker:
     """A worker process, which carries out one call at a time.
 
     Attributes:
+        is_aside: whether it is the one beside those that train, see `aside`.
         results: can be read once there is a result, or the worker has ended.
     """
 
-    def __init__(self, server: "_Server") -> None:
+    def __init__(self, server: "_Server", is_aside: bool) -> None:
+        self.is_aside = is_aside
         calls, self._calls = Pipe(duplex=False)
         self.results, results = Pipe(duplex=False)
         self.is_busy = False
@@ -116,30 +121,39 @@ class _Server:
         theirs.close()
 
 
-def start(draw: bool) -> None:
-    """Start the fork server, which loads what workers need while this process goes on.
+def start(modules: Sequence[str]) -> None:
+    """Start the fork server unless it is there; it loads what workers need while this process goes on."""
+    global _modules, _server
+    if _server is None:
+        _modules = modules
+        _server = _Server()
+
+
+def is_started() -> bool:
+    """Tell whether this process has a fork server."""
+    return _server is not None
+
+
+def worker(is_aside: bool = False) -> Worker:
+    """Return a worker that is not busy: one that is there, or a new one.
 
     Args:
-        draw: whether workers are to draw pictures.
+        is_aside: return the one beside those that train, which may be busy.
     """
-    global _modules, _server
-    _modules = (*TRAINING, *DRAWING) if draw else TRAINING
-    shut_down()
-    _server = _Server()
-
-
-def worker() -> Worker:
-    """Return a worker that is not busy: one that is there, or a new one."""
     global _server
-    for idle in [worker for worker in _workers if not worker.is_busy]:
-        if not idle.has_died:
-            return idle
-        idle.end()
+    for there in [worker for worker in _workers if worker.is_aside == is_aside]:
+        if there.is_busy:
+            if is_aside:
+                return there
+        elif not there.has_died:
+            return there
+        else:
+            there.end()
     if _server is not None and _server.process.poll() is not None:  # it has died, and its workers with it
         _server.requests.close()
         _server = None
     _server = _server or _Server()
-    _workers.append(Worker(_server))
+    _workers.append(Worker(_server, is_aside))
     return _workers[-1]
 
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lockstep.data.datasets import Dataset
-from lockstep.execution import mapped, pool
-from lockstep.execution.mapped import MappedDataset
+from lockstep.data.array_files import ArrayFiles, Source
+from lockstep.execution import pool
 from lockstep.execution.pool import Worker, WorkerDied
-from lockstep.execution.task import NO_ROOM, Report, Task, TaskRun, reason_of, train_task
+from lockstep.execution.task import Report, Task, TaskRun, is_no_room, reason_of
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.early_stopping import has_ended
@@ -34,8 +33,8 @@ class LocalWorkers:
     kills workers is trained by halves, down to the run that can't be trained.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], n: int) -> None:
-        self._datasets = {dataset.description.digest: mapped.save(dataset) for dataset in datasets}
+    def __init__(self, sources: Sequence[Source], n: int) -> None:
+        self._files = {source.description.digest: source.files() for source in sources}
         self._n = n
         self._tasks = dict[Worker, Task]()  # that workers train
         self._lost = list[Task]()  # whose workers died
@@ -69,7 +68,7 @@ class LocalWorkers:
     def _hand(self, task: Task) -> None:
         worker = pool.worker()
         self._tasks[worker] = task
-        worker.submit(_train, task, self._datasets[task.digest])
+        worker.submit(_train, task, self._files[task.digest])
 
     def _poll(self, report: Report) -> list[Task]:
         """Report new events; return the tasks that have ended, and keep those whose worker has died."""
@@ -165,11 +164,14 @@ class _Outcome:
 
     ends: dict[int, Ended]
     reason: str = ""
-    no_room: OSError | None = None
+    no_room: Exception | None = None
 
 
-def _train(task: Task, data: MappedDataset) -> _Outcome:
+def _train(task: Task, data: ArrayFiles) -> _Outcome:
     """Train a task, in a worker."""
+    from lockstep.data import datasets  # here, because these load torch
+    from lockstep.execution.task_training import train_task
+
     ends = dict[int, Ended]()
 
     def keep(number: int, event: Event) -> None:
@@ -177,8 +179,7 @@ def _train(task: Task, data: MappedDataset) -> _Outcome:
             ends[number] = event
 
     try:
-        train_task(task, mapped.load(data), keep)
+        train_task(task, datasets.mapped(data), keep)
     except Exception as error:
-        no_room = error if isinstance(error, OSError) and error.errno in NO_ROOM else None
-        return _Outcome(ends, reason_of(error), no_room)
+        return _Outcome(ends, reason_of(error), error if is_no_room(error) else None)
     return _Outcome(ends)

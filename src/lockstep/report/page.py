@@ -22,16 +22,12 @@ from lockstep.report.wording import duration, figure, sentence, short, shown, wh
 from lockstep.results.run_result import RunResult, of_earlier_versions
 from lockstep.results.winner import Repeats
 from lockstep.tracking import links, recorded_run
-from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
 
 log = logging.getLogger("lockstep")
 
 T = TypeVar("T")
-
-NAME, KEPT = "report.html", "sweep.json"
-"""The report's file, and the file beside it that names its store and sweep."""
 
 TRAIN_SECONDS = "time/train_seconds"
 
@@ -118,17 +114,6 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(plotly=get_plotlyjs(), local=links.local(), **values)
-
-
-def write(store: Store, sweep: Sweep, folder: Path) -> Path:
-    """Write the report to the sweep's folder, upload it to its parent run, and return its path."""
-    path, text = folder / NAME, build(store, sweep)
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    kept = {"uri": store.address, "run_id": sweep.run_id}
-    (folder / KEPT).write_text(json.dumps(kept, indent=1) + "\n")
-    Recorded(store.client, sweep.run_id).artifact(path)
-    return path
 
 
 def _optional(what: str, make: Callable[[], T]) -> T | None:

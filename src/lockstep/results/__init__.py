@@ -7,5 +7,5 @@
 - `predictions`: a network's predictions on the instances of one split.
 - `significance`: whether a difference is more than chance (needs SciPy).
 - `ensemble`: which networks to average.
-- `history_file`, `predictions_file`: both as artifacts (need pyarrow).
+- `history_file`, `predictions_file`: both as artifacts (need pyarrow); `run_files`: the names of artifacts.
 """

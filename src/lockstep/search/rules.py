@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.data.description import iterations_per_epoch
 from lockstep.search.rungs import Rungs
 from lockstep.search.space import Space
@@ -80,7 +80,7 @@ def earlier_rules(
 
 
 def _rungs(search: SearchConfig, corners: Sequence[RunConfig], **unit: int) -> Rungs:
-    data = [(config.data, datasets.load(config.data).description) for config in corners]
+    data = [(config.data, sources.load(config.data).description) for config in corners]
     return Rungs.of(search, _epochs(corners), min(iterations_per_epoch(*of) for of in data), **unit)
 
 
@@ -101,5 +101,5 @@ def _name(decisive: object, space: Space, corners: Sequence[RunConfig], store: s
 
 def _keys(corners: Sequence[RunConfig]) -> list[tuple[str, ...]]:
     """Return the keys of all corners, of today's numerics first."""
-    keys = (config.run_keys(datasets.load(config.data).description.digest) for config in corners)
+    keys = (config.run_keys(sources.load(config.data).description.digest) for config in corners)
     return list(zip(*(of_run.values() for of_run in keys), strict=True))

@@ -13,7 +13,7 @@ from lockstep.config.command import Command, SearchRequest
 from lockstep.config.parsing import for_shell
 from lockstep.config.schema import RunConfig
 from lockstep.config.search_config import SearchConfig
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.execution import executor
 from lockstep.execution.cores import count_workers
 from lockstep.execution.task import Task
@@ -66,7 +66,7 @@ class Found:
                 raise RunFailed(f"{run.name}: {run.reason}")
 
 
-@datasets.kept()
+@sources.kept()
 def carry_out(command: Command, folder: Path) -> Found:
     """Carry out a command's search, and record every trial's run under one parent run.
 
@@ -184,7 +184,7 @@ class _Search:
                 prepared()
             return task
 
-        loaded = [datasets.load(config.data) for config in self.corners]
+        loaded = [sources.load(config.data) for config in self.corners]
         by_digest = {dataset.description.digest: dataset for dataset in loaded}
         executor.carry_out(next_task, list(by_digest.values()), n_workers, ledger.receive, done=trials.done)
         if is_over():

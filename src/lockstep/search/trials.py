@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from lockstep.config.composer import Composer
 from lockstep.config.errors import Refused
 from lockstep.config.run_request import RunRequest
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.data.description import iterations_per_epoch
 from lockstep.execution.task import Task
 from lockstep.recovery.interrupts import deferred
@@ -251,4 +251,4 @@ class Trials:
 
 
 def _key(request: RunRequest) -> str:
-    return request.config.run_key(datasets.load(request.config.data).description.digest)
+    return request.config.run_key(sources.load(request.config.data).description.digest)

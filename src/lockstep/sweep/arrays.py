@@ -1,19 +1,14 @@
 """A command's pending runs, trained as arrays."""
 
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
-
-from threadpoolctl import threadpool_limits
 
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
-from lockstep.execution import executor
-from lockstep.sweep import drawing
+from lockstep.data import sources
+from lockstep.execution import aside, executor, stored_pictures
 from lockstep.sweep.entry import Entry
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.planning import plan_of
-from lockstep.training.networks import load_exporter
+from lockstep.tracking import saved_model
 
 
 def train_all(
@@ -41,17 +36,13 @@ def has_failed(ledger: Ledger) -> bool:
 
 
 def prepare(ledger: Ledger, config: RunConfig) -> None:
-    """Prepare a command's end in a thread while workers train: draw shared pictures, load torch.export."""
+    """Prepare a command's end while workers train: draw shared pictures, load what exports a model.
 
-    def work() -> None:
-        # A failure here is harmless: the command's end retries, and reports if it fails again. One thread:
-        # with no free core, several would busily wait for each other.
-        with suppress(Exception), threadpool_limits(1):
-            drawing.draw_ahead(ledger.shared, config)
-        with suppress(Exception):
-            load_exporter()
-
-    threading.Thread(target=work, daemon=True).start()
+    A failure here is harmless: the command's end tries again, and reports if it fails again.
+    """
+    if config.tracking.pictures == "best" and ledger.shared is not None:
+        aside.begin(stored_pictures.draw_ahead, sources.load(config.data).files(), ledger.shared)
+    aside.begin(saved_model.load)
 
 
 def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool, fail_fast: bool) -> None:
@@ -63,7 +54,7 @@ def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool, fai
     )
     if planned.n_workers > 1:
         prepare(ledger, configs[0])
-    loaded = {dataset.description.digest: dataset for dataset in (datasets.load(c.data) for c in configs)}
+    loaded = {source.description.digest: source for source in (sources.load(c.data) for c in configs)}
     executor.carry_out(
         lambda: None if fail_fast and has_failed(ledger) else next(tasks, None),
         list(loaded.values()),

@@ -8,17 +8,16 @@ from mlflow.exceptions import MlflowException
 from lockstep.config.errors import Refused
 from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.schema import DataConfig, RunConfig, TrainerConfig
-from lockstep.data import datasets
-from lockstep.data.datasets import Dataset
+from lockstep.data import sources
+from lockstep.data.array_files import Source
 from lockstep.data.description import DataDescription
 from lockstep.data.memory import physical_bytes
 from lockstep.execution.plan import Need, state_bytes
 from lockstep.recovery import claims
 from lockstep.recovery.run_folder import unfinished
-from lockstep.sweep.planning import need_of
+from lockstep.sweep.planning import device_of, need_of
 from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
-from lockstep.training.device import device_of
 
 store_at = cache(Store)
 
@@ -36,10 +35,10 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
     for (stream, trainer), networks in streams.items():
         try:
             device = device_of(trainer)
-            dataset = datasets.load(stream)
-            problems += datasets.check_stream(stream, dataset.description)
+            source = sources.load(stream)
+            problems += sources.check_stream(stream, source.description)
             for config in networks.values():
-                problems += check_network(config, dataset, device.type)
+                problems += check_network(config, source, device)
         except Refused as refused:
             problems += refused.problems
     uris = {config.tracking.uri for config in configs}
@@ -55,13 +54,13 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
 _SIZES = ("channels", "hidden_dim1", "hidden_dim2", "hidden_dims")
 
 
-def check_network(config: RunConfig, dataset: Dataset, device: str) -> list[str]:
+def check_network(config: RunConfig, source: Source, device: str) -> list[str]:
     """Return why a run's network can't be trained on this device; empty if it can."""
     if isinstance(config.model, LogRegConfig | MLPConfig):
         if config.trainer.threads > 1:
             which = f"model={config.model.name} shares idle cores by itself, with the bits of one thread"
             return [f"trainer.threads={config.trainer.threads}: for model=cnn and module; {which}"]
-        return check_memory(config, dataset.description) if device == "cpu" else []
+        return check_memory(config, source.description) if device == "cpu" else []
     problems = []
     if device == "mps":  # whose random numbers have no state that a run could keep
         problems.append(f"trainer.device=mps: model={config.model.name} trains on the CPU and on CUDA")
@@ -70,10 +69,10 @@ def check_network(config: RunConfig, dataset: Dataset, device: str) -> list[str]
     if problems:
         return problems
     try:
-        need = need_of(config, dataset)
+        need = need_of(config, source)
     except Refused as refused:
         return list(refused.problems)
-    return check_memory(config, dataset.description, need)
+    return check_memory(config, source.description, need)
 
 
 def check_memory(config: RunConfig, data: DataDescription, need: Need | None = None) -> list[str]:

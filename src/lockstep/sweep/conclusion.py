@@ -204,11 +204,11 @@ def _keep_weights(store: Store, best: str, shared: Path) -> None:
 
 def _report(store: Store, run_id: str, owed: Conclusion) -> Path | None:
     """Describe a sweep in the store, and make its report if it has one."""
-    from lockstep.report import page, wording  # here, because loading plotly takes a moment
+    from lockstep.report import stored, wording
 
     sweep = sweeps.read(store, run_id)
     sweep = ui.describe(store, sweep, wording.sentence(sweep))
-    return page.write(store, sweep, Path(owed.folder)) if owed.with_page else None
+    return stored.write(store, sweep, Path(owed.folder)) if owed.with_page else None
 
 
 def complete(store: Store, folder: RunFolder) -> list[str]:

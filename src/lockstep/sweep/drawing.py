@@ -7,17 +7,16 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
-from lockstep.execution.task import attempted, reason_of
+from lockstep.execution import aside, stored_pictures
+from lockstep.execution.task import reason_of
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.results import history_file, predictions_file
+from lockstep.results import run_files
 from lockstep.tracking import recorded_data
 from lockstep.tracking.errors import is_stores
 from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
-from lockstep.training import artifacts
-from lockstep.training.loop import TrainedRun
+from lockstep.training import network_code
 from lockstep.training.network_code import NotNamed
 
 CURVES = "curves"
@@ -26,20 +25,12 @@ CURVES = "curves"
 log = logging.getLogger("lockstep")
 
 
-def draw_ahead(shared: Path | None, config: RunConfig) -> None:
-    """Draw the pictures that don't depend on which run wins, in a folder that lasts until then."""
-    if config.tracking.pictures == "best" and shared is not None:
-        from lockstep.pictures import run_pictures  # here, because it loads matplotlib
-
-        run_pictures.draw_data(datasets.load(config.data), shared)
-
-
 def draw_winner(store: Store, run_id: str, name: str, shared: Path | None = None) -> None:
     """Draw the winner's pictures from what the store has of it, unless the store has them.
 
     Args:
         name: the run's, for the pictures' titles.
-        shared: the folder of `draw_ahead`.
+        shared: where `stored_pictures.draw_ahead` drew some.
 
     Raises:
         MlflowException, RequestException: if the store is away for longer than it is waited for.
@@ -60,18 +51,11 @@ def draw_winner(store: Store, run_id: str, name: str, shared: Path | None = None
 
 def _draw(run: Run, stored: Path, uri: str, name: str, shared: Path, recorded: Recorded) -> list[str]:
     """Draw and upload the pictures that can be drawn; return a line for each of the others."""
-    from lockstep.pictures import run_pictures  # here, because it loads matplotlib
-
-    config = RunConfig.from_yaml(stored / artifacts.CONFIG, uri)
-    dataset = recorded_data.load(run, config)
-    network = artifacts.read_network(config, dataset.description, stored / artifacts.WEIGHTS)
-    trained = TrainedRun(config, network, history_file.read(stored))
+    config = RunConfig.from_yaml(stored / run_files.CONFIG, uri)
+    files = recorded_data.load(run, config).files()
+    code = network_code.needed_by([config])
     with temporary_folder() as drawn, temporary_folder() as last:
-        predictions = stored / predictions_file.FILE  # which runs of earlier versions don't have
-        recorded_predictions = predictions if predictions.exists() else None
-        failures = attempted(
-            run_pictures.drawings(trained, dataset, name, drawn, shared, recorded_predictions)
-        )
+        failures = aside.call(stored_pictures.draw, config, code, files, stored, name, drawn, shared)
         with suppress(FileNotFoundError):  # they could not be drawn
             (drawn / CURVES).rename(last / CURVES)
         for folder in (drawn, last):

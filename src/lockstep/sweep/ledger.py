@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.run_request import RunRequest
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.execution.task import Task, TaskRun
 from lockstep.recovery.claims import process
 from lockstep.recovery.description import Description
@@ -19,6 +19,7 @@ from lockstep.recovery.interrupts import deferred
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import REMOVED, SHARED, RunFolder, folders, unfinished
 from lockstep.recovery.seal import Unreadable
+from lockstep.results import run_files
 from lockstep.results.early_stopping import has_ended
 from lockstep.results.history import Status
 from lockstep.results.run_result import RunResult
@@ -34,7 +35,7 @@ from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import REASON, TOKEN, conclusion
 from lockstep.tracking.uploader import Uploader
-from lockstep.training import artifacts, network_code
+from lockstep.training import network_code
 
 log = logging.getLogger("lockstep")
 
@@ -66,7 +67,7 @@ class Ledger:
             of_search: a trial's study and number, because a run that may be pruned has a folder of its own.
         """
         config = request.config
-        data = datasets.load(config.data).description
+        data = sources.load(config.data).description
         keys = config.run_keys(data.digest)
         found = earlier.folders(keys, self._store.address, config.tracking.experiment, *of_search)
         path = found.pop(NUMERICS_VERSION).path
@@ -239,7 +240,7 @@ class Ledger:
         folder = entry.folder
         shutil.rmtree(folder.artifacts, ignore_errors=True)
         folder.artifacts.mkdir()
-        artifacts.write_history(entry.config, entry.history, folder.artifacts)
+        run_files.write_history(entry.config, entry.history, folder.artifacts)
         ended = Ended(pruned_at=epochs, artifacts=folder.artifact_seals())
         folder.journal.append(ended)
         self._end(entry, ended)

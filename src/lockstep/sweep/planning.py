@@ -3,44 +3,73 @@
 from collections.abc import Sequence
 from functools import cache
 
+from lockstep.config.errors import Refused
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
-from lockstep.data.datasets import Dataset
+from lockstep.config.schema import RunConfig, TrainerConfig
+from lockstep.data import sources
+from lockstep.data.array_files import ArrayFiles, Source
+from lockstep.execution import aside
 from lockstep.execution.cores import count_workers
 from lockstep.execution.plan import ARRAY_BYTES, DEVICE_ARRAY_BYTES, Need, Plan, plan
+from lockstep.execution.pool import WorkerDied
 from lockstep.sweep.names import run_names
 from lockstep.terminal import tables
 from lockstep.terminal.console import console
-from lockstep.training import network_check
-from lockstep.training.device import device_of, gemm_flops
+from lockstep.training import network_code
+from lockstep.training.device_name import device_name
+from lockstep.training.network_code import NetworkCode
 
 
 def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
     """Return the plan for runs, and load their data."""
-    loaded = [datasets.load(config.data) for config in configs]
-    needs = [need_of(config, dataset) for config, dataset in zip(configs, loaded, strict=True)]
-    descriptions, array_bytes = [dataset.description for dataset in loaded], ARRAY_BYTES
-    if not are_on_cpu(configs):
-        array_bytes = DEVICE_ARRAY_BYTES
+    loaded = [sources.load(config.data) for config in configs]
+    needs = [need_of(config, source) for config, source in zip(configs, loaded, strict=True)]
+    descriptions = [source.description for source in loaded]
+    array_bytes = ARRAY_BYTES if are_on_cpu(configs) else DEVICE_ARRAY_BYTES
     return plan(configs, descriptions, workers_for(configs, n_jobs), needs, array_bytes)
 
 
-def need_of(config: RunConfig, dataset: Dataset) -> Need | None:
-    """Return what a run needs whose network is a module; None for others.
+def need_of(config: RunConfig, source: Source) -> Need | None:
+    """Return what a run needs whose network is a module, checked once for equal settings; None for others.
 
     Raises:
         Refused: if the module can't be trained, see `network_check`.
     """
-    if (found := network_check.measure(config, dataset)) is None:
+    if isinstance(config.model, LogRegConfig | MLPConfig):
         return None
+    data, trainer = config.data, config.trainer
+    stream = (source.description.digest, data.batch_size, data.val_size, data.drop_last)
+    key = (config.model.model_dump_json(), *stream, trainer.precision, trainer.threads, config.optim.name)
+    if key not in _needs:
+        try:
+            _needs[key] = aside.call(_need, config, source.files(), network_code.needed_by([config]))
+        except WorkerDied as error:
+            raise Refused([f"model={config.model.name}: can't be trained: {error}"]) from error
+    return _needs[key]
+
+
+_needs = dict[object, Need]()
+
+
+def _need(config: RunConfig, files: ArrayFiles, code: Sequence[NetworkCode]) -> Need:
+    """Measure what a run needs."""
+    from lockstep.data import datasets  # here, because these load torch
+    from lockstep.training import network_check
+
+    network_code.add(code)
+    found = network_check.measure(config, datasets.mapped(files))
     flops = _flops()
     return Need(found.n_parameters, found.step_seconds * flops, found.row_seconds * flops)
 
 
-_flops = cache(gemm_flops)
+@cache
+def _flops() -> float:
+    """Return this machine's speed, see `gemm_flops`."""
+    from lockstep.training.device import gemm_flops  # here, because it loads torch
+
+    return gemm_flops()
 
 
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
@@ -50,14 +79,23 @@ def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
 
 def are_on_cpu(configs: Sequence[RunConfig]) -> bool:
     """Tell whether all runs train on the CPU."""
-    return all(device_of(trainer).type == "cpu" for trainer in {config.trainer for config in configs})
+    return all(device_of(trainer) == "cpu" for trainer in {config.trainer for config in configs})
+
+
+def device_of(trainer: TrainerConfig) -> str:
+    """Return the device that a run trains on.
+
+    Raises:
+        Refused: if it isn't available.
+    """
+    return "cpu" if trainer.device == "cpu" else aside.call(device_name, trainer)
 
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
     """Print the plan of these runs with its estimated time; train nothing."""
     runs = list(dict(zip(identities(requests), requests, strict=True)).values())
     planned = plan_of([request.config for request in runs], n_jobs)
-    flops = _flops()
+    flops = aside.call(_flops)
     console.print(tables.plan_table(planned, run_names(runs), flops))
     console.print()
     console.print(tables.plan_summary(planned, flops), soft_wrap=True)
@@ -81,7 +119,7 @@ def identities(requests: Sequence[RunRequest], version: int | None = None) -> li
         version: of the numerics, None for this one.
     """
     configs = [request.config for request in requests]
-    digests = [datasets.load(config.data).description.digest for config in configs]
+    digests = [sources.load(config.data).description.digest for config in configs]
     return [
         (config.tracking.experiment, config.run_keys(digest)[version or NUMERICS_VERSION])
         for config, digest in zip(configs, digests, strict=True)

@@ -12,7 +12,7 @@ from lockstep.config.identity import EARLIER_VERSIONS
 from lockstep.config.parsing import for_shell
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
-from lockstep.data import datasets
+from lockstep.data import sources
 from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.results.run_result import RunFailed, RunResult, of_earlier_versions
@@ -69,7 +69,7 @@ class Recording:
     are_left: bool
 
 
-@datasets.kept()
+@sources.kept()
 def carry_out(
     requests: Sequence[RunRequest],
     sweep: Sequence[str] | None,

@@ -20,5 +20,5 @@
   `recorded_data`: the data of a recorded run, loaded again.
 - `predictions`: predictions of recorded runs, and the ensemble that they make.
 - `system_metrics`: metrics of the machine while a command trains.
-- `logged_model`: a run's network as a logged model.
+- `logged_model`: a run's network as a logged model; `saved_model`: in files, in a process with torch.
 """

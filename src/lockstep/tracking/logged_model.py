@@ -1,31 +1,29 @@
 """A run's network, or a sweep's ensemble, as an MLflow logged model: loaded and served without Lockstep."""
 
 import logging
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow.pytorch
-import numpy as np
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from lockstep.config.schema import RunConfig
+from lockstep.execution import aside
 from lockstep.recovery.temporary import temporary_folder
-from lockstep.tracking import recorded_data
+from lockstep.results import run_files
+from lockstep.tracking import recorded_data, saved_model
 from lockstep.tracking.recorded_run import without_weights
 from lockstep.tracking.run import confirm, missing
+from lockstep.tracking.saved_model import Described
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import ARTIFACTS
-from lockstep.training import artifacts, prediction
-from lockstep.training.networks import Ensemble, ModuleNetwork, Network
+from lockstep.training import network_code
+
+if TYPE_CHECKING:
+    from lockstep.training.networks import Ensemble
 
 log = logging.getLogger("lockstep")
 
@@ -34,9 +32,6 @@ NAME = "model"
 
 ENSEMBLE = "ensemble"
 """An ensemble's name, at the sweep's parent run."""
-
-EXAMPLES = 5
-"""The number of rows of the input example."""
 
 
 def log_model(store: Store, run_id: str) -> str | None:
@@ -59,32 +54,33 @@ def log_model(store: Store, run_id: str) -> str | None:
     if known := _known(run):
         return known
     with temporary_folder() as folder:
-        config_file = Path(client.download_artifacts(run_id, artifacts.CONFIG, str(folder)))
+        config_file = Path(client.download_artifacts(run_id, run_files.CONFIG, str(folder)))
         config = RunConfig.from_yaml(config_file, store.uri)
         if config.tracking.weights != "all" and not _has_weights(store, run_id):
             if config.tracking.weights == "best":
                 log.warning("no logged model: %s", without_weights(str(run.info.run_name), config))
             return None
-        weights = Path(client.download_artifacts(run_id, artifacts.WEIGHTS, str(folder)))
-        if artifacts.BUFFERS in run.data.tags.get(ARTIFACTS, "").split(","):
-            client.download_artifacts(run_id, artifacts.BUFFERS, str(folder))
-        dataset = recorded_data.load(run, config)
-        network = artifacts.read_network(config, dataset.description, weights).eval()
-    example_NxF = dataset.x_test[:EXAMPLES].to(next(network.parameters()).dtype).numpy()
-    class_names = dataset.description.class_names
-    step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
-    return _log(
-        store, run, _Logged(NAME, config.model.name, network, "logits", example_NxF, class_names), step
-    )
+        weights = Path(client.download_artifacts(run_id, run_files.WEIGHTS, str(folder)))
+        if run_files.BUFFERS in run.data.tags.get(ARTIFACTS, "").split(","):
+            client.download_artifacts(run_id, run_files.BUFFERS, str(folder))
+        files, code = recorded_data.load(run, config).files(), network_code.needed_by([config])
+        class_names = files.description.class_names
+        step = max(point.step for point in client.get_metric_history(run_id, "train/loss"))
+
+        def save(path: Path, model_id: str) -> str | None:
+            described = Described(run_id, model_id, "logits", class_names)
+            return aside.call(saved_model.save_run, described, config, code, files, weights, path)
+
+        return _log(store, run, NAME, config.model.name, save, step)
 
 
 def _has_weights(store: Store, run_id: str) -> bool:
-    folder = str(Path(artifacts.WEIGHTS).parent)
-    return artifacts.WEIGHTS in {entry.path for entry in store.client.list_artifacts(run_id, folder)}
+    folder = str(Path(run_files.WEIGHTS).parent)
+    return run_files.WEIGHTS in {entry.path for entry in store.client.list_artifacts(run_id, folder)}
 
 
 def log_ensemble(
-    store: Store, run_id: str, network: Ensemble, example_NxF: NDArray[Any], class_names: Sequence[str]
+    store: Store, run_id: str, network: "Ensemble", example_NxF: NDArray[Any], class_names: Sequence[str]
 ) -> str:
     """Log an ensemble with a sweep's parent run, as `log_model` does; it returns probabilities.
 
@@ -95,48 +91,36 @@ def log_ensemble(
     run = store.client.get_run(run_id)
     if known := _known(run):
         return known
-    example_NxF = example_NxF[:EXAMPLES]
-    described = _Logged(ENSEMBLE, ENSEMBLE, network, "probabilities", example_NxF, tuple(class_names))
-    uri = _log(store, run, described, step=0)
+
+    def save(path: Path, model_id: str) -> None:
+        described = Described(run_id, model_id, "probabilities", tuple(class_names))
+        saved_model.save(described, network, example_NxF[: saved_model.EXAMPLES], path)
+
+    uri = _log(store, run, ENSEMBLE, ENSEMBLE, save, step=0)
     assert uri is not None  # which an ensemble's is not
     return uri
 
 
-@dataclass(frozen=True)
-class _Logged:
-    """What is logged of a model; `returns` names what it returns for each class."""
+def _log(
+    store: Store, run: Run, name: str, kind: str, save: Callable[[Path, str], str | None], step: int
+) -> str | None:
+    """Log a model with a run, as its output after `step` iterations; return its URI, None if it can't be.
 
-    name: str
-    kind: str
-    network: Network | Ensemble
-    returns: str
-    example_NxF: NDArray[Any]
-    class_names: tuple[str, ...]
-
-
-def _log(store: Store, run: Run, model: _Logged, step: int) -> str | None:
-    """Log a model with a run, as its output after `step` iterations; return its URI, None if it can't be."""
+    Args:
+        save: saves the model with this id to a path; returns why it can't be exported, None if it was.
+    """
     client, run_id, experiment_id = store.client, run.info.run_id, run.info.experiment_id
     # A kill may have left an incomplete one.
     begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     logged = (
         begun[0]
         if begun
-        else client.create_logged_model(
-            experiment_id, model.name, run_id, params=run.data.params, model_type=model.kind
-        )
+        else client.create_logged_model(experiment_id, name, run_id, params=run.data.params, model_type=kind)
     )
     with temporary_folder() as folder:
         saved = folder / "saved"
-        try:
-            _save(model, saved, Model(run_id=run_id, model_id=logged.model_id))
-        except Exception as error:
-            if not isinstance(model.network, ModuleNetwork):
-                raise
-            reason = (str(error).strip().splitlines() or [""])[0]
-            log.warning(
-                "no logged model: the network can't be exported: %s: %s", type(error).__name__, reason
-            )
+        if (reason := save(saved, logged.model_id)) is not None:
+            log.warning("no logged model: the network can't be exported: %s", reason)
             client.delete_logged_model(logged.model_id)
             return None
         client.log_model_artifacts(logged.model_id, str(saved))
@@ -156,32 +140,3 @@ def _known(run: Run) -> str | None:
     """Return the URI of the model that a run has, None if it has none."""
     outputs = run.outputs.model_outputs if run.outputs is not None else []
     return f"models:/{outputs[0].model_id}" if outputs else None
-
-
-def _save(model: _Logged, path: Path, described: Model) -> None:
-    dtype, class_names = model.example_NxF.dtype, list(model.class_names)
-    described.metadata = {"class_names": class_names}
-    returns = f"{model.returns} of {', '.join(class_names)}"
-    signature = ModelSignature(
-        Schema([TensorSpec(dtype, (-1, model.example_NxF.shape[1]))]),
-        Schema([TensorSpec(dtype, (-1, len(class_names)), returns)]),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other's use
-        mlflow.pytorch.save_model(
-            model.network,
-            str(path),
-            mlflow_model=described,
-            signature=signature,
-            input_example=model.example_NxF,
-            # PyPI has no versions with a build's suffix (2.9.0+cpu).
-            pip_requirements=[
-                f"mlflow=={mlflow.__version__}",
-                f"torch=={metadata.version('torch').partition('+')[0]}",
-                f"numpy=={np.__version__}",
-            ],
-            serialization_format="pt2",
-        )
-        if isinstance(model.network, ModuleNetwork):
-            saved = mlflow.pytorch.load_model(str(path))
-            prediction.check_exported(saved, model.network, model.example_NxF)

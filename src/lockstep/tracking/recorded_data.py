@@ -7,11 +7,11 @@ from mlflow.entities import Run
 
 from lockstep.config.errors import Refused
 from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig, RunConfig
-from lockstep.data import datasets, downloads
-from lockstep.data.datasets import Dataset
+from lockstep.data import downloads, sources
+from lockstep.data.array_files import Source
 
 
-def load(run: Run, config: RunConfig, moved_to: str | None = None) -> Dataset:
+def load(run: Run, config: RunConfig, moved_to: str | None = None) -> Source:
     """Load the data that a run in the store was trained on.
 
     Args:
@@ -21,20 +21,20 @@ def load(run: Run, config: RunConfig, moved_to: str | None = None) -> Dataset:
         Refused: if it isn't available, or its content is not what the run was trained on.
     """
     data = _located(config.data, moved_to)
-    dataset = datasets.load(data)
+    source = sources.load(data)
     inputs = run.inputs.dataset_inputs if run.inputs else []
-    recorded = inputs[0].dataset.digest if inputs else dataset.description.digest
-    if dataset.description.digest != recorded and "data.scale" not in run.data.params:
+    recorded = inputs[0].dataset.digest if inputs else source.description.digest
+    if source.description.digest != recorded and "data.scale" not in run.data.params:
         # Recorded before there was data.scale: all of uint8 was divided by 255.
-        dataset = datasets.load(data.model_copy(update={"scale": "255"}))
-    if dataset.description.digest != recorded:
+        source = sources.load(data.model_copy(update={"scale": "255"}))
+    if source.description.digest != recorded:
         raise Refused(
             [
-                f"{dataset.description.source}: not the data that run {run.info.run_id} was trained on"
-                f" (digest {dataset.description.digest} instead of {recorded})"
+                f"{source.description.source}: not the data that run {run.info.run_id} was trained on"
+                f" (digest {source.description.digest} instead of {recorded})"
             ]
         )
-    return dataset
+    return source
 
 
 def _located(data: DataConfig, moved_to: str | None) -> DataConfig:

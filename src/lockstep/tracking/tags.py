@@ -20,6 +20,9 @@ DATA_SCALE, CANARY, ARTIFACTS = "lockstep.data_scale", "lockstep.canary", "locks
 is how features were scaled, see DataDescription; CANARY tells which machines trained the run, see Epoch;
 ARTIFACTS lists the files that its worker wrote, joined by commas."""
 
+REPORT = "lockstep.report"
+"""The parent run's tag with a hash of what its report was made of."""
+
 NOTE = "mlflow.note.content"
 USER_NOTE = "lockstep.note"
 """The tag of a run's or sweep's description, and of the part of it that is the user's."""

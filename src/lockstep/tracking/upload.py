@@ -56,8 +56,12 @@ class Snapshot:
     ) -> "Snapshot":
         """Return the next one; what is None or empty stays as it was. The history may grow later."""
         if history is not None:
-            lists = ("evaluations", "marks", "rungs")
-            history = replace(history, **{name: [*getattr(history, name)] for name in lists})
+            history = replace(
+                history,
+                evaluations=[*history.evaluations],
+                marks=[*history.marks],
+                rungs=[*history.rungs],
+            )
         return Snapshot(
             self.version + 1,
             history or self.history,

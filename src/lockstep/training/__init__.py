@@ -12,7 +12,7 @@
 - `optim`, `schedule`: optimizers and learning rates.
 - `networks`: the networks as `nn.Module`s; `network_code`: the user's own; `network_arguments`: their
   settings; `network_check`: whether they can be trained and resumed.
-- `device`: the device that a run trains on. `random_streams`: a run's own generators.
+- `device`, `device_name`: the device that a run trains on. `random_streams`: a run's own generators.
 - `checkpoint`: a run's state, from which it resumes.
 - `artifacts`: config, history and weights as files.
 - `prediction`: a trained network's predictions on the test and validation sets.

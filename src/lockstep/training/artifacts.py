@@ -12,16 +12,10 @@ from lockstep.config.errors import Refused
 from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
-from lockstep.results import history_file
-from lockstep.results.history import History
+from lockstep.results.run_files import BUFFERS, CONFIG, WEIGHTS, write_history
 from lockstep.training import network_code, networks
 from lockstep.training.loop import TrainedRun
 from lockstep.training.networks import Network, named
-
-CONFIG = "config.yaml"
-WEIGHTS = "model/state_dict.pt"
-BUFFERS = "model/buffers.pt"
-"""Buffers that a network's state_dict leaves out, where it has such."""
 
 
 def write_run(run: TrainedRun, folder: Path) -> None:
@@ -59,12 +53,6 @@ def _others(network: Network) -> dict[str, Tensor]:
     module = named(network)
     saved = module.state_dict().keys()
     return {name: tensor for name, tensor in module.named_buffers() if name not in saved}
-
-
-def write_history(config: RunConfig, history: History, folder: Path) -> None:
-    """Write a run's config and history."""
-    (folder / CONFIG).write_text(config.to_yaml())
-    history_file.write(history, folder)
 
 
 def read_network(config: RunConfig, data: DataDescription, file: Path) -> Network:

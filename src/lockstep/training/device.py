@@ -9,32 +9,17 @@ from typing import cast
 import torch
 from torch.backends import cudnn
 
-from lockstep.config.errors import Refused
 from lockstep.config.schema import TrainerConfig
+from lockstep.training.device_name import device_name
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:
-    """Return the device that a run trains on; `auto` prefers CUDA, then MPS, then the CPU.
+    """Return the device that a run trains on.
 
     Raises:
-        Refused: if the device isn't available; the message names the available ones.
+        Refused: see `device_name`.
     """
-    available = ["cpu"]
-    if torch.backends.mps.is_available() and trainer.precision != "float64":  # MPS has no float64
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if trainer.device == "auto":
-        return torch.device(available[0])
-    if trainer.device not in available:
-        allowed = ", ".join(["auto", *available])
-        raise Refused(
-            [
-                f"trainer.device={trainer.device}: not available on this machine"
-                f" with trainer.precision={trainer.precision}; allowed here: {allowed}"
-            ]
-        )
-    return torch.device(trainer.device)
+    return torch.device(device_name(trainer))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lockstep.config.errors import Refused
-from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
+from lockstep.config.model_config import ModuleConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data.datasets import Dataset
 from lockstep.training import networks, schedule
@@ -41,24 +41,14 @@ class Measured:
     row_seconds: float
 
 
-def measure(config: RunConfig, dataset: Dataset) -> Measured | None:
-    """Check a run's module on its data, once for equal settings, and measure it; None if it has none.
+def measure(config: RunConfig, dataset: Dataset) -> Measured:
+    """Check a run's module on its data, and measure it.
 
     Raises:
         Refused: if it can't be built, returns no logits, or keeps state that a checkpoint would not have.
     """
-    if isinstance(config.model, LogRegConfig | MLPConfig):
-        return None
-    sizes, trainer = _sizes(config, dataset), config.trainer
-    stream = (dataset.description.digest, sizes)
-    key = (config.model.model_dump_json(), *stream, trainer.precision, trainer.threads, config.optim.name)
-    if key not in _measured:
-        with cpu_settings(torch.device("cpu"), threads=trainer.threads):
-            _measured[key] = _Check(config, dataset).measured()
-    return _measured[key]
-
-
-_measured: dict[tuple[object, ...], Measured] = {}
+    with cpu_settings(torch.device("cpu"), threads=config.trainer.threads):
+        return _Check(config, dataset).measured()
 
 
 def _sizes(config: RunConfig, dataset: Dataset) -> tuple[int, int]:

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from lockstep.config.errors import Refused, nearest
 from lockstep.config.model_config import ModuleConfig
@@ -31,6 +29,9 @@ from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.training import network_arguments
 from lockstep.training.network_arguments import FROM_DATA, Arguments
+
+if TYPE_CHECKING:  # torch is loaded where code is run
+    from torch import nn
 
 _known: dict[str, "NetworkCode"] = {}
 
@@ -87,12 +88,14 @@ class NetworkCode:
         order = [*arguments.named, *sorted(settings.keys() - arguments.named.keys())]
         return {key: settings[key] for key in order}
 
-    def build(self, settings: Mapping[str, Any], data: DataDescription) -> nn.Module:
+    def build(self, settings: Mapping[str, Any], data: DataDescription) -> "nn.Module":
         """Return the network for a data set, initialised from torch's global generator.
 
         Raises:
             Refused: if the code raises an error, or returns no network.
         """
+        from torch import nn
+
         arguments = _arguments(self)
         values = {key: arguments[key].value(value) for key, value in settings.items()}
         of_data = {"input_shape": data.input_shape, "n_classes": data.n_classes}
@@ -114,13 +117,18 @@ def read(path: str) -> NetworkCode:
     Raises:
         Refused: if it can't be read or run, or has no such class or function.
     """
-    code = _content(path)
+    code = content(path)
     add([code])
     return code
 
 
 @cache
-def _content(path: str) -> NetworkCode:
+def content(path: str) -> NetworkCode:
+    """Read the code at a path; don't run it.
+
+    Raises:
+        Refused: if it can't be read.
+    """
     file, _, name = path.rpartition(":")
     if not file or not name.isidentifier():
         raise Refused([f"model.path={path}: name a class or function in the file, as in my_nets.py:ConvNet"])
@@ -139,7 +147,12 @@ def add(code: Iterable[NetworkCode]) -> None:
     """
     for each in code:
         _arguments(each)
-        _known[each.source] = each
+        know(each)
+
+
+def know(code: NetworkCode) -> None:
+    """Know code that was run in another process, in this one."""
+    _known[code.source] = code
 
 
 class NotNamed(Refused):
@@ -167,7 +180,7 @@ def allow(config: ModuleConfig, file: str) -> None:
         Refused: if the file's content is not what the network was trained with, or can't be read or run.
     """
     name = config.source.partition("@")[0]
-    code = _content(f"{os.path.abspath(os.path.expanduser(file))}:{name}")
+    code = content(f"{os.path.abspath(os.path.expanduser(file))}:{name}")
     if code.source != config.source:
         raise Refused(
             [f"{file}: not what {name} was trained with, a copy of which is in the store, in code/"]
@@ -222,6 +235,8 @@ def _builder(code: NetworkCode) -> Callable[..., object]:
 
 
 def _is_network(value: object, module: str) -> bool:
+    from torch import nn
+
     return isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module
 
 
@@ -247,6 +262,7 @@ def _siblings(tree: ast.AST, file: Path) -> Iterator[str]:
 @contextmanager
 def _nothing_changed(where: str) -> Iterator[None]:
     """Refuse code that changes torch's settings or draws random numbers while its file is run."""
+    import torch
 
     def settings() -> dict[str, object]:
         return {

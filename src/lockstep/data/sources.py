@@ -1,0 +1,216 @@
+"""Data sets as arrays in files, scaled; no torch is needed.
+
+MNIST and Fashion-MNIST come from `downloads`, the user's own arrays from `arrays`, digits from scikit-learn.
+"""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from lockstep.config.schema import ArraysConfig, AugmentConfig, DataConfig, DigitsConfig
+from lockstep.data import arrays, downloads, scaling
+from lockstep.data.array_files import Prepared, Source
+from lockstep.data.arrays import Array
+from lockstep.data.description import DataDescription, has_channels_last, is_image
+from lockstep.data.labels import Labels, encode, listed
+from lockstep.data.scaling import Scaling
+
+log = logging.getLogger("lockstep")
+
+FORMAT = 1
+"""Of the arrays that are kept: raise it when those of equal data change."""
+
+
+def load(config: DataConfig) -> Source:
+    """Return the data set that `config` names: one object per data set and scaling, for any batch size.
+
+    What was loaded once, by whichever command, is opened: its files are made only for new content or scaling.
+
+    Raise Refused if it isn't available (no source reached, folder not writable) or has invalid arrays.
+    """
+    wanted = Scaling.of(config)
+    if isinstance(config, DigitsConfig):
+        return _load_digits(wanted)
+    if isinstance(config, ArraysConfig):
+        path = Path(os.path.expanduser(config.path)).absolute()
+        if _kept is None:
+            return _load_arrays(path, _stamp(path), wanted)
+        if (path, wanted) not in _kept:
+            _kept[path, wanted] = _load_arrays(path, _stamp(path), wanted)
+        return _kept[path, wanted]
+    root = user_cache_path("lockstep") if config.root is None else Path(os.path.expanduser(config.root))
+    return _load_downloaded(config.name, root.absolute(), wanted)
+
+
+_kept: dict[tuple[Path, Scaling], Source] | None = None
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Read each file of arrays once: all runs have one content, whatever happens to the file meanwhile."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        _kept = None
+
+
+def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
+    """Return why this data set can't be split and batched as configured, a message per key."""
+    n, problems = data.n_train, _check_augment(config.augment, data)
+    left, whence = n - config.val_size, f" that data.val_size={config.val_size} leaves"
+    if left < 1:
+        problems.append(
+            f"data.val_size={config.val_size}: leaves none of the {n:,} training instances to train on; "
+            f"allowed: 0 to {n - 1}"
+        )
+    if left < 1 or left == n:
+        left, whence = n, ""
+    if config.batch_size > left:
+        problems.append(
+            f"data.batch_size={config.batch_size}: larger than the {left:,} training instances{whence}; "
+            f"allowed: 1 to {left}"
+        )
+    return problems
+
+
+def _check_augment(config: AugmentConfig, data: DataDescription) -> list[str]:
+    key = f"data.augment.shift={config.shift}" if config.shift else "data.augment.flip=true"
+    shape = data.feature_shape
+    if config.is_on and not is_image(shape):
+        return [
+            f"{key}: only for images (H x W, or 3-D with 1, 3 or 4 channels);"
+            f" an instance of {data.name} has the shape {shape}"
+        ]
+    most = min(data.input_shape[-2:]) // 4
+    if config.shift > most:
+        return [f"{key}: allowed: 0 to {most}, a quarter of the shorter side of an image of {data.name}"]
+    return []
+
+
+@functools.lru_cache(maxsize=8)
+def _load_digits(wanted: Scaling) -> Source:
+    source = "sklearn.datasets.load_digits"
+
+    def prepare() -> Prepared:
+        from sklearn.datasets import load_digits  # here, because loading it takes 1 s
+        from sklearn.model_selection import train_test_split
+
+        digits = load_digits()
+        x_train, x_test, y_train, y_test = train_test_split(
+            digits.images, digits.target, test_size=0.2, random_state=0, stratify=digits.target
+        )
+        read = (x_train, y_train, x_test, y_test)
+        return _prepared("digits", read, encode(y_train, y_test), source, wanted, 16)
+
+    return Source(_key("digits", metadata.version("scikit-learn"), wanted), source, prepare)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_downloaded(name: str, root: Path, wanted: Scaling) -> Source:
+    known, is_ours = downloads.DOWNLOADED[name], root == user_cache_path("lockstep")
+    source = f"torchvision.datasets.{known.torchvision_class}"
+
+    def prepare() -> Prepared:
+        read, class_names = downloads.load(name, root, is_ours)
+        # The MD5 proves that files from any source are the ones that this class reads.
+        labels = Labels(read[1].astype(np.int64), read[3].astype(np.int64), class_names)
+        return _prepared(name, read, labels, source, wanted, 255)
+
+    if not is_ours:
+        downloads.load(name, root, is_ours)  # refuses files with other content
+    return Source(_key(name, known.md5, known.class_names, wanted), source, prepare)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_arrays(path: Path, stamp: tuple[int, int] | None, wanted: Scaling) -> Source:
+    key = None
+    with contextlib.suppress(OSError):
+        if path.is_file():  # to open a pipe would wait for a writer
+            with open(path, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            key = _key("arrays", content, wanted)
+
+    def prepare() -> Prepared:
+        prepared = _of_file(path, wanted)
+        return prepared if _stamp(path) == stamp else replace(prepared, is_kept=False)
+
+    return Source(key, str(path), prepare)
+
+
+def _of_file(path: Path, wanted: Scaling) -> Prepared:
+    read = arrays.read(path)
+    x_train, y_train, _, y_test = read
+    labels, earlier = encode(y_train, y_test), 255 if x_train.dtype == np.uint8 else 1
+    prepared = _prepared("arrays", read, labels, str(path), wanted, earlier, scaling.automatic(x_train))
+    done = {"none": "used as they are", "standardize": "standardized"}
+    scale, classes = prepared.description.scale, listed(labels.class_names)
+    what = f"{done.get(scale, f'divided by {scale}')} (data.scale={wanted.scale})"
+    if has_channels_last(prepared.description.feature_shape):
+        what += ", images are taken as N x H x W x C"
+    remark = (logging.INFO, f"features are {what}; classes: {classes}")
+    return replace(prepared, remarks=(*prepared.remarks, remark))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return a stamp that changes when the file does, so that a rewritten file is read again."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return status.st_mtime_ns, status.st_size
+    return None
+
+
+def _key(*parts: object) -> str:
+    """Return the key of arrays that are made of these parts, see Source."""
+    return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
+
+
+def _prepared(
+    name: str,
+    read: Sequence[Array],
+    labels: Labels,
+    source: str,
+    wanted: Scaling,
+    earlier: int,
+    auto: int | None = None,
+) -> Prepared:
+    """Return the data set of four arrays as read.
+
+    Args:
+        earlier: the divisor of features before `data.scale` existed.
+        auto: the divisor that data.scale=auto stands for, None for the earlier one.
+    """
+    x_train, _, x_test, _ = read
+    scale = wanted.resolved(earlier if auto is None else auto)
+    train, test, blank = scaling.scaled(x_train, x_test, scale, wanted.val_size)
+    warning = scaling.warning(train) if name == "arrays" or wanted.scale != "auto" else None
+    description = DataDescription(
+        name=name,
+        digest=wanted.digest(_digest(*read), scale, earlier),
+        feature_shape=x_train.shape[1:],
+        class_names=labels.class_names,
+        n_train=len(x_train),
+        n_test=len(x_test),
+        source=source,
+        scale=scale,
+    )
+    scaled = (train, labels.train, test, labels.test, blank)
+    return Prepared(description, scaled, () if warning is None else ((logging.WARNING, warning),))
+
+
+def _digest(*arrays: Array) -> str:
+    sha256 = hashlib.sha256()
+    for array in arrays:
+        sha256.update(f"{array.dtype.str} {array.shape} ".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()[:32]

@@ -1,0 +1,69 @@
+"""A worker beside those that train, for what needs torch and is not training: checks, pictures, models.
+
+So the command's own process loads no torch. A process without workers does it itself.
+"""
+
+import logging
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lockstep.execution import library_warnings, pool
+from lockstep.execution.pool import Worker, WorkerDied
+from lockstep.execution.task import reason_of
+
+T = TypeVar("T")
+
+log = logging.getLogger("lockstep")
+
+
+def begin(function: Callable[..., object], *arguments: object) -> None:
+    """Start a call that prepares later ones, and whose result, or failure, is of no interest."""
+    _worker().submit(_outcome, function, arguments)
+
+
+def call(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in the worker, after what it is doing; here if there are no workers.
+
+    Raises:
+        WorkerDied: if the worker ends before it returns. Otherwise what the function raises.
+    """
+    if not pool.is_started():
+        return function(*arguments)
+    worker = _worker()
+    worker.submit(_outcome, function, arguments)
+    try:
+        returned, error, warnings = worker.result()
+    except WorkerDied:
+        raise WorkerDied("its worker process died, as it does when memory runs out") from None
+    for warning in warnings:
+        log.warning("%s", warning)
+    if error is not None:
+        raise error
+    result: T = returned
+    return result
+
+
+def _worker() -> Worker:
+    """Return the worker, once it has ended what it is doing."""
+    worker = pool.worker(is_aside=True)
+    if worker.is_busy:
+        try:
+            worker.result()
+        except WorkerDied:
+            return pool.worker(is_aside=True)
+    return worker
+
+
+def _outcome(
+    function: Callable[..., object], arguments: tuple[Any, ...]
+) -> tuple[object, Exception | None, list[str]]:
+    """Call a function in the worker; return its result or its error, and what libraries warned of."""
+    try:
+        return function(*arguments), None, library_warnings.taken()
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = RuntimeError(reason_of(error))
+        return None, error, library_warnings.taken()
