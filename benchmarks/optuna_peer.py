@@ -1,8 +1,8 @@
 """The peer of a search: Optuna's TPE and Hyperband over a tight PyTorch loop, one process per core.
 
 `python -m benchmarks.optuna_peer DATA SEED LOG UNTIL` is one of these processes, with one thread. They share
-a study in the journal file LOG, and stop at UNTIL, in seconds of Unix time. The loop is tight: data in memory,
-fused SGD, no value read before an epoch's end.
+a study in the journal file LOG, and stop at UNTIL, in seconds of Unix time. The loop is tight: data in
+memory, fused SGD, no value read before an epoch's end.
 """
 
 import sys
