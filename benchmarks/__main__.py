@@ -340,7 +340,7 @@ def main() -> None:
         "Convolutional networks (benchmarks/nets.py)": convolutional,
         "Whole commands": whole_commands,
         "A search": explored,
-        "Searches of equal seconds, 64 trials: Lockstep against Optuna's TPE and Hyperband": (
+        "Searches of equal seconds: Lockstep's 64 trials against Optuna's TPE and Hyperband": (
             lambda: searches.compare(table)
         ),
     }
