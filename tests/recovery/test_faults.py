@@ -3,15 +3,17 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import pytest
-from helpers.faults import EPOCH, contents, read_until, survive
+from helpers.faults import EPOCH, contents, read_until, survive, wait_for_a_run_folder
 from helpers.nets import NETS
 from helpers.processes import until, workers_of
 from helpers.servers import Server
@@ -26,6 +28,14 @@ BFLOAT16 = (*DIGITS, "trainer.epochs=3000", "trainer.precision=bfloat16", "seed=
 MODULES = (
     *(*DIGITS, "model=module", f"model.path={NETS}:ConvNet", "model.channels=2,3", "optim=sgd,adam"),
     *("trainer.epochs=40", "tracking.pictures=none"),
+)
+SHORT = (
+    "-m",
+    "data=digits",
+    "model=logreg",
+    "trainer.epochs=1",
+    "seed=range(0,600)",
+    "tracking.pictures=none",
 )
 _undisturbed = {}
 
@@ -68,6 +78,43 @@ def test_kills_at_random_moments_change_nothing(make_clone, kills, sweep, share)
     survive(clone, sweep, round(kills * share) if share else 2, lines, seed=0)
     assert contents(clone.store, "digits") == want
     assert nothing_is_left(clone)
+
+
+@pytest.mark.faults
+def test_kills_while_short_runs_are_recorded_many_at_a_time_change_nothing(make_clone):
+    (want, _), clone, moments = undisturbed(make_clone, SHORT), make_clone(), random.Random(0)
+    for kill in range(3):
+        before, process = n_recorded(clone), clone.start(*SHORT)
+        if kill == 0:
+            wait_for_a_run_folder(clone, process)
+        else:
+            until(partial(has_more, clone, before))
+        time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, "the sweep had ended before it was killed"
+        assert n_recorded(clone) < 600
+    code, _, err = clone.quick(*SHORT)
+    assert code == 0, err
+    assert n_recorded(clone) == len(want) - 1 == 600  # and their parent
+    assert contents(clone.store, "digits") == want
+    assert nothing_is_left(clone)
+
+
+def has_more(clone, n_before):
+    return n_recorded(clone) > n_before
+
+
+def n_recorded(clone):
+    """Return how many of the sweep's runs have ended in the store, which may not be there yet."""
+    try:
+        with closing(sqlite3.connect(f"file:{clone.root}/outputs/mlflow.db?mode=ro", uri=True)) as store:
+            query = (
+                "SELECT count(*) FROM runs JOIN tags USING (run_uuid) WHERE status = 'FINISHED' AND key = ?"
+            )
+            return store.execute(query, ["lockstep.run_key"]).fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
 
 
 def test_killed_workers_change_nothing(make_clone):

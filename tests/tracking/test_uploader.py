@@ -21,6 +21,7 @@ from lockstep.tracking import uploader as uploader_module
 from lockstep.tracking.pending import upload_pending
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
+from lockstep.tracking.tags import TOKEN
 from lockstep.training import artifacts
 
 
@@ -167,6 +168,25 @@ def test_a_run_deleted_meanwhile_is_hopeless_the_others_arrive_and_it_is_started
     assert recorded(uri) == {"seed, 2 runs": ("FINISHED", None), "seed=1": ("FINISHED", None)}
     assert upload_pending(unfinished()) == []
     assert recorded(uri)["seed=0"] == ("FINISHED", None)
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_runs_token_is_on_disk_before_the_store_hears_of_it(uri, monkeypatch):
+    done, sync, create_run = [], RunFolder.sync, mlflow.MlflowClient.create_run
+    monkeypatch.setattr(RunFolder, "sync", lambda self: done.append(self.read().token) or sync(self))
+    monkeypatch.setattr(
+        mlflow.MlflowClient,
+        "create_run",
+        lambda *args, **given: done.append(f"started {given['tags'][TOKEN]}") or create_run(*args, **given),
+    )
+    store = Store(uri)
+    folder = RunFolder(unfinished() / "abc")
+    folder.create(described(store, config(), "a run", [], "0" * 32))
+    uploader = uploader_module.Uploader(store)
+    uploader.update(uploader.add(folder, is_new=True), status="FAILED")
+    with uploader:
+        assert uploader.wait() == []
+    assert done == ["0" * 32, "started " + "0" * 32]
 
 
 def test_what_is_closed_is_not_touched_again(uri, monkeypatch):

@@ -1,5 +1,7 @@
 """Settings that identify a run, and the version of the numerics that train it."""
 
+from functools import cache
+
 NUMERICS_VERSION = 3
 """Part of every run key. Raise it when a change makes the same config train to other numbers."""
 
@@ -30,11 +32,13 @@ ADDED = {
 A run key leaves them out where they have these values. Runs that were stored before have no such params."""
 
 
+@cache
 def is_identity(key: str) -> bool:
     """Tell whether a setting is part of a run's identity."""
     return changes_numbers(key) and key not in _CONTENT
 
 
+@cache
 def changes_numbers(key: str) -> bool:
     """Tell whether a setting may change what a run computes."""
     return not any(key == path or key.startswith(f"{path}.") for path in _PROCEDURE)

@@ -53,7 +53,7 @@ def parsed_plain(texts: Iterable[str]) -> list[Override]:
     return list(map(_parsed, texts))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=32768)
 def _parsed(text: str) -> Override:
     return _PARSER.parse_override(text)
 

@@ -5,6 +5,7 @@ spend a third of their time handing Python's lock to each other. They map the da
 write events to the runs' journals, which this process reads.
 """
 
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +20,11 @@ from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.early_stopping import has_ended
 from lockstep.results.history import History
 
-POLL_SECONDS = 0.05
-"""The time between two looks at the journals."""
+POLL_SECONDS, LONGEST_POLL = 0.05, 0.5
+"""The least and the most time between two looks at the journals."""
+
+POLL_SHARE = 0.1
+"""The share of the time that these looks may take: of thousands of journals, each takes 20 ms."""
 
 ATTEMPTS = 3
 """The number of workers that may die of a run before the run is FAILED."""
@@ -39,6 +43,7 @@ class LocalWorkers:
         self._tasks = dict[Worker, Task]()  # that workers train
         self._lost = list[Task]()  # whose workers died
         self._runs = dict[int, _Followed]()  # the runs of both that have not ended
+        self._poll_seconds = POLL_SECONDS
 
     @property
     def is_free(self) -> bool:
@@ -73,13 +78,17 @@ class LocalWorkers:
     def _poll(self, report: Report) -> list[Task]:
         """Report new events; return the tasks that have ended, and keep those whose worker has died."""
         ended = dict[Worker, _Outcome | None]()
-        for worker in pool.wait(self._tasks, POLL_SECONDS):
+        for worker in pool.wait(self._tasks, self._poll_seconds):
             try:
                 ended[worker] = worker.result()
             except WorkerDied:
                 ended[worker] = None
-        for number, followed in list(self._runs.items()):
-            for event in followed.unread():
+        started = time.perf_counter()
+        unread = {number: events for number, run in self._runs.items() if (events := run.unread())}
+        took = time.perf_counter() - started
+        self._poll_seconds = min(max(POLL_SECONDS, took / POLL_SHARE), LONGEST_POLL)
+        for number, events in unread.items():
+            for event in events:
                 self._receive(number, event, report)
         over = []
         for worker, outcome in ended.items():

@@ -7,27 +7,38 @@ ATTEMPTS = 5
 """How often a file is written whose folder somebody removes in the meantime."""
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Replace a file atomically; make its folder where somebody has removed it, also while it is written."""
+def replace(path: Path, content: bytes, is_synced: bool = True) -> None:
+    """Replace a file atomically; make its folder where somebody has removed it, also while it is written.
+
+    Args:
+        is_synced: whether it survives a power cut; else it may be lost then, or be empty, until `sync`.
+    """
     for left in reversed(range(ATTEMPTS)):
         try:
-            _replace(path, content)
+            _replace(path, content, is_synced)
             return
         except FileNotFoundError:
             if not left:
                 raise
 
 
-def _replace(path: Path, content: bytes) -> None:
+def sync(path: Path) -> None:
+    """Sync a file or a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, content: bytes, is_synced: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if is_synced:
+            os.fsync(file.fileno())
     part.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the new name
-    finally:
-        os.close(descriptor)
+    if is_synced:
+        sync(path.parent)  # the new name

@@ -56,8 +56,13 @@ class RunFolder:
         self.artifacts = path / "artifacts"
 
     def create(self, description: Description) -> None:
-        """Create the folder, or its description where that was damaged."""
-        self.write(description)
+        """Create the folder, or its description where that was damaged; `sync` before a store hears of it."""
+        self.write(description, is_synced=False)
+
+    def sync(self) -> None:
+        """Sync the description to disk."""
+        durable.sync(self.path / "run.json")
+        durable.sync(self.path)
 
     def claim(self) -> bool:
         """Claim the folder; tell whether this process has it, now or from before."""
@@ -150,10 +155,10 @@ class RunFolder:
             else:
                 (self.path / "trouble").unlink()
 
-    def write(self, description: Description) -> None:
+    def write(self, description: Description, is_synced: bool = True) -> None:
         values = asdict(description)
         written = json.dumps({**values, "seal": self._seal(values)}, indent=1)
-        durable.replace(self.path / "run.json", written.encode())
+        durable.replace(self.path / "run.json", written.encode(), is_synced)
 
     def _seal(self, values: dict[str, Any]) -> str:
         return seal_of(json.dumps(values).encode(), self._place("run.json"))

@@ -1,5 +1,6 @@
 """The table of a command's runs while they train."""
 
+import heapq
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -103,9 +104,11 @@ def run_table(rows: Sequence[Row], height: int, width: int) -> Table:
         return -math.inf if row.objective is None else row.objective
 
     best = max((row for row in rows if row.objective is not None), key=accuracy, default=None)
-    by_interest = sorted(rows, key=lambda row: (row is not best, ORDER.get(row.state, 2), -accuracy(row)))
-    shown = by_interest[: max(1, height)]
-    left = Counter(row.state for row in by_interest[len(shown) :])
+    shown = heapq.nsmallest(
+        max(1, height), rows, key=lambda row: (row is not best, ORDER.get(row.state, 2), -accuracy(row))
+    )
+    left = Counter(row.state for row in rows) - Counter(row.state for row in shown)
+    left_out = [f"{left[state]} {state}" for state in sorted(left, key=lambda state: ORDER.get(state, 2))]
     split = "val" if any(row.config.data.val_size for row in rows) else "test"
     losses = [f"{row.measured[-1].loss:.4f}" if row.measured else "" for row in shown]
     accuracies = ["" if row.objective is None else f"{row.objective:.4f}" for row in shown]
@@ -121,7 +124,5 @@ def run_table(rows: Sequence[Row], height: int, width: int) -> Table:
         width,
         "ellipsis",
         ["bold green" if row is best else None for row in shown],
-        f"and {sum(left.values())} more: {', '.join(f'{n} {state}' for state, n in left.items())}"
-        if left
-        else None,
+        f"and {left.total()} more: {', '.join(left_out)}" if left else None,
     )

@@ -14,8 +14,9 @@ from lockstep.config.identity import SEEDS, changes_numbers, is_identity
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import SAME, Ranking, Repeats, Standings
-from lockstep.tracking import links
+from lockstep.tracking import _mlflow_tables, links
 from lockstep.tracking.colors import colors_of
+from lockstep.tracking.patience import patient
 from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
@@ -239,10 +240,11 @@ def _members(store: Store, parent: Run) -> tuple[list[Run], dict[str, str], dict
 
 def _runs(store: Store, experiment_ids: Sequence[str], run_ids: Sequence[str]) -> list[Run]:
     """Return the runs with these ids, in this order, without deleted ones."""
-    found: dict[str, Run] = {}
-    for start in range(0, len(run_ids), AT_ONCE):
-        some = store.search(experiment_ids, _any_of(run_ids[start : start + AT_ONCE]))
-        found |= {run.info.run_id: run for run in some}
+    runs = patient(_mlflow_tables.runs_of_ids)(store.uri, run_ids)
+    if runs is None:
+        parts = (run_ids[start : start + AT_ONCE] for start in range(0, len(run_ids), AT_ONCE))
+        runs = [run for some in parts for run in store.search(experiment_ids, _any_of(some))]
+    found = {run.info.run_id: run for run in runs}
     return [found[run_id] for run_id in run_ids if run_id in found]
 
 

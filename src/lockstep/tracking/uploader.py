@@ -268,6 +268,8 @@ class Uploader:
             run_id = store.find(description.experiment, description.token)
         if run_id is not None and not store.is_active(run_id):
             run_id = None  # deleted in the store
+        if run_id is None:
+            upload.folder.sync()  # its token, which finds the run
         recorded = (
             store.resume(run_id, description, upload.n_journaled)
             if run_id is not None
