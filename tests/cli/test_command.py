@@ -59,6 +59,10 @@ def runs_of(uri, experiment):
     return client, kinds["sweep"], sorted(kinds["run"], key=lambda run: run.info.run_name)
 
 
+HEAVY = {"torch", "torchvision", "matplotlib"}
+"""What only workers load."""
+
+
 def artifacts_of(run):
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     return folder, {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -66,12 +70,12 @@ def artifacts_of(run):
 
 def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    code, out, err = clone.run(
-        *("-m", "data=digits", "trainer.epochs=3", "trainer.log_every=10"),
-        *("model.hidden_dim1=16,32", "optim.lr=1e-1,1e-3"),
-        cwd=elsewhere,
-    )
-    assert (code, err) == (0, "")
+    sweep = ("-m", "data=digits", "trainer.epochs=3", "trainer.log_every=10")
+    sweep += ("model.hidden_dim1=16,32", "optim.lr=1e-1,1e-3")
+    code, out, imported = clone.run_watched(*sweep, cwd=elsewhere)
+    assert code == 0
+    assert not imported & HEAVY
+    assert {"mlflow", "plotly", "sklearn"} <= imported  # the last for the report's importances
     assert list(elsewhere.iterdir()) == []
 
     client, [parent], runs = runs_of(clone.store, "digits")
@@ -144,6 +148,16 @@ def test_a_sweep_is_recorded_as_the_contracts_say(clone, tmp_path_factory):
     [cells] = [cells for cells in table if cells[:2] == ["16", "lr=0.1"]]
     assert cells[2] == f"{test.accuracy.iloc[-1]:.4f}"
     assert lines[-1].startswith("Compare the runs in MLflow: make -C")
+
+    # Once more, all stored, and without training.
+    code, out, imported = clone.run_watched(*sweep)
+    assert (code, out.count(" stored ")) == (0, 4)
+    assert not imported & {*HEAVY, "sklearn", "plotly", "optuna"}
+    reports = [path.read_bytes() for path in (clone.root / "outputs" / "sweeps").rglob("report.html")]
+    assert len(reports) == 2 and len(set(reports)) == 1
+    code, out, imported = clone.run_watched(*sweep, "rerun=true", "dry_run=true")
+    assert (code, "4 runs in 2 arrays" in out) == (0, True)
+    assert not imported & {*HEAVY, "sklearn", "plotly", "optuna"}
 
 
 def test_a_run_alone_gives_the_numbers_it_has_in_a_sweep(clone):

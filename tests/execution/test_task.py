@@ -13,7 +13,7 @@ from helpers.tasks import Received, mlps, tasks_of
 from lockstep.data.datasets import load
 from lockstep.data.description import iterations_per_epoch
 from lockstep.execution import library_warnings
-from lockstep.execution import task as task_module
+from lockstep.execution import task_training as task_module
 from lockstep.execution.task_training import train_task
 from lockstep.pictures import representations, run_pictures
 from lockstep.recovery.journal import Ended, Journal

@@ -1,6 +1,7 @@
 """A working copy of its own: run.py as real processes."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,10 +36,10 @@ class Clone:
         self.processes.append(forked.Started(words, self.root, _environment(extra)))
         return self.processes[-1]
 
-    def start_anew(self, *arguments, extra=(), **options):
+    def start_anew(self, *arguments, extra=(), flags=(), **options):
         """As `start`, in a Python that starts with it: for tests of how commands start and end."""
         process = subprocess.Popen(
-            [sys.executable, str(self.root / "run.py"), *arguments],
+            [sys.executable, *flags, str(self.root / "run.py"), *arguments],
             text=True,
             env=_environment(extra),
             # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
@@ -53,6 +54,12 @@ class Clone:
         process = self.start_anew(*arguments, **options)
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
+
+    def run_watched(self, *arguments, **options):
+        """As `run`; the libraries that the command's own process has imported, instead of standard error."""
+        code, out, err = self.run(*arguments, flags=("-X", "importtime"), **options)
+        assert all(line.startswith("import time:") for line in err.splitlines()), err[-2000:]
+        return code, out, set(re.findall(r"\| +(\w+)[.\w]*$", err, re.M))
 
     def quick(self, *arguments, extra=(), timeout=240):
         """As `run`, in a process that is forked."""

@@ -1,5 +1,6 @@
-"""Python commands as processes of their own, forked from one that has imported torch and MLflow already: two
-seconds instead of six. For tests of what a command does; those of how it starts and ends start real ones."""
+"""Python commands as processes of their own, forked from one that has imported torch and MLflow. So are their
+workers: it takes a second instead of six. For tests of what a command does; those of how it starts and ends
+start real ones."""
 
 import atexit
 import io
@@ -8,11 +9,14 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from lockstep.execution import pool, server
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
@@ -22,6 +26,8 @@ _server.set_forkserver_preload(
         "mlflow.pytorch",
         "mlflow.store.tracking.sqlalchemy_store",
         "sklearn.datasets",
+        *("sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"),
+        *("lockstep.execution.task_training", "lockstep.pictures.run_pictures", "scipy.signal"),
         "hydra.main",
         "optuna",
         "plotly.graph_objects",
@@ -103,6 +109,7 @@ def _main(words, folder, environment, pipes):
     sys.stdout, sys.stderr = (open_text(descriptor) for descriptor in (1, 2))
     logging.getLogger().handlers.clear()  # mlflow.pytorch's; a command loads it later, and adds none by then
     sys.path.insert(0, str(folder))
+    pool._Server = _ForkedServer
     try:
         if words[0] == "-c":
             exec(compile(words[1], "<script>", "exec"), {"__name__": "__main__"})
@@ -114,6 +121,28 @@ def _main(words, folder, environment, pipes):
             runpy.run_path(words[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing's processes leave them out
+
+
+class _ForkedServer:
+    """A command's fork server, forked from the command."""
+
+    def __init__(self):
+        self.requests, theirs = socket.socketpair()
+        command, self._pid = os.getpid(), os.fork()
+        if self._pid == 0:
+            self.requests.close()
+            server.run(theirs, command, ())
+        theirs.close()
+        self.process = self
+
+    def poll(self):
+        return None if os.waitpid(self._pid, os.WNOHANG) == (0, 0) else 0
+
+    def kill(self):
+        os.kill(self._pid, signal.SIGKILL)
+
+    def wait(self):
+        os.waitpid(self._pid, 0)
 
 
 def open_text(descriptor):

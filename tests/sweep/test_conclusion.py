@@ -16,7 +16,7 @@ STEPS = {
     "the members": (sweeps, "record"),
     "the pictures": (drawing, "draw_winner"),
     "the description": (ui, "describe"),
-    "the report": ("lockstep.report.page", "write"),
+    "the report": ("lockstep.report.stored", "write"),
     "the model": (logged_model, "log_model"),
 }
 

@@ -1,6 +1,7 @@
 """A worker beside those that train, for what needs torch and is not training: checks, pictures, models.
 
-So the command's own process loads no torch. A process without workers does it itself.
+So the command's own process loads no torch. A process that has not started workers (`pool.start`) does it
+itself.
 """
 
 import logging
@@ -23,7 +24,7 @@ def begin(function: Callable[..., object], *arguments: object) -> None:
 
 
 def call(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function in the worker, after what it is doing; here if there are no workers.
+    """Call a function in the worker, after what it is doing; here unless workers are started.
 
     Raises:
         WorkerDied: if the worker ends before it returns. Otherwise what the function raises.

@@ -75,7 +75,7 @@ def carry_out(
         next_task: called when a worker is free. If it returns None, it is called again when a task has ended,
             and if no task is running, all is done.
         sources: the data sets of all tasks.
-        n_workers: processes; one worker is this process, unless it has a fork server.
+        n_workers: processes; one worker is this process, unless it leaves that to workers.
         report: called here with a run's number and each event that its journal did not have yet.
         done: called after the last event of a task.
 

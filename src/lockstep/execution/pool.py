@@ -40,6 +40,7 @@ DRAWING = ("lockstep.pictures.run_pictures", "scipy.signal")
 
 _modules: Sequence[str] = TRAINING  # that the server loads
 _server: "_Server | None" = None
+_is_started = False  # by `start`
 _workers: list["Worker"] = []
 
 
@@ -122,16 +123,20 @@ class _Server:
 
 
 def start(modules: Sequence[str]) -> None:
-    """Start the fork server unless it is there; it loads what workers need while this process goes on."""
-    global _modules, _server
-    if _server is None:
-        _modules = modules
+    """Start the fork server unless it is there; it loads what workers need while this process goes on.
+
+    From now on this process leaves all that needs torch to workers.
+    """
+    global _modules, _server, _is_started
+    if not _is_started:
+        shut_down()
+        _modules, _is_started = modules, True
         _server = _Server()
 
 
 def is_started() -> bool:
-    """Tell whether this process has a fork server."""
-    return _server is not None
+    """Tell whether this process leaves all that needs torch to workers."""
+    return _is_started
 
 
 def worker(is_aside: bool = False) -> Worker:
@@ -166,7 +171,8 @@ def wait(workers: Collection[Worker], seconds: float) -> list[Worker]:
 @atexit.register
 def shut_down() -> None:
     """Kill the workers, whatever they do; return when none of them writes any more."""
-    global _server
+    global _server, _is_started
+    _is_started = False
     if _server is not None:
         _server.requests.close()
         _server.process.kill()

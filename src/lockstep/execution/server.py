@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
@@ -84,15 +85,24 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
-if __name__ == "__main__":
-    descriptor, command, *modules = sys.argv[1:]
+def run(requests: socket.socket, command: int, modules: Iterable[str]) -> None:
+    """Be the fork server until the command ends.
+
+    Args:
+        command: its process id.
+    """
     for number in FROM_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FROM_TERMINAL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end leave nothing to wait for
-    end_with(int(command))
+    end_with(command)
     gc.disable()  # it finds nothing here, and would write to memory that the workers share
     for module in modules:
         importlib.import_module(module)
-    serve(socket.socket(fileno=int(descriptor)))
+    serve(requests)
     os._exit(0)
+
+
+if __name__ == "__main__":
+    descriptor, command, *modules = sys.argv[1:]
+    run(socket.socket(fileno=int(descriptor)), int(command), modules)
