@@ -1,18 +1,24 @@
 """Python commands as processes of their own, forked from one that has imported torch and MLflow already: two
-seconds instead of six. For tests of what a command does; those of how it starts and ends start real ones."""
+seconds instead of six. So is the fork server that a command starts for its workers. For tests of what a command
+does; those of how it starts and ends start real ones."""
 
 import atexit
 import io
 import logging
 import multiprocessing
 import os
+import pickle
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+
+TESTS = Path(__file__).parents[1]
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
@@ -27,6 +33,9 @@ _server.set_forkserver_preload(
         "plotly.graph_objects",
         "lockstep.sweep.session",
         "lockstep.search.session",
+        *("lockstep.execution.workers", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"),
+        *("lockstep.pictures.run_pictures", "scipy.signal", "lockstep.report.page", "lockstep.cli.command"),
+        *("torch.export._trace", "torch.export.pt2_archive._package", "sqlalchemy.dialects.sqlite"),
     ]
 )
 
@@ -102,7 +111,9 @@ def _main(words, folder, environment, pipes):
     # The server's are files, where a position can be asked for.
     sys.stdout, sys.stderr = (open_text(descriptor) for descriptor in (1, 2))
     logging.getLogger().handlers.clear()  # mlflow.pytorch's; a command loads it later, and adds none by then
-    sys.path.insert(0, str(folder))
+    _StandBy()
+    # Hydra looks for plugins in all folders named hydra_plugins: not in tests/hydra_plugins.
+    sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != TESTS)]
     try:
         if words[0] == "-c":
             exec(compile(words[1], "<script>", "exec"), {"__name__": "__main__"})
@@ -119,3 +130,59 @@ def _main(words, folder, environment, pipes):
 def open_text(descriptor):
     file = io.FileIO(descriptor, "w", closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(file), line_buffering=descriptor == 2)
+
+
+class _StandBy:
+    """A process, forked before a command begins, that becomes its first fork server: as subprocess.Popen has it,
+    but for the imports. What of its environment counts only as a process starts (glibc's), it lacks.
+    """
+
+    def __init__(self):
+        from lockstep.execution import pool
+
+        self.returncode = None
+        self._request, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._request.close()
+            _become_server(theirs)
+        theirs.close()
+        pool.subprocess = SimpleNamespace(Popen=self._popen, DEVNULL=subprocess.DEVNULL)
+
+    def _popen(self, command, *, stdin, pass_fds, env):
+        from lockstep.execution import pool
+
+        pool.subprocess = subprocess  # for a second one
+        socket.send_fds(self._request, [pickle.dumps((command[3:], env))], pass_fds)
+        self._request.close()
+        return self
+
+    def poll(self):
+        if self.returncode is None and os.waitpid(self.pid, os.WNOHANG)[0]:
+            self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def wait(self):
+        os.waitpid(self.pid, 0)
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _become_server(request):
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from lockstep.execution import server
+
+    message, descriptors, *_ = socket.recv_fds(request, 2**20, 1)
+    if not message:  # the command has ended without one
+        os._exit(0)
+    (_, *words), environment = pickle.loads(message)
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    Path("/proc/self/comm").write_text("fork server")
+    sys.argv = [server.__file__, str(*descriptors), *words]
+    runpy.run_path(server.__file__, run_name="__main__")
