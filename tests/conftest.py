@@ -3,18 +3,22 @@ import os
 import shutil
 
 import hypothesis  # noqa: F401 - by now: once a test has frozen the collector's objects, trio's hook warns
-import mlflow
 import pytest
-import torch
 from helpers.clone import Clone
 
-from lockstep.tracking.opening import open_store
-
-# Tests run beside each other: with several threads each, most of their time would be spent waiting for a core
-# (test_array.py took six times as long on 2 cores). What trains with several threads asks for them.
-torch.set_num_threads(1)
+# torch and MLflow are imported below where they are needed: the process that hands tests out needs neither.
 
 os.environ["MLFLOW_PORT"] = "5000"  # in links, whatever else is served on this machine
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tests run beside each other: with several threads each, most of their time would be spent waiting for a
+    core (test_array.py took six times as long on 2 cores). What trains with several threads asks for them.
+    """
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +32,8 @@ def root_level():
 @pytest.fixture(autouse=True, scope="module")
 def tracking_uri():
     """What mlflow.set_tracking_uri sets, in the environment, too, is not for the next test file."""
+    import mlflow
+
     yield
     mlflow.set_tracking_uri(None)
 
@@ -54,6 +60,8 @@ def make_clone(tmp_path):
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """An SQLite store without runs, to be copied: MLflow takes a second or two to make one."""
+    from lockstep.tracking.opening import open_store
+
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     open_store(f"sqlite:///{path}")
     return path
@@ -77,6 +85,7 @@ def pytest_addoption(parser):
 
 
 LONGEST = [
+    "tests/test_types.py",
     "recovery/test_faults.py",
     "cli/test_command.py",
     "test_docs.py",

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from lockstep.execution import pool, server
 
+TESTS = Path(__file__).parents[1]
+
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
@@ -33,6 +35,8 @@ _server.set_forkserver_preload(
         "plotly.graph_objects",
         "lockstep.sweep.session",
         "lockstep.search.session",
+        *("lockstep.report.page", "lockstep.cli.command", "sqlalchemy.dialects.sqlite"),
+        *("torch.export._trace", "torch.export.pt2_archive._package"),
     ]
 )
 
@@ -108,7 +112,8 @@ def _main(words, folder, environment, pipes):
     # The server's are files, where a position can be asked for.
     sys.stdout, sys.stderr = (open_text(descriptor) for descriptor in (1, 2))
     logging.getLogger().handlers.clear()  # mlflow.pytorch's; a command loads it later, and adds none by then
-    sys.path.insert(0, str(folder))
+    # Hydra looks for plugins in all folders named hydra_plugins: not in tests/hydra_plugins.
+    sys.path[:] = [str(folder), *(path for path in sys.path if Path(path) != TESTS)]
     pool._Server = _ForkedServer
     try:
         if words[0] == "-c":

@@ -13,18 +13,19 @@ def alive(pid):
 
 
 def children(pid):
-    """The children of a process, and their command lines."""
+    """The children of a process: their command lines and names."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == pid:
-                found[int(path.name)] = (path / "cmdline").read_text()
+                found[int(path.name)] = (path / "cmdline").read_text() + (path / "comm").read_text()
     return found
 
 
 def fork_servers(pid):
-    return {child for child, line in children(pid).items() if "lockstep.execution.server" in line}
+    names = ("lockstep.execution.server", "fork server")  # the latter's are forked's
+    return {child for child, line in children(pid).items() if any(name in line for name in names)}
 
 
 def workers_of(pid):

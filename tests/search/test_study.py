@@ -9,6 +9,12 @@ from lockstep.search.rungs import Rungs
 from lockstep.search.study import FILE, Study
 
 
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    """Where what is damaged is kept."""
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+
+
 def of(settings):
     return Rules(settings, Rungs.of(settings, 10, 781), 10, "study")
 
@@ -76,8 +82,7 @@ def damaged(log, seals):
     yield "seals changed", log, seals[:40] + b"0" + seals[41:], True
 
 
-def test_of_a_damaged_log_what_is_whole_is_kept_and_the_rest_is_said(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("LOCKSTEP_ROOT", str(tmp_path))
+def test_of_a_damaged_log_what_is_whole_is_kept_and_the_rest_is_said(tmp_path, caplog):
     folder = tmp_path / "study"
     expected = proposals(Study(folder, of(search())), 2)
     path, seals = folder / FILE, folder / f"{FILE}.seals"
