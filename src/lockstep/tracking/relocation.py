@@ -116,6 +116,7 @@ def _rewrite(folder: RunFolder, now: RunFolder, description: Description) -> Non
         shutil.copytree(folder.artifacts, now.artifacts)
     if folder.owes:
         now.owe(folder.owed())
+    now.sync()
     folder.remove()
 
 

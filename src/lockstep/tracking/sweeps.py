@@ -97,7 +97,7 @@ class Sweep:
         """Complete runs that have the metric, repeats together, best first."""
         return [row for row in self.standings.rows if row.mean(self.metric) is not None]
 
-    @property
+    @cached_property
     def winner(self) -> Repeats | None:
         """The best run with its repeats, as recorded; as ranked now where nothing was recorded."""
         for row in self.rows:
