@@ -174,8 +174,10 @@ class Layer:
         self.w_RxOxI = self._w_RxOxJ[:, :, :n_in]
         # A hidden layer's outputs after and before its activation, once allocated.
         self.out_RxOxB = self.z_RxOxB = self.z_GxOxB = self.w_RxOxI.new_empty(0)
-        # A minibatch's gradients before they are accumulated; None where GEMM accumulates them itself.
-        self._new_grad_GxOxJ = of_runs(self._w_RxOxJ, *w_RxOxJ.shape) if self._copies else None
+        # A minibatch's gradients in the GEMMs' dtype and in the parameters', where GEMM can't accumulate them.
+        if self._copies:
+            self._new_GxOxJ = of_runs(self._w_RxOxJ, *w_RxOxJ.shape)
+            self._new_grad_GxOxJ = torch.empty_like(w_RxOxJ, memory_format=torch.contiguous_format)
 
     def allocate(self, n_rows: int, below: "Layer | None", keeps_z: bool) -> None:
         """Allocate buffers for minibatches of `n_rows` instances, the outputs of the layer `below`.
@@ -250,14 +252,16 @@ class Layer:
     def accumulate(self, in_GxBxJ: Tensor, keep: float) -> None:
         """Set the gradient buffer to `keep` times itself plus the parameters' gradients."""
         with self.on_threads:
-            if (new := self._new_grad_GxOxJ) is None:
+            if not self._copies:
                 self._gemm(self.grad_GxOxJ, self.grad_GxOxB, in_GxBxJ, keep)
-            else:
-                self._gemm(new, self.grad_GxOxB, in_GxBxJ)
-                if keep:
-                    self.grad_GxOxJ.mul_(keep).add_(new)
-                else:
-                    self.grad_GxOxJ.copy_(new)
+                return
+            self._gemm(self._new_GxOxJ, self.grad_GxOxB, in_GxBxJ)
+            if not keep:
+                self.grad_GxOxJ.copy_(self._new_GxOxJ)
+                return
+            # Two passes; adding another dtype would take a third, and memory for it.
+            self._new_grad_GxOxJ.copy_(self._new_GxOxJ)
+            torch.add(self._new_grad_GxOxJ, self.grad_GxOxJ, alpha=keep, out=self.grad_GxOxJ)
 
     def backward(self) -> None:
         """Write d loss/d input, without dropout's mask, to the gradients of the layer below."""
