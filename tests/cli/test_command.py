@@ -214,7 +214,7 @@ def a_sweep_under_way(clone):
 
     until(first_is_recorded)
     workers = workers_of(process.pid)
-    assert len(workers) == 2
+    assert len(workers) == 3  # two train, one prepares the end
     return process, workers
 
 

@@ -271,10 +271,15 @@ def asked(command: Command, configs: Sequence[RunConfig]) -> str:
 
 
 def start_workers(configs: Sequence[Any]) -> None:
-    """Start the server that forks workers, while this process loads its imports."""
+    """Start the server that forks workers, while this process loads its imports.
+
+    Where a run may train on a GPU, this process trains it.
+    """
     from lockstep.execution import pool
 
-    if any(config.dry_run for config in configs):
+    if any(config.trainer.device != "cpu" for config in configs):
+        pool.shut_down()
+    elif any(config.dry_run for config in configs):
         pool.start(["lockstep.training.device"])
     else:
         draws = any(config.tracking.pictures == "all" for config in configs)

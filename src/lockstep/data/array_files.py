@@ -1,14 +1,15 @@
 """A data set's arrays in files, which every process maps into its memory; kept for the next command.
 
-They are in the cache folder, in `arrays/<key>/`: a file in NumPy's format for each array, and `arrays.json`,
-which describes them. A folder appears whole or not at all. Where the cache folder can't be written, the files
-have no names, and end with the process.
+They are in the cache folder, in `arrays/<key>/`: a file in NumPy's format for each array, and `arrays.json`: its
+checksum, and what describes them. A folder appears whole or not at all. Where the cache folder can't be written,
+the files have no names, and end with the process.
 """
 
 import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -150,7 +151,10 @@ class _Opened:
     """
 
     def __init__(self, folder: Path, source: str) -> None:
-        described = json.loads((folder / DESCRIBED).read_text())
+        checksum, _, text = (folder / DESCRIBED).read_text().partition("\n")
+        if int(checksum) != zlib.crc32(text.encode()):
+            raise ValueError(f"{folder / DESCRIBED} is damaged")
+        described = json.loads(text)
         described["description"]["source"] = source
         shape = tuple(described["description"].pop("feature_shape"))
         names = tuple(described["description"].pop("class_names"))
@@ -159,7 +163,9 @@ class _Opened:
         self.checksums: list[int] | None = list(described["checksums"])
         with ExitStack() as stack:
             files = [stack.enter_context(open(folder / f"{name}.npy", "rb")) for name in NAMES]
-            self.paths = tuple(Path(f"/proc/{os.getpid()}/fd/{file.fileno()}") for file in files)
+            held = Path(f"/proc/{os.getpid()}/fd")  # by which a file that is removed can be opened, in Linux
+            has_proc = held.exists()
+            self.paths = tuple(held / str(file.fileno()) if has_proc else Path(file.name) for file in files)
             finalize(self, stack.pop_all().close)
 
     def is_intact(self) -> bool:
@@ -173,8 +179,9 @@ class _Opened:
 def _write(prepared: Prepared, folder: Path) -> None:
     for name, array in zip(NAMES, prepared.arrays, strict=True):
         with open(folder / f"{name}.npy", "wb") as file:
-            try:  # NumPy does not say "disk full"
-                os.posix_fallocate(file.fileno(), 0, HEADER_BYTES + array.nbytes)
+            try:
+                if sys.platform == "linux":  # NumPy does not say "disk full"
+                    os.posix_fallocate(file.fileno(), 0, HEADER_BYTES + array.nbytes)
             except OSError as error:
                 where = f"{folder.parent} (copy of {prepared.description.name})"
                 raise OSError(error.errno, error.strerror, where) from error
@@ -185,7 +192,8 @@ def _write(prepared: Prepared, folder: Path) -> None:
         "remarks": prepared.remarks,
         "checksums": [_checksum(folder / f"{name}.npy") for name in NAMES],
     }
-    (folder / DESCRIBED).write_text(json.dumps(described))
+    text = json.dumps(described)
+    (folder / DESCRIBED).write_text(f"{zlib.crc32(text.encode())}\n{text}")
 
 
 def _checksum(path: Path) -> int:
