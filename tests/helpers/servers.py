@@ -55,7 +55,7 @@ class QuickServer(Server):
     """The same application in a process that is forked, not started: ready in a second or two."""
 
     def start(self):
-        self.process = forked.start(serve, self.port, self.store, str(self.artifacts))
+        self.process = forked.Process(serve, self.port, self.store, str(self.artifacts))
         self._wait()
 
     def stop(self):

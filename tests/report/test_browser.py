@@ -110,7 +110,7 @@ def browser():
 def card(tmp_path_factory, browser):
     """A card sweep on MNIST, and its report."""
     clone = Clone(tmp_path_factory.mktemp("card"))
-    code, out, err = clone.run("-m", *CARD, "trainer.epochs=2")
+    code, out, err = clone.quick("-m", *CARD, "trainer.epochs=2")
     if code == 2 and "MNIST" in err:
         pytest.skip(f"MNIST can't be had here: {err}")
     assert (code, err) == (0, "")
