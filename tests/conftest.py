@@ -4,9 +4,10 @@ import shutil
 
 import hypothesis  # noqa: F401 - by now: once a test has frozen the collector's objects, trio's hook warns
 import pytest
+from helpers import forked
 from helpers.clone import Clone
 
-# torch and MLflow are imported below where they are needed: the process that hands tests out needs neither.
+# torch and MLflow are imported where they are needed: the process that hands out the tests needs neither.
 
 os.environ["MLFLOW_PORT"] = "5000"  # in links, whatever else is served on this machine
 
@@ -82,6 +83,11 @@ def cold_clone(make_clone):
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=50, help="how often `make faults` kills")
     parser.addoption("--faults", action="store_true", help="also the tests of faults that take minutes")
+
+
+def pytest_configure(config):
+    if config.getoption("numprocesses", None) not in (None, 0, 1) and not hasattr(config, "workerinput"):
+        forked.start_server()  # for all workers
 
 
 LONGEST = [

@@ -74,7 +74,7 @@ def check(carried_out, arguments, key, value):
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=40, derandomize=True, **SETTINGS)
+@settings(max_examples=25, derandomize=True, **SETTINGS)
 @given(COMMANDS)
 def test_bad_commands_are_refused(carried_out, bad):
     check(carried_out, *bad)

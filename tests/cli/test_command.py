@@ -239,6 +239,7 @@ def test_a_killed_sweep_says_so_in_the_store(clone, sent, code):
     assert printed <= stored <= printed + 1
 
 
+@pytest.mark.faults  # in short: execution/test_pool.py
 def test_workers_end_with_the_process_that_started_them_however_it_ends(clone):
     process, workers = a_sweep_under_way(clone)
     process.kill()
@@ -247,16 +248,15 @@ def test_workers_end_with_the_process_that_started_them_however_it_ends(clone):
 
 
 def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(clone):
-    sweep = ("-m", "data=digits", "trainer.epochs=2", "model=logreg", "seed=0,1", "hydra.launcher.n_jobs=1")
-    sweep += ("tracking.pictures=none",)
-    process = clone.start_anew(*sweep)
+    run = ("data=digits", "trainer.epochs=2", "model=logreg", "tracking.pictures=none")
+    process = clone.start_anew("-m", *run, "seed=0,1", "hydra.launcher.n_jobs=1")
     process.stdout.readline()
     process.stdout.close()
     assert (process.stderr.read(), process.wait(timeout=120)) == ("", 0)
     with open("/dev/full", "w") as full:
-        assert clone.start_anew(*sweep, "rerun=true", stdout=full).wait(timeout=120) == 0
+        assert clone.start_anew(*run, "rerun=true", stdout=full).wait(timeout=120) == 0
     _, parents, runs = runs_of(clone.store, "digits")
-    assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 6
+    assert [run.info.status for run in [*parents, *runs]] == ["FINISHED"] * 4
 
 
 def test_a_sweep_ends_well_with_closed_streams_and_a_terminal_that_lacks_characters(clone):
@@ -317,7 +317,7 @@ def test_what_a_store_or_run_folders_do_to_a_command_is_one_line(tmp_path, monke
 
 def test_three_commands_at_once_on_an_empty_store_all_succeed(cold_clone):
     processes = [
-        cold_clone.start_anew(
+        cold_clone.start(
             *("data=digits", "trainer.epochs=1", "model=logreg", f"seed={seed}", "tracking.pictures=none")
         )
         for seed in range(3)

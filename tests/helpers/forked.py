@@ -1,51 +1,111 @@
-"""Python commands as processes of their own, forked from one that has imported torch and MLflow. So are their
-workers: it takes a second instead of six. For tests of what a command does; those of how it starts and ends
-start real ones."""
+"""Python commands as processes of their own, forked from one that has imported torch and MLflow already: one
+second instead of six. So is the fork server that a command starts for its workers. For tests of what a
+command does; those of how it starts and ends start real ones.
+
+pytest's workers share the process that forks, which `python tests/helpers/forked.py <socket>` starts.
+"""
 
 import atexit
+import importlib
 import io
 import logging
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+
+from helpers.processes import until
 
 from lockstep.execution import pool, server
 
 TESTS = Path(__file__).parents[1]
+ADDRESS = "TESTS_FORK_AT"
+"""In the environment: the socket of the process that forks."""
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(
-    [
-        "torch._dynamo",
-        "torch.export",
-        "mlflow.pytorch",
-        "mlflow.store.tracking.sqlalchemy_store",
-        "sklearn.datasets",
-        *("sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors"),
-        *("lockstep.execution.task_training", "lockstep.pictures.run_pictures", "scipy.signal"),
-        "hydra.main",
-        "optuna",
-        "plotly.graph_objects",
-        "lockstep.sweep.session",
-        "lockstep.search.session",
-        *("lockstep.report.page", "lockstep.cli.command", "sqlalchemy.dialects.sqlite"),
-        *("torch.export._trace", "torch.export.pt2_archive._package"),
-    ]
+PRELOADED = (
+    *("torch._dynamo", "torch.export._trace", "torch.export.pt2_archive._package", "mlflow.pytorch"),
+    *("mlflow.store.tracking.sqlalchemy_store", "sqlalchemy.dialects.sqlite", "hydra.main", "optuna"),
+    *("sklearn.datasets", "sklearn.decomposition", "sklearn.metrics", "sklearn.neighbors", "scipy.signal"),
+    *("plotly.graph_objects", "lockstep.sweep.session", "lockstep.search.session", "lockstep.cli.command"),
+    *("lockstep.execution.task_training", "lockstep.pictures.run_pictures", "lockstep.report.page"),
 )
 
 
-def start(function, *arguments):
-    """Call a function in such a process."""
-    process = _server.Process(target=function, args=arguments)
-    process.start()
-    return process
+def start_server():
+    """Start the process that forks, for this process and those that it starts; it ends with this process."""
+    folder = tempfile.mkdtemp()
+    os.environ[ADDRESS] = f"{folder}/socket"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
+    command = [sys.executable, __file__, os.environ[ADDRESS]]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(started.communicate)
+
+
+def _serve(address):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in PRELOADED:
+        with suppress(ImportError):  # of a torch that has it elsewhere
+            importlib.import_module(module)
+    fork, running = multiprocessing.get_context("fork"), {}
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.bind(f"{address}.new")
+        asked.listen(64)
+        os.rename(f"{address}.new", address)
+        while True:
+            for ready in wait([sys.stdin, asked, *running]):
+                if ready is sys.stdin:  # closed
+                    return
+                if ready is asked:
+                    client = Connection(asked.accept()[0].detach())
+                    function, arguments = client.recv()
+                    process = fork.Process(target=function, args=arguments)
+                    process.start()
+                    client.send(process.pid)
+                    running[process.sentinel] = process, client
+                else:
+                    process, client = running.pop(ready)
+                    process.join()
+                    with suppress(OSError):  # nobody waits
+                        client.send(process.exitcode)
+                    client.close()
+
+
+class Process:
+    """A function's call in a process that is forked; once started, as multiprocessing.Process has it."""
+
+    def __init__(self, function, *arguments):
+        if ADDRESS not in os.environ:
+            start_server()
+        until(lambda: os.path.exists(os.environ[ADDRESS]), seconds=300)
+        connected = socket.socket(socket.AF_UNIX)
+        connected.connect(os.environ[ADDRESS])
+        self._connection = Connection(connected.detach())
+        self._connection.send((function, arguments))
+        self.pid, self._exitcode = self._connection.recv(), None
+
+    @property
+    def exitcode(self):
+        self.join(0)
+        return self._exitcode
+
+    def join(self, timeout=None):
+        if self._exitcode is None and self._connection.poll(timeout):
+            self._exitcode = self._connection.recv()
+            self._connection.close()
+
+    def kill(self):
+        if self.exitcode is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 class Started:
@@ -57,7 +117,7 @@ class Started:
             pipes = [Path(name) / stream for stream in ("stdout", "stderr")]
             for pipe in pipes:
                 os.mkfifo(pipe)
-            self._process = start(_main, words, folder, environment, pipes)
+            self._process = Process(_main, words, folder, environment, pipes)
             self.stdout, self.stderr = (pipe.open() for pipe in pipes)
         self.pid = self._process.pid
 
@@ -136,6 +196,7 @@ class _ForkedServer:
         command, self._pid = os.getpid(), os.fork()
         if self._pid == 0:
             self.requests.close()
+            Path("/proc/self/comm").write_text("fork server")  # for processes.fork_servers
             server.run(theirs, command, ())
         theirs.close()
         self.process = self
@@ -153,3 +214,7 @@ class _ForkedServer:
 def open_text(descriptor):
     file = io.FileIO(descriptor, "w", closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(file), line_buffering=descriptor == 2)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])

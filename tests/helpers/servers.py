@@ -15,16 +15,16 @@ class Server:
 
     Attributes:
         uri: where it serves.
-        store: the SQLite store behind it.
+        store: the SQLite store behind it; by default its own.
         artifacts: the folder of the artifacts that it keeps.
     """
 
-    def __init__(self, root):
+    def __init__(self, root, store=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.root, self.uri = root, f"http://127.0.0.1:{self.port}"
-        self.store = f"sqlite:///{root}/server.db"
+        self.store = store or f"sqlite:///{root}/server.db"
         self.artifacts = root / "server-artifacts"
         self.process = None
 
@@ -55,7 +55,7 @@ class QuickServer(Server):
     """The same application in a process that is forked, not started: ready in a second or two."""
 
     def start(self):
-        self.process = forked.start(serve, self.port, self.store, str(self.artifacts))
+        self.process = forked.Process(serve, self.port, self.store, str(self.artifacts))
         self._wait()
 
     def stop(self):

@@ -8,6 +8,7 @@ import pytest
 
 NEXT = Path(sys.prefix) / "next"
 COMMON = ("-m", "data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")
+COMMON += ("hydra.launcher.n_jobs=1",)  # a worker has no Hydra
 
 
 def version(folder):

@@ -7,17 +7,12 @@ import html
 import json
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
 import pytest
 from helpers.clone import Clone
+from helpers.servers import QuickServer
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
@@ -110,7 +105,7 @@ def browser():
 def card(tmp_path_factory, browser):
     """A card sweep on MNIST, and its report."""
     clone = Clone(tmp_path_factory.mktemp("card"))
-    code, out, err = clone.run("-m", *CARD, "trainer.epochs=2")
+    code, out, err = clone.quick("-m", *CARD, "trainer.epochs=2")
     if code == 2 and "MNIST" in err:
         pytest.skip(f"MNIST can't be had here: {err}")
     assert (code, err) == (0, "")
@@ -119,33 +114,14 @@ def card(tmp_path_factory, browser):
     return clone, report, out
 
 
-def answers(address):
-    try:
-        urllib.request.urlopen(address).close()
-    except OSError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="module")
 def ui(card):
     """MLflow's UI on that sweep's store: its address, the parent run, its runs by name."""
     clone, *_ = card
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("mlflow")), "ui", "--workers", "1", "--port", str(port)]
-    server = subprocess.Popen(
-        [*command, "--backend-store-uri", clone.store],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
+    server = QuickServer(clone.root, clone.store)
+    server.start()
+    address = server.uri
     try:
-        while not answers(f"{address}/health"):
-            assert server.poll() is None, f"mlflow ui ended with {server.returncode}"
-            time.sleep(0.2)
         client = mlflow.MlflowClient(clone.store)
         found = client.search_runs([client.get_experiment_by_name("mnist").experiment_id])
         [parent] = [run for run in found if run.data.tags["lockstep.kind"] == "sweep"]
@@ -153,8 +129,7 @@ def ui(card):
         assert runs.keys() == NAMES
         yield address, parent, runs
     finally:
-        server.terminate()
-        server.wait()
+        server.stop()
 
 
 def column(browser, position):

@@ -26,23 +26,32 @@ def begin(function: Callable[..., object], *arguments: object) -> None:
 def call(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function in the worker, after what it is doing; here unless workers are started.
 
+    A worker that was killed costs nothing: the function is called once more, in another one.
+
     Raises:
-        WorkerDied: if the worker ends before it returns. Otherwise what the function raises.
+        WorkerDied: if that one ends, too, before it returns. Otherwise what the function raises.
     """
     if not pool.is_started():
         return function(*arguments)
-    worker = _worker()
-    worker.submit(_outcome, function, arguments)
     try:
-        returned, error, warnings = worker.result()
+        returned, error, warnings = _called(function, arguments)
     except WorkerDied:
-        raise WorkerDied("its worker process died, as it does when memory runs out") from None
+        try:
+            returned, error, warnings = _called(function, arguments)
+        except WorkerDied:
+            raise WorkerDied("its worker process died, as it does when memory runs out") from None
     for warning in warnings:
         log.warning("%s", warning)
     if error is not None:
         raise error
     result: T = returned
     return result
+
+
+def _called(function: Callable[..., object], arguments: tuple[Any, ...]) -> Any:
+    worker = _worker()
+    worker.submit(_outcome, function, arguments)
+    return worker.result()
 
 
 def _worker() -> Worker:
