@@ -4,6 +4,7 @@ They are in the cache folder, in `arrays/<key>/`: a file in NumPy's format for e
 its checksum, and what describes them. A folder appears whole or not at all. Where the cache folder can't be
 written, the files have no names, and end with the process.
 """
+
 import json
 import logging
 import os
