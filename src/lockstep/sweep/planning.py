@@ -93,7 +93,7 @@ def device_of(trainer: TrainerConfig) -> str:
 
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
     """Print the plan of these runs with its estimated time; train nothing."""
-    runs = list(dict(zip(identities(requests), requests, strict=True)).values())
+    runs = list(dict(zip(identities(requests)[NUMERICS_VERSION], requests, strict=True)).values())
     planned = plan_of([request.config for request in runs], n_jobs)
     flops = aside.call(_flops)
     console.print(tables.plan_table(planned, run_names(runs), flops))
@@ -112,15 +112,16 @@ def _may_have_threads(config: RunConfig) -> bool:
     return config.trainer.threads == 1 and not isinstance(config.model, LogRegConfig | MLPConfig)
 
 
-def identities(requests: Sequence[RunRequest], version: int | None = None) -> list[tuple[str, str]]:
-    """Return each run's experiment and run key: equal ones are one run, which is trained once.
+def identities(requests: Sequence[RunRequest]) -> dict[int, list[tuple[str, str]]]:
+    """Return each run's experiment and run key, by the version of the numerics, this one's first.
 
-    Args:
-        version: of the numerics, None for this one.
+    Runs with equal ones are one run, which is trained once.
     """
     configs = [request.config for request in requests]
-    digests = [sources.load(config.data).description.digest for config in configs]
-    return [
-        (config.tracking.experiment, config.run_keys(digest)[version or NUMERICS_VERSION])
-        for config, digest in zip(configs, digests, strict=True)
-    ]
+    keys = [config.run_keys(sources.load(config.data).description.digest) for config in configs]
+    return {
+        version: [
+            (config.tracking.experiment, key[version]) for config, key in zip(configs, keys, strict=True)
+        ]
+        for version in keys[0]
+    }

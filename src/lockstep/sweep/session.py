@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lockstep.config.identity import EARLIER_VERSIONS
 from lockstep.config.parsing import for_shell
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
@@ -110,10 +109,10 @@ def carry_out(
         ledger.adopt()
         return train_all(ledger, n_jobs, exact, at_once, fail_fast)
 
-    runs = identities(requests)
+    runs, *earlier = identities(requests).values()
     parent = None
     if sweep is not None:
-        request = _sweep_request(requests, runs, sweep, store)
+        request = _sweep_request(requests, runs, earlier, sweep, store)
         parent = replace(request, folder=folder, command=typed.whole if typed else "")
     epochs = {run: request.config.trainer.epochs for run, request in zip(runs, requests, strict=True)}
     recording = record(store, parent, sum(epochs.values()), work, has_monitor=first.system_metrics)
@@ -131,10 +130,13 @@ def carry_out(
 
 
 def _sweep_request(
-    requests: Sequence[RunRequest], runs: Sequence[tuple[str, str]], sweep: Sequence[str], store: Store
+    requests: Sequence[RunRequest],
+    runs: Sequence[tuple[str, str]],
+    earlier: Sequence[Sequence[tuple[str, str]]],
+    sweep: Sequence[str],
+    store: Store,
 ) -> SweepRequest:
     first = requests[0].config
-    earlier = [identities(requests, version) for version in EARLIER_VERSIONS]
     key, *earlier_keys = [
         hashlib.sha256(json.dumps(sorted(set(of))).encode()).hexdigest()[:32] for of in (runs, *earlier)
     ]
