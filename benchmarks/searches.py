@@ -87,7 +87,9 @@ def lockstep(task: Task, seed: int, n_trials: int = TRIALS) -> Search:
             f"model.hidden_dim1={','.join(map(str, WIDTHS))}",
             f"optim.momentum={','.join(map(str, MOMENTA))}",
         ]
-        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        if ended.returncode not in (0, 1):  # 1: a trial's loss diverged
+            ended.check_returncode()
         seconds = time.time() - began
         runs = mlflow.MlflowClient(uri).search_runs(["1"], "metrics.`val/accuracy` > 0", max_results=1000)
     begun = tuple(run.info.start_time / 1000 - began for run in runs)
@@ -143,13 +145,16 @@ def compare(table: Callable[[Sequence[str], Sequence[Sequence[str]]], None], see
 def tables(
     table: Callable[[Sequence[str], Sequence[Sequence[str]]], None], searches: Sequence[Search]
 ) -> None:
-    """Print what was found when Lockstep's command of the same seed had ended, and on the way there."""
-    ended = {(one.data, one.seed): one.seconds for one in searches if one.side == "Lockstep"}
+    """Print what both searches of a seed had found when the first of them ended, and on the way there."""
+    seconds = {
+        key: min(one.seconds for one in searches if (one.data, one.seed) == key)
+        for key in {(one.data, one.seed) for one in searches}
+    }
     results, curves = [], []
     for task in TASKS:
         for side in ("Lockstep", "Optuna"):
             pairs = [
-                (one, ended[one.data, one.seed])
+                (one, seconds[one.data, one.seed])
                 for one in searches
                 if one.data == task.name and one.side == side
             ]

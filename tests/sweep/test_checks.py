@@ -44,6 +44,16 @@ def test_a_network_that_no_memory_holds_is_refused(monkeypatch):
     check_runs([run_config(LOGREG), run_config(MLP)])  # 16 KiB
 
 
+@pytest.mark.parametrize("lacks", [True, False])
+def test_bfloat16_without_units_for_it_is_slower_and_the_log_says_so_once(monkeypatch, caplog, lacks):
+    monkeypatch.setattr(checks, "lacks_bfloat16", lambda: lacks)
+    check_runs([run_config(MLP, precision="bfloat16", seed=seed) for seed in range(2)])
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.partition(";")[0] for text in said] == [
+        "trainer.precision=bfloat16: this CPU has no bfloat16 units"
+    ] * lacks
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

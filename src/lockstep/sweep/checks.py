@@ -1,5 +1,6 @@
 """Checks of a command's runs beyond single values: data, devices, the store."""
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 
@@ -12,6 +13,7 @@ from lockstep.data import sources
 from lockstep.data.array_files import Source
 from lockstep.data.description import DataDescription
 from lockstep.data.memory import physical_bytes
+from lockstep.execution.cores import lacks_bfloat16
 from lockstep.execution.plan import Need, state_bytes
 from lockstep.recovery import claims
 from lockstep.recovery.run_folder import unfinished
@@ -20,6 +22,8 @@ from lockstep.tracking.errors import message_of
 from lockstep.tracking.store import Store
 
 store_at = cache(Store)
+
+log = logging.getLogger("lockstep")
 
 
 def check_runs(configs: Sequence[RunConfig]) -> None:
@@ -49,6 +53,13 @@ def check_runs(configs: Sequence[RunConfig]) -> None:
             problems.append(f"tracking.{key}: of the sweep, not of one of its runs; give one value")
     if problems:
         raise Refused(problems)
+    in_bfloat16 = [trainer for _, trainer in streams if trainer.precision == "bfloat16"]
+    if any(device_of(trainer) == "cpu" for trainer in in_bfloat16) and lacks_bfloat16():
+        # The workshop's MLP on Zen 4 without its units (ONEDNN_MAX_CPU_ISA=AVX512_CORE).
+        log.warning(
+            "trainer.precision=bfloat16: this CPU has no bfloat16 units; a step takes 2.7 times as long as in"
+            " float32, or longer: trainer.precision=float32 is faster"
+        )
 
 
 _SIZES = ("channels", "hidden_dim1", "hidden_dim2", "hidden_dims")

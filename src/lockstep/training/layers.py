@@ -174,7 +174,7 @@ class Layer:
         self.w_RxOxI = self._w_RxOxJ[:, :, :n_in]
         # A hidden layer's outputs after and before its activation, once allocated.
         self.out_RxOxB = self.z_RxOxB = self.z_GxOxB = self.w_RxOxI.new_empty(0)
-        # A minibatch's gradients in the GEMMs' dtype and in the parameters', where GEMM can't accumulate.
+        # A minibatch's gradients, in GEMM's dtype and the parameters', where GEMM can't accumulate them.
         if self._copies:
             self._new_GxOxJ = of_runs(self._w_RxOxJ, *w_RxOxJ.shape)
             self._new_grad_GxOxJ = torch.empty_like(w_RxOxJ, memory_format=torch.contiguous_format)
