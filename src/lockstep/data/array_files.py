@@ -1,8 +1,8 @@
 """A data set's arrays in files, which every process maps into its memory; kept for the next command.
 
-They are in the cache folder, in `arrays/<key>/`: a file in NumPy's format for each array, and `arrays.json`: its
-checksum, and what describes them. A folder appears whole or not at all. Where the cache folder can't be written,
-the files have no names, and end with the process.
+They are in the cache folder, in `arrays/<key>/`: a file in NumPy's format for each array, and `arrays.json`:
+its checksum, and what describes them. A folder appears whole or not at all. Where the cache folder can't be
+written, the files have no names, and end with the process.
 """
 
 import json

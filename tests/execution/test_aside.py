@@ -1,0 +1,55 @@
+"""The worker beside those that train: results, errors and warnings come back."""
+
+import os
+import sys
+
+import pytest
+from helpers.in_worker import fail_unpicklably, refuse, warned
+
+from lockstep.config.errors import Refused
+from lockstep.execution import aside, pool
+from lockstep.execution.pool import WorkerDied
+
+
+@pytest.fixture
+def started():
+    pool.shut_down()
+    pool.start(())  # these tests need no modules: the server starts at once
+    yield
+    pool.shut_down()
+
+
+def test_a_process_that_has_not_started_workers_does_it_itself(monkeypatch):
+    pool.shut_down()
+    monkeypatch.setattr(pool, "_modules", ())
+    pool.worker()  # that a training has started
+    assert not pool.is_started()
+    assert aside.call(os.getpid) == os.getpid()
+    pool.shut_down()
+
+
+def test_one_worker_carries_out_all_calls_and_none_of_those_that_train(started):
+    assert pool.is_started()
+    aside.begin(sys.intern, 1)  # whose failure is of no interest
+    pid = aside.call(os.getpid)
+    assert aside.call(os.getpid) == pid != os.getpid()
+    worker = pool.worker()
+    worker.submit(os.getpid)
+    assert worker.result() not in (pid, os.getpid())
+
+
+def test_errors_and_warnings_of_the_worker_are_raised_and_logged_here(started, caplog):
+    with pytest.raises(Refused) as refused:
+        aside.call(refuse, "one", "two")
+    assert refused.value.problems == ("one", "two")
+    with pytest.raises(RuntimeError, match=r"^OwnError: what happened$"):
+        aside.call(fail_unpicklably)
+    assert aside.call(warned) != os.getpid()
+    assert caplog.messages == ["UserWarning: of a library's"]
+
+
+def test_a_worker_that_dies_is_an_error_and_the_next_call_has_another(started):
+    with pytest.raises(WorkerDied, match="its worker process died"):
+        aside.call(os._exit, 3)
+    aside.begin(os._exit, 3)
+    assert aside.call(os.getpid) != os.getpid()
