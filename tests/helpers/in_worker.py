@@ -39,3 +39,21 @@ def opened(saved):
             name for name, path in zip(NAMES, saved.paths, strict=True) if str(path.stat().st_ino) in inodes
         },
     }
+
+
+def refuse(*problems):
+    from lockstep.config.errors import Refused
+
+    raise Refused(problems)
+
+
+def fail_unpicklably():
+    class OwnError(Exception):
+        pass
+
+    raise OwnError("what happened\nand more")
+
+
+def warned():
+    warnings.warn("of a library's", UserWarning, stacklevel=1)
+    return os.getpid()
