@@ -72,6 +72,7 @@ class Uploader:
         upload = Upload(folder, folder.read(), is_new, is_own, n_journaled)
         with self._changed:
             self._uploads[upload.name] = upload
+            self._pending.pop(upload.name, None)  # of the same folder, see `_succeed`
         return upload
 
     def update(
