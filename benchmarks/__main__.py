@@ -77,8 +77,8 @@ def main() -> None:
     say(
         f"`make bench` on {date.today().isoformat()}: {processor()}, {CORES} cores, Python"
         f" {platform.python_version()}, {versions}. MNIST, minibatches of 64, SGD with momentum. An epoch"
-        f" includes its evaluation on the test set. Lockstep's runs train {EPOCHS} epochs (fewer in the tables"
-        " over K), and their time includes start-up and result files."
+        f" includes its evaluation on the test set. Lockstep's runs train {EPOCHS} epochs (fewer in the"
+        " tables over K), and their time includes start-up and result files."
     )
     say()
     say(
