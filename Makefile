@@ -43,7 +43,7 @@ test-next: setup  ## run what touches Hydra with its newest pre-release
 faults: setup  ## the long tests of faults: 200 kills, 100 damaged files and the rest
 	$(BIN)/pytest -m faults --faults --kills 200 -s
 
-bench: setup  ## measure speed against other tools, and renew benchmarks/RESULTS.md
+bench: setup  ## measure speed against other tools, and renew benchmarks/RESULTS.md; QUICK=1 prints the main figures
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
