@@ -1,5 +1,6 @@
 """Sweeps of a user's own networks, in one process."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -18,15 +19,27 @@ from lockstep.tracking.store import Store
 from lockstep.training import network_code
 
 
-@pytest.fixture
-def swept(uri):
-    """A sweep of a convolutional network beside another and a logistic regression: its runs by name."""
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, empty_store):
+    """A sweep of a convolutional, another and a logistic regression: its root, its runs by name."""
+    root = tmp_path_factory.mktemp("swept")
+    uri = f"sqlite:///{shutil.copy(empty_store, root / 'mlflow.db')}"
     models = {"cnn": module("ConvNet"), "odd": module("Odd"), "logreg": LOGREG}
     jobs = [job(uri, f"model={name}", model=model) for name, model in models.items()]
-    results = carried_out(jobs, sweep=["model=cnn,odd,logreg"], n_jobs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCKSTEP_ROOT", str(root))
+        results = carried_out(jobs, sweep=["model=cnn,odd,logreg"], n_jobs=1)
     client = mlflow.MlflowClient(uri)
     assert [result.status for result in results] == ["FINISHED"] * 3
-    return {name: client.get_run(result.run_id) for name, result in zip(models, results, strict=True)}
+    return root, {name: client.get_run(result.run_id) for name, result in zip(models, results, strict=True)}
+
+
+@pytest.fixture
+def swept(stored, monkeypatch):
+    """Its store, and its runs by name."""
+    root, runs = stored
+    monkeypatch.setenv("LOCKSTEP_ROOT", str(root))
+    return f"sqlite:///{root}/mlflow.db", runs
 
 
 def artifacts_of(client, run, folder=""):
@@ -34,9 +47,10 @@ def artifacts_of(client, run, folder=""):
         yield from artifacts_of(client, run, file.path) if file.is_dir else [file.path]
 
 
-def test_what_is_recorded_of_them(uri, swept, tmp_path):
+def test_what_is_recorded_of_them(swept, tmp_path):
+    uri, runs = swept
     client = mlflow.MlflowClient(uri)
-    cnn, odd = ({*artifacts_of(client, swept[name])} for name in ("cnn", "odd"))
+    cnn, odd = ({*artifacts_of(client, runs[name])} for name in ("cnn", "odd"))
     assert {path for path in cnn if path.startswith("pca/")} == {
         *("pca/input.png", "pca/conv2.png", "pca/fc.png", "pca/explained_variance.json"),
     }
@@ -46,21 +60,22 @@ def test_what_is_recorded_of_them(uri, swept, tmp_path):
     }
     assert {"code/nets.py", "model/state_dict.pt", "predictions.parquet", "confusion.png"} <= cnn & odd
     assert {path for path in cnn | odd if "buffers" in path} == {"model/buffers.pt"}
-    code = client.download_artifacts(swept["cnn"].info.run_id, "code/nets.py", str(tmp_path))
+    code = client.download_artifacts(runs["cnn"].info.run_id, "code/nets.py", str(tmp_path))
     assert Path(code).read_bytes() == NETS.read_bytes()
-    assert swept["cnn"].data.params["model.channels"] == "4"
-    assert "space/conv2/knn_accuracy" in swept["cnn"].data.metrics
-    weights = torch.load(client.download_artifacts(swept["cnn"].info.run_id, "model/state_dict.pt"))
+    assert runs["cnn"].data.params["model.channels"] == "4"
+    assert "space/conv2/knn_accuracy" in runs["cnn"].data.metrics
+    weights = torch.load(client.download_artifacts(runs["cnn"].info.run_id, "model/state_dict.pt"))
     network = network_code.of(module("ConvNet")).build({}, load(job(uri).config.data).description)
     network.load_state_dict(weights)  # by the user's own names
 
 
 @pytest.mark.parametrize("name", ["cnn", "odd"])
 def test_they_are_reproduced_from_a_file_that_is_named_and_has_the_same_content(
-    uri, swept, tmp_path, monkeypatch, name
+    swept, tmp_path, monkeypatch, name
 ):
+    uri, runs = swept
     monkeypatch.setattr(network_code, "_known", {})  # as in another process
-    store, run_id = Store(uri), swept[name].info.run_id
+    store, run_id = Store(uri), runs[name].info.run_id
     with pytest.raises(Refused, match=r"its network is the user's own code, to be named: .* --code nets\.py"):
         reproduce(store, run_id)
     (tmp_path / "edited.py").write_bytes(NETS.read_bytes() + b"#")
@@ -71,7 +86,8 @@ def test_they_are_reproduced_from_a_file_that_is_named_and_has_the_same_content(
     assert (found.differences, found.missing) == ([], [])
 
 
-def test_the_same_sweep_is_stored_and_its_model_gives_the_logits_of_any_rows(uri, swept, monkeypatch):
+def test_the_same_sweep_is_stored_and_its_model_gives_the_logits_of_any_rows(swept, monkeypatch):
+    uri, _ = swept
     jobs = [job(uri, f"seed={seed}", model=module("ConvNet"), seed=seed) for seed in (0, 1)]
     results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
     assert [result.is_stored for result in results] == [True, False]
