@@ -89,7 +89,7 @@ def test_kills_while_short_runs_are_recorded_many_at_a_time_change_nothing(make_
             wait_for_a_run_folder(clone, process)
         else:
             until(partial(has_more, clone, before))
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.02))  # while folders of recorded runs are removed
         process.kill()
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL, "the sweep had ended before it was killed"

@@ -11,7 +11,7 @@ def replace(path: Path, content: bytes, is_synced: bool = True) -> None:
     """Replace a file atomically; make its folder where somebody has removed it, also while it is written.
 
     Args:
-        is_synced: whether it survives a power cut; else it may be lost then, or be empty, until `sync`.
+        is_synced: whether it survives a power cut; else it may be lost then, or be empty.
     """
     for left in reversed(range(ATTEMPTS)):
         try:
@@ -20,15 +20,6 @@ def replace(path: Path, content: bytes, is_synced: bool = True) -> None:
         except FileNotFoundError:
             if not left:
                 raise
-
-
-def sync(path: Path) -> None:
-    """Sync a file or a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _replace(path: Path, content: bytes, is_synced: bool) -> None:
@@ -41,4 +32,8 @@ def _replace(path: Path, content: bytes, is_synced: bool) -> None:
             os.fsync(file.fileno())
     part.rename(path)
     if is_synced:
-        sync(path.parent)  # the new name
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the new name
+        finally:
+            os.close(descriptor)

@@ -107,7 +107,7 @@ def _take_along(old: Collection[str], address: str) -> None:
 
 def _rewrite(folder: RunFolder, now: RunFolder, description: Description) -> None:
     """Write all of a run folder to a new one, since seals are those of one folder; remove the old one."""
-    now.create(description)
+    now.write(description)
     for event in (journal := Journal(folder.journal.path)).unread():
         now.journal.append(event)
     for n_events, path in folder.checkpoints().items():
@@ -116,7 +116,6 @@ def _rewrite(folder: RunFolder, now: RunFolder, description: Description) -> Non
         shutil.copytree(folder.artifacts, now.artifacts)
     if folder.owes:
         now.owe(folder.owed())
-    now.sync()
     folder.remove()
 
 

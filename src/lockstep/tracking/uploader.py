@@ -270,7 +270,8 @@ class Uploader:
         if run_id is not None and not store.is_active(run_id):
             run_id = None  # deleted in the store
         if run_id is None:
-            upload.folder.sync()  # its token, which finds the run
+            with self._changed:
+                upload.folder.write(description)  # synced, with the token that finds the run
         recorded = (
             store.resume(run_id, description, upload.n_journaled)
             if run_id is not None
