@@ -1,11 +1,10 @@
 """The worker beside those that train: results, errors and warnings come back."""
 
 import os
-import signal
 import sys
 
 import pytest
-from helpers.in_worker import fail_unpicklably, refuse, warned
+from helpers.in_worker import fail_unpicklably, killed, refuse, warned
 
 from lockstep.config.errors import Refused
 from lockstep.execution import aside, pool
@@ -54,16 +53,6 @@ def test_a_worker_that_dies_is_an_error_and_the_next_call_has_another(started):
         aside.call(os._exit, 3)
     aside.begin(os._exit, 3)
     assert aside.call(os.getpid) != os.getpid()
-
-
-def killed(times, log):
-    """Be killed so often, then return how often it was called."""
-    with log.open("a") as opened:
-        opened.write("called\n")
-    n_called = len(log.read_text().splitlines())
-    if n_called <= times:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return n_called
 
 
 def test_a_worker_that_is_killed_once_costs_nothing(started, tmp_path):

@@ -5,17 +5,16 @@ their last scores would tell which runs were pruned, not which choice is good.
 """
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
+from lockstep.execution import aside
 from lockstep.report.charts import Chart, is_log
+from lockstep.report.importance import Choice, shares
 from lockstep.report.wording import number, ordered, short
 from lockstep.results.run_result import RunResult, epochs_text
 from lockstep.tracking import recorded_run
@@ -75,7 +74,8 @@ def importances(sweep: Sweep, scores: Scores) -> tuple[Chart | None, dict[str, f
     keys = [key for key in sweep.swept if len({run.params.get(key) for run in runs}) > 1]
     if len(runs) < FEWEST_FOR_IMPORTANCE or not keys:
         return None, {}
-    found = _shares(sweep, runs, keys, scores)
+    of_keys = {key: _choice(sweep, runs, key) for key in keys}
+    found = aside.call(shares, of_keys, [scores.values[str(run.run_id)] for run in runs])
     by_share = sorted(found.items(), key=lambda item: item[1])
     figure = go.Figure(
         go.Bar(
@@ -98,35 +98,13 @@ def _compared(sweep: Sweep, scores: Scores) -> list[RunResult]:
     return [run for run in sweep.compared if str(run.run_id) in scores.values]
 
 
-def _shares(sweep: Sweep, runs: Sequence[RunResult], keys: Sequence[str], scores: Scores) -> dict[str, float]:
-    space: dict[str, BaseDistribution] = {}
-    values: dict[str, list[object]] = {}
-    for key in keys:
-        texts = [run.params.get(key, "") for run in runs]
-        numbers = [number(text) for text in texts]
-        known = [value for value in numbers if value is not None]
-        if len(known) == len(texts):
-            space[key] = FloatDistribution(min(known), max(known), log=is_log(sweep, key, known))
-            values[key] = list(known)
-        else:
-            space[key], values[key] = CategoricalDistribution(ordered(texts)), list(texts)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={key: values[key][k] for key in keys},
-                distributions=space,
-                value=scores.values[str(run.run_id)],
-            )
-            for k, run in enumerate(runs)
-        ]
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        evaluator = optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-        return {key: float(share) for key, share in shares.items()}
+def _choice(sweep: Sweep, runs: Sequence[RunResult], key: str) -> Choice:
+    texts = [run.params.get(key, "") for run in runs]
+    numbers = [number(text) for text in texts]
+    known = [value for value in numbers if value is not None]
+    if len(known) == len(texts):
+        return Choice(known, is_log=is_log(sweep, key, known))
+    return Choice(texts, ordered(texts))
 
 
 def effects(sweep: Sweep, scores: Scores) -> Chart | None:
