@@ -153,6 +153,13 @@ def test_shapes_that_a_stack_computed_otherwise(tmp_path, batch_size, hidden_dim
     assert_bits_are_those_of_each_run_alone((drawn_data(64, 10), configs, range(5), 1), tmp_path)
 
 
+def test_a_minibatch_of_a_module_has_the_same_bits_wherever_it_is_in_a_stretch():
+    config = run_config(module("Odd"), OPTIMS["sgd"], batch_size=2, val_size=2, epochs=EPOCHS)  # 136 bytes
+    dataset = drawn_data(17, 2)
+    [expected], [run] = train([config], dataset), train([config], dataset, rungs=(65, 127))
+    assert run.history.loss_T.tobytes() == expected.history.loss_T.tobytes()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_convolutional_networks_beside_each_other_and_others(tmp_path, threads):
     drawn = drawn_data(64, 10)

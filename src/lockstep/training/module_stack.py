@@ -106,7 +106,8 @@ class ModuleStack:
         with own_random_numbers(run.dropout_generator), torch.enable_grad():
             for x_BxI, y_B in zip(x_TxBxI, stretch.y_TxB, strict=False):
                 grad_P.mul_(keep) if keep else grad_P.zero_()
-                logits_BxC = network.module(x_BxI)
+                # A copy is aligned, wherever in a stretch the minibatch is; kernels may round by that.
+                logits_BxC = network.module(x_BxI.clone())
                 loss = nn.functional.cross_entropy(logits_BxC, y_B, label_smoothing=run.label_smoothing)
                 loss.backward()  # type: ignore[no-untyped-call]
                 run.update()
