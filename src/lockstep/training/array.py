@@ -151,7 +151,8 @@ class TrainingArray:
             each = sum(starmap(seconds_between, spans_of_stack)) / len(runs)
             of_run |= zip(runs, zip(loss_RxT, accuracy_RxT, repeat(each)), strict=True)
         losses, accuracies, seconds = zip(*(of_run[run] for run in self._runs), strict=True)
-        self.share_K = [each / sum(seconds) for each in seconds]
+        total = sum(seconds)
+        self.share_K = [each / total for each in seconds]
         return torch.stack(losses), torch.stack(accuracies)
 
     @torch.no_grad()
