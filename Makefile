@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 # The pre-release that tests/hydra_plugins/test_next.py runs a sweep with; it stands beside the environment.
 NEXT := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
-COMPILE = $(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests?/' .venv/lib .venv/next > /dev/null
+COMPILE = $(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests?/' .venv/lib .venv/next src > /dev/null
 
 .PHONY: help setup sweep ui test test-next faults bench upgrade
 .DEFAULT_GOAL := setup
