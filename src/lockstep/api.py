@@ -119,12 +119,10 @@ def _trained(command: Command) -> Standings:
     return sweeping.carry_out(
         command.requests,
         command.overrides,
-        command.n_jobs,
-        command.exact,
+        command.launcher,
         folder,
         command.max_batch_size,
         command.typed,
-        command.fail_fast,
     )
 
 

@@ -309,9 +309,9 @@ def test_overrides_of_each_job_and_the_number_of_workers_are_kept():
         ("seed=0", "optim.lr=0.01"),
         ("seed=1", "optim.lr=0.01"),
     ]
-    assert asked.n_jobs == 3
-    assert compose(CONF, ["seed=0,1"], multirun=True).n_jobs == -1
-    assert compose(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).n_jobs == 1
+    assert asked.launcher.n_jobs == 3
+    assert compose(CONF, ["seed=0,1"], multirun=True).launcher.n_jobs == -1
+    assert compose(CONF, ["seed=0,1", "hydra/launcher=basic"], multirun=True).launcher.n_jobs == 1
 
 
 def with_hydra_node(composer, overrides):

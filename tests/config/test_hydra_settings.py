@@ -141,7 +141,10 @@ def test_presets_that_choose_for_hydra_are_not_swept(presets, arguments, what):
     ("preset", "n_jobs"), [("jobs", 2), ("plain", -1)], ids=["chooses for Hydra", "chooses nothing"]
 )
 def test_a_preset_by_itself_chooses_for_hydra(presets, preset, n_jobs):
-    assert compose(CONF, [f"experiment={preset}", "seed=0,1"], True, config_dir=presets).n_jobs == n_jobs
+    assert (
+        compose(CONF, [f"experiment={preset}", "seed=0,1"], True, config_dir=presets).launcher.n_jobs
+        == n_jobs
+    )
 
 
 def own_sweep(tmp_path, params):

@@ -9,6 +9,7 @@ from helpers.configs import LOGREG, job, with_pictures
 from helpers.faults import contents
 from helpers.records import carried_out
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery.mending import DAMAGED
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
@@ -41,7 +42,7 @@ class Interrupted:
             patch.setattr(session, "CLOSING_SECONDS", 0.5)
             patch.setattr(mlflow.MlflowClient, "set_terminated", refusing)
             with pytest.raises(KeyboardInterrupt):
-                carried_out(sweep(self.uri), ["..."], n_jobs=1)
+                carried_out(sweep(self.uri), ["..."], launcher=LauncherConfig(n_jobs=1))
         shutil.copytree(root, root.with_name("kept"))
 
     def restore(self):
@@ -56,7 +57,7 @@ class Interrupted:
 
     def resumes(self):
         """Give the same command again; return what the store holds then."""
-        runs = carried_out(sweep(self.uri), ["..."], n_jobs=1)
+        runs = carried_out(sweep(self.uri), ["..."], launcher=LauncherConfig(n_jobs=1))
         assert [(run.status, run.reason) for run in runs] == [("FINISHED", "")] * 3
         left = {path.name for path in unfinished().iterdir()} - {"claims", DAMAGED}
         assert left == set()

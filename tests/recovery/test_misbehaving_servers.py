@@ -18,6 +18,7 @@ from helpers.misbehaving import Proxy, Rule
 from helpers.servers import QuickServer, Server
 
 from lockstep.cli import leftovers
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep.session import NotUploaded, carry_out
 from lockstep.tracking import logged_model, patience, uploader
@@ -175,7 +176,7 @@ def test_truth_is_told_in_short(emptied, tmp_path, monkeypatch):
 
     def train(uri=emptied.uri, folder=tmp_path / "undisturbed"):
         jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s), "none") for s in (0, 1)]
-        carry_out(jobs, ["seed=0,1"], n_jobs=1, folder=folder)
+        carry_out(jobs, ["seed=0,1"], folder=folder, launcher=LauncherConfig(n_jobs=1))
 
     want = undisturbed(emptied, "short", train)
     with Proxy(emptied.uri, *SHORT) as proxy:

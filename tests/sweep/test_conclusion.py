@@ -7,6 +7,7 @@ from helpers.faults import contents
 from helpers.records import carried_out
 
 from lockstep.cli import leftovers
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery.run_folder import folders, unfinished
 from lockstep.sweep import drawing
 from lockstep.sweep.session import NotUploaded
@@ -24,7 +25,7 @@ STEPS = {
 def sweep(uri, folder):
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed, val_size=100) for seed in (0, 1)]
     jobs = [with_pictures(request, "best") for request in jobs]
-    return carried_out(jobs, ["seed=0,1"], n_jobs=1, folder=folder)
+    return carried_out(jobs, ["seed=0,1"], folder=folder, launcher=LauncherConfig(n_jobs=1))
 
 
 @pytest.fixture(scope="module")

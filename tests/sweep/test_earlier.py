@@ -6,6 +6,7 @@ from helpers.configs import LOGREG, job, quiet
 from helpers.numerics import BEFORE, TODAY, set_version
 from helpers.records import carried_out, recorded, statuses
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.recovery.journal import Ended
 from lockstep.recovery.run_folder import folders, unfinished
@@ -63,16 +64,18 @@ def left():
 
 def test_a_sweep_half_of_an_earlier_version_trains_the_other_half(uri, tmp_path, before, capsys):
     with before():
-        carried_out(jobs_of(uri, (0, 1)), ["seed=0,1"], n_jobs=1)
+        carried_out(jobs_of(uri, (0, 1)), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     capsys.readouterr()
-    results = carried_out(jobs_of(uri, range(4)), ["seed=0,1,2,3"], n_jobs=1)
+    results = carried_out(jobs_of(uri, range(4)), ["seed=0,1,2,3"], launcher=LauncherConfig(n_jobs=1))
     assert statuses(results) == [("FINISHED", True)] * 2 + [("FINISHED", False)] * 2
     assert [result.numerics_version for result in results] == [BEFORE] * 2 + [TODAY] * 2
     assert sorted(version for *_, version in runs_of(uri)) == [str(BEFORE)] * 2 + [str(TODAY)] * 2
     line = "2 runs are of numerics version 2, which an earlier Lockstep had: trained now, the last digits may"
     assert f"{line} differ (seed=0, seed=1).\n" in capsys.readouterr().out
     # All four are repeats, whose mean ranks them.
-    again = carried_out(jobs_of(uri, range(4)), ["seed=0,1,2,3"], n_jobs=1, folder=tmp_path / "sweep")
+    again = carried_out(
+        jobs_of(uri, range(4)), ["seed=0,1,2,3"], folder=tmp_path / "sweep", launcher=LauncherConfig(n_jobs=1)
+    )
     assert statuses(again) == [("FINISHED", True)] * 4
     [parent] = [
         run.info.run_id
@@ -86,8 +89,11 @@ def test_a_sweep_half_of_an_earlier_version_trains_the_other_half(uri, tmp_path,
 
 def test_the_same_sweep_continues_the_parent_of_an_earlier_version(uri, before):
     with before():
-        carried_out(jobs_of(uri, (0, 1)), ["seed=0,1"], n_jobs=1)
-    assert statuses(carried_out(jobs_of(uri, (0, 1)), ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
+        carried_out(jobs_of(uri, (0, 1)), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
+    assert (
+        statuses(carried_out(jobs_of(uri, (0, 1)), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1)))
+        == [("FINISHED", True)] * 2
+    )
     assert len(mlflow.MlflowClient(uri).search_runs(["1"])) == 3
 
 
@@ -97,17 +103,17 @@ def test_interrupted_runs_are_trained_anew_and_ended_ones_kept(uri, before, left
     jobs[0] = jobs_of(uri, (0,), epochs=2)[0]
     with before() as patch, pytest.raises(KeyboardInterrupt):
         kill_once_a_run_has_ended(patch)
-        carried_out(jobs, ["seed=0,1"], n_jobs=1)
+        carried_out(jobs, ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     [interrupted] = [of for of in folders(unfinished()) if of.checkpoints() and not of.history()[1]]
     says_so = "epochs; of an earlier numerics version: the same command trains it anew"
     assert says_so in "\n".join(listed(unfinished()))
     if left_by == "a kill and another command":
-        carried_out(jobs_of(uri, (7,), epochs=1), ["seed=7"], n_jobs=1)
+        carried_out(jobs_of(uri, (7,), epochs=1), ["seed=7"], launcher=LauncherConfig(n_jobs=1))
         assert recorded(uri)["seed=1"] == ("KILLED", None)
         assert interrupted.exists()
     elif left_by == "a kill, description lost":
         (interrupted.path / "run.json").write_text("{")
-    results = carried_out(jobs, ["seed=0,1"], n_jobs=1)
+    results = carried_out(jobs, ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert [(result.status, result.numerics_version) for result in results] == [
         ("FINISHED", BEFORE),
         ("FINISHED", TODAY),

@@ -8,6 +8,7 @@ from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.records import carried_out, statuses
 
 from lockstep.cli.reproduce import reproduce
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.data.datasets import load
 from lockstep.recorded import Run
 from lockstep.results import predictions_file
@@ -42,7 +43,7 @@ def test_a_sweep_of_patiences_reports_each_runs_best_epoch_everywhere(uri, jobs,
     monkeypatch.setattr(
         Ledger, "task", lambda ledger, runs, *args: sizes.append(len(runs)) or task(ledger, runs, *args)
     )
-    results = carried_out(jobs, ["patience=..."], n_jobs=1)
+    results = carried_out(jobs, ["patience=..."], launcher=LauncherConfig(n_jobs=1))
     assert sizes == [4]  # one array
     client, dataset = mlflow.MlflowClient(uri), load(jobs[0].config.data)
     ends = []
@@ -75,7 +76,7 @@ def test_a_sweep_of_patiences_reports_each_runs_best_epoch_everywhere(uri, jobs,
     assert ends[3][0] == 12 > ends[3][1]  # it trained to its end, and restored its best epoch
     for result in (results[0], results[3]):
         assert reproduce(Store(uri), result.run_id).is_identical
-    stored = carried_out(jobs, ["patience=..."], n_jobs=1)
+    stored = carried_out(jobs, ["patience=..."], launcher=LauncherConfig(n_jobs=1))
     assert statuses(stored) == [("FINISHED", True)] * 4
     assert [(run.stopped_at, run.restored_epoch) for run in stored] == [
         (run.stopped_at, run.restored_epoch) for run in results

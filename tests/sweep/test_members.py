@@ -9,6 +9,7 @@ import pytest
 from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.records import carried_out
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session
 from lockstep.sweep.session import NotUploaded, carry_out
@@ -51,7 +52,7 @@ def found_by_link(uri, sweep):
 def test_all_readers_agree_on_a_grid_with_repeats(uri, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(session.console, "_file", None)
     asked = [with_pictures(r, "best") for r in requests(uri, 0.5, 0.001, seeds=(3, 2), val_size=300)]
-    standings = carry_out(asked, ["..."], n_jobs=1, folder=tmp_path / "sweep")
+    standings = carry_out(asked, ["..."], folder=tmp_path / "sweep", launcher=LauncherConfig(n_jobs=1))
     printed = capsys.readouterr().out
     [parent] = parents(uri)
     tags, client = parent.data.tags, mlflow.MlflowClient(uri)
@@ -79,7 +80,9 @@ def test_all_readers_agree_on_a_grid_with_repeats(uri, tmp_path, capsys, monkeyp
 
 def test_a_failed_run_is_a_member_and_does_not_win(uri, tmp_path):
     diverging = job(uri, "optim.lr=1e20", model=MLP, optim=sgd(1e20))
-    standings = carry_out([diverging, *requests(uri, 0.1)], ["..."], n_jobs=1, folder=tmp_path)
+    standings = carry_out(
+        [diverging, *requests(uri, 0.1)], ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1)
+    )
     [parent] = parents(uri)
     sweep = read(uri, parent)
     assert [run.status for run in sweep.runs] == ["FAILED", "FINISHED"]
@@ -87,8 +90,8 @@ def test_a_failed_run_is_a_member_and_does_not_win(uri, tmp_path):
 
 
 def test_an_extended_sweep_has_all_its_runs_and_the_earlier_one_keeps_its_own(uri, tmp_path):
-    carry_out(requests(uri, 0.1, 0.5), ["..."], n_jobs=1, folder=tmp_path)
-    carry_out(requests(uri, 0.001, 0.1, 0.5), ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(requests(uri, 0.1, 0.5), ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
+    carry_out(requests(uri, 0.001, 0.1, 0.5), ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     latest, earlier = (read(uri, parent) for parent in parents(uri))
     assert [run.params["optim.lr"] for run in latest.runs] == ["0.001", "0.1", "0.5"]
     assert latest.summary["runs"] == 3
@@ -104,14 +107,14 @@ def interrupted(monkeypatch, asked):
     with monkeypatch.context() as patch:
         patch.setattr(artifacts, "write_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            carry_out(asked, ["..."], n_jobs=1)
+            carry_out(asked, ["..."], launcher=LauncherConfig(n_jobs=1))
 
 
 def test_a_sweep_whose_values_come_in_another_order_is_the_same_sweep(uri, tmp_path, monkeypatch):
     asked = requests(uri, 0.1, 0.5, 0.01, 0.05)
     interrupted(monkeypatch, asked)
     assert [parent.info.status for parent in parents(uri)] == ["KILLED"]
-    carry_out(asked[::-1], ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(asked[::-1], ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [parent] = parents(uri)
     assert parent.info.status == "FINISHED"
     sweep = read(uri, parent)
@@ -124,7 +127,7 @@ def test_a_sweep_over_two_experiments_has_the_runs_of_both(uri, tmp_path):
     first, second = requests(uri, 0.1, 0.5)
     asked = [first, elsewhere(second, "other")]
     for _ in range(2):
-        standings = carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+        standings = carry_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [parent] = parents(uri)
     sweep = read(uri, parent)
     assert [run.params["tracking.experiment"] for run in sweep.runs] == ["digits", "other"]
@@ -135,10 +138,10 @@ def test_a_sweep_over_two_experiments_has_the_runs_of_both(uri, tmp_path):
 
 def test_a_deleted_parent_comes_back_with_all_members_stored(uri, tmp_path):
     asked = requests(uri, 0.1, 0.5)
-    carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [deleted] = parents(uri)
     mlflow.MlflowClient(uri).delete_run(deleted.info.run_id)
-    again = carried_out(asked, ["..."], n_jobs=1, folder=tmp_path / "again")
+    again = carried_out(asked, ["..."], folder=tmp_path / "again", launcher=LauncherConfig(n_jobs=1))
     assert [run.is_stored for run in again] == [True, True]
     [parent] = parents(uri)
     assert parent.info.run_id != deleted.info.run_id
@@ -148,9 +151,9 @@ def test_a_deleted_parent_comes_back_with_all_members_stored(uri, tmp_path):
 
 def test_a_sweep_that_is_complete_keeps_its_parent_and_its_times(uri, tmp_path):
     asked = requests(uri, 0.1, 0.5)
-    carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [before] = parents(uri)
-    carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [after] = parents(uri)
     assert (before.info.run_id, before.info.end_time) == (after.info.run_id, after.info.end_time)
     assert read(uri, after).summary["runs"] == 2
@@ -158,19 +161,25 @@ def test_a_sweep_that_is_complete_keeps_its_parent_and_its_times(uri, tmp_path):
 
 def test_the_same_run_twice_is_one_member(uri, tmp_path):
     asked = requests(uri, 0.1, 0.1, 0.5)
-    carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [parent] = parents(uri)
     assert len(read(uri, parent).runs) == 2
 
 
 def test_runs_that_train_a_few_at_a_time_are_one_sweep(uri, tmp_path):
-    carry_out(requests(uri, 0.1, 0.5, 0.01, 0.05), ["..."], n_jobs=1, folder=tmp_path, at_once=2)
+    carry_out(
+        requests(uri, 0.1, 0.5, 0.01, 0.05),
+        ["..."],
+        folder=tmp_path,
+        at_once=2,
+        launcher=LauncherConfig(n_jobs=1),
+    )
     [parent] = parents(uri)
     assert len(read(uri, parent).runs) == 4
 
 
 def test_a_sweep_recorded_by_version_0_1_0_is_read_as_it_was_meant(uri, tmp_path):
-    carry_out(requests(uri, 0.1, 0.5), ["..."], n_jobs=1, folder=tmp_path)
+    carry_out(requests(uri, 0.1, 0.5), ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [parent] = parents(uri)
     client, new = mlflow.MlflowClient(uri), read(uri, parent)
     (Path(parent.info.artifact_uri.removeprefix("file://")) / sweeps.MEMBERS).unlink()
@@ -182,7 +191,9 @@ def test_a_sweep_recorded_by_version_0_1_0_is_read_as_it_was_meant(uri, tmp_path
 
 
 def test_the_members_are_a_list_of_run_ids(uri, tmp_path):
-    standings = carry_out(requests(uri, 0.1, 0.5), ["..."], n_jobs=1, folder=tmp_path)
+    standings = carry_out(
+        requests(uri, 0.1, 0.5), ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1)
+    )
     [parent] = parents(uri)
     path = Path(parent.info.artifact_uri.removeprefix("file://")) / "members.json"
     listed = json.loads(path.read_text())
@@ -201,10 +212,10 @@ def test_a_sweep_whose_winner_cannot_be_recorded_says_so_and_the_same_command_re
     with monkeypatch.context() as patch:
         patch.setattr(Recorded, "artifact", lambda *_: 1 / 0)
         with pytest.raises(NotUploaded, match=r"which won: division by zero\nGive the same command"):
-            carry_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+            carry_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     [parent] = parents(uri)
     assert sweeps.WINNER not in parent.data.tags
-    again = carried_out(asked, ["..."], n_jobs=1, folder=tmp_path)
+    again = carried_out(asked, ["..."], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
     assert [run.is_stored for run in again] == [True, True]
     [parent] = parents(uri)
     assert parent.data.tags[sweeps.WINNER] in {run.run_id for run in again}

@@ -12,6 +12,7 @@ from helpers.records import carried_out
 
 from lockstep.cli.reproduce import reproduce
 from lockstep.config.errors import Refused
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.data.datasets import load
 from lockstep.sweep import drawing
 from lockstep.tracking import logged_model
@@ -28,7 +29,7 @@ def stored(tmp_path_factory, empty_store):
     jobs = [job(uri, f"model={name}", model=model) for name, model in models.items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCKSTEP_ROOT", str(root))
-        results = carried_out(jobs, sweep=["model=cnn,odd,logreg"], n_jobs=1)
+        results = carried_out(jobs, sweep=["model=cnn,odd,logreg"], launcher=LauncherConfig(n_jobs=1))
     client = mlflow.MlflowClient(uri)
     assert [result.status for result in results] == ["FINISHED"] * 3
     return root, {name: client.get_run(result.run_id) for name, result in zip(models, results, strict=True)}
@@ -89,7 +90,7 @@ def test_they_are_reproduced_from_a_file_that_is_named_and_has_the_same_content(
 def test_the_same_sweep_is_stored_and_its_model_gives_the_logits_of_any_rows(swept, monkeypatch):
     uri, _ = swept
     jobs = [job(uri, f"seed={seed}", model=module("ConvNet"), seed=seed) for seed in (0, 1)]
-    results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    results = carried_out(jobs, sweep=["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert [result.is_stored for result in results] == [True, False]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     model = mlflow.pytorch.load_model(logged_model.log_model(Store(uri), results[0].run_id))
@@ -101,7 +102,10 @@ def test_pictures_of_the_best_and_a_model_wait_for_a_command_that_names_the_code
         with_pictures(job(uri, f"seed={seed}", model=module("perceptron"), seed=seed), "best")
         for seed in (0, 1)
     ]
-    store, run_id = Store(uri), carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)[1].run_id
+    store, run_id = (
+        Store(uri),
+        carried_out(jobs, sweep=["seed=0,1"], launcher=LauncherConfig(n_jobs=1))[1].run_id,
+    )
     monkeypatch.setattr(network_code, "_known", {})  # as in `deliver`
     with pytest.raises(network_code.NotNamed, match=r"nets\.py:perceptron is not run unless a command"):
         logged_model.log_model(store, run_id)

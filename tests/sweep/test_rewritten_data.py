@@ -8,6 +8,7 @@ from helpers.data_files import save
 from helpers.records import carried_out, statuses
 
 from lockstep.cli import leftovers
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import ArraysConfig
 from lockstep.data import sources
@@ -31,7 +32,7 @@ def sweep(uri, tmp_path):
     def carry_out(*seeds):
         jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s, epochs=3), "none") for s in seeds]
         jobs = [RunRequest(j.config.model_copy(update={"data": data}), j.overrides) for j in jobs]
-        return carried_out(jobs, ["..."], n_jobs=1, folder=tmp_path / "sweep")
+        return carried_out(jobs, ["..."], folder=tmp_path / "sweep", launcher=LauncherConfig(n_jobs=1))
 
     carry_out.data = data
     return carry_out

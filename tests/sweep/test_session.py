@@ -10,6 +10,7 @@ from helpers.configs import LOGREG, MLP, job, sgd, with_pictures
 from helpers.faults import contents
 from helpers.records import carried_out, recorded, statuses
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.pictures import run_pictures
 from lockstep.recovery.run_folder import unfinished
@@ -28,7 +29,7 @@ def test_a_run_that_breaks_is_failed_and_the_others_go_on(uri, monkeypatch):
 
     monkeypatch.setattr(artifacts, "write_run", breaks_once)
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed) for seed in (0, 1)]
-    results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    results = carried_out(jobs, sweep=["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert [result.status for result in results] == ["FAILED", "FINISHED"]
     assert recorded(uri) == {
         "seed, 2 runs": ("FAILED", None),
@@ -46,11 +47,11 @@ def test_where_somebody_removes_the_run_folders_no_run_stays_running(uri, monkey
 
     monkeypatch.setattr(Ledger, "receive", removed_first)
     jobs = [job(uri, f"seed={seed}", model=LOGREG, seed=seed, epochs=3) for seed in (0, 1)]
-    results = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    results = carried_out(jobs, sweep=["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert [result.status for result in results] == ["FAILED", "FAILED"]
     assert {status for status, _ in recorded(uri).values()} == {"FAILED"}
     monkeypatch.undo()
-    again = carried_out(jobs, sweep=["seed=0,1"], n_jobs=1)
+    again = carried_out(jobs, sweep=["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert [result.status for result in again] == ["FINISHED", "FINISHED"]
 
 
@@ -72,7 +73,11 @@ def test_an_interrupted_run_is_killed_and_so_is_its_sweep(uri, monkeypatch, inte
 
     monkeypatch.setattr(artifacts, "write_run", interrupted)
     with pytest.raises(type(interruption)):
-        carried_out([job(uri, f"seed={s}", seed=s) for s in range(3)], sweep=["seed=0,1,2"], n_jobs=1)
+        carried_out(
+            [job(uri, f"seed={s}", seed=s) for s in range(3)],
+            sweep=["seed=0,1,2"],
+            launcher=LauncherConfig(n_jobs=1),
+        )
     assert recorded(uri) == {
         "seed, 3 runs": ("KILLED", None),
         "seed=0": ("FINISHED", None),
@@ -86,7 +91,7 @@ def test_a_ranking_by_test_accuracy_says_so(uri, capsys, monkeypatch, val_size, 
     carried_out(
         [job(uri, f"seed={s}", model=MLP, seed=s, val_size=val_size) for s in (0, 1)],
         sweep=["seed=0,1"],
-        n_jobs=1,
+        launcher=LauncherConfig(n_jobs=1),
     )
     assert ("Ranked by test accuracy, as there is no validation split" in capsys.readouterr().out) == says
 
@@ -121,7 +126,7 @@ PICTURES = {
 def test_whose_pictures_are_drawn(uri, n_jobs, pictures, drawn):
     lrs = ("0.001", "0.5", "0.0001") if pictures != "all" else ("0.001", "0.5")
     jobs = [with_pictures(job(uri, f"lr={lr}", optim=sgd(float(lr))), pictures) for lr in lrs]
-    results = carried_out(jobs, sweep=["optim.lr=..."], n_jobs=n_jobs)
+    results = carried_out(jobs, sweep=["optim.lr=..."], launcher=LauncherConfig(n_jobs=n_jobs))
     assert [result.status for result in results] == ["FINISHED"] * len(lrs)
     of_all = NUMBERS if pictures == "none" else NUMBERS | PREDICTIONS
     assert pictures_of(uri) == {
@@ -140,7 +145,10 @@ def test_explained_variance_holds_the_input_space_and_each_hidden_layer(uri):
 def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tmp_path):
     jobs = [job(uri, f"seed={s}", model=m, seed=s) for s, m in enumerate((MLP, LOGREG, MLP))]
     again = [RunRequest(j.config.model_copy(update={"rerun": True}), j.overrides) for j in jobs]
-    one, two = carried_out(jobs, ["seed=..."], n_jobs=1), carried_out(again, ["seed=..."], n_jobs=2)
+    one, two = (
+        carried_out(jobs, ["seed=..."], launcher=LauncherConfig(n_jobs=1)),
+        carried_out(again, ["seed=..."], launcher=LauncherConfig(n_jobs=2)),
+    )
     client = mlflow.MlflowClient(uri)
     for a, b in zip(one, two, strict=True):
         assert (a.name, a.status, a.is_stored, b.is_stored) == (b.name, b.status, False, False)
@@ -156,14 +164,14 @@ def test_a_sweeps_runs_are_recorded_alike_whatever_the_number_of_workers(uri, tm
 
 def test_only_runs_that_the_store_lacks_are_trained(uri):
     jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in range(3)]
-    first = carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)
+    first = carried_out(jobs[:2], ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert statuses(first) == [("FINISHED", False)] * 2
-    second = carried_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    second = carried_out(jobs, ["seed=0,1,2"], launcher=LauncherConfig(n_jobs=1))
     assert statuses(second) == [("FINISHED", True)] * 2 + [("FINISHED", False)]
     for stored, trained in zip(second[:2], first, strict=True):
         assert {key: stored.metrics[key] for key in trained.metrics} == trained.metrics
     before = recorded(uri)
-    third = carried_out(jobs, ["seed=0,1,2"], n_jobs=1)
+    third = carried_out(jobs, ["seed=0,1,2"], launcher=LauncherConfig(n_jobs=1))
     assert statuses(third) == [("FINISHED", True)] * 3
     assert recorded(uri) == before
     assert len(before) == 5  # three runs, two sweeps
@@ -178,14 +186,14 @@ def test_a_run_without_a_sweep_always_trains(uri):
 
 def test_equal_jobs_of_a_sweep_are_one_run(uri):
     jobs = [job(uri, f"seed={s}", model=LOGREG, seed=s) for s in (0, 1, 0)]
-    results = carried_out(jobs, ["seed=0,1,0"], n_jobs=1)
+    results = carried_out(jobs, ["seed=0,1,0"], launcher=LauncherConfig(n_jobs=1))
     assert [result.name for result in results] == ["seed=0", "seed=1", "seed=0"]
     assert results[0].metrics == results[2].metrics
     assert set(recorded(uri)) == {"seed, 2 runs", "seed=0", "seed=1"}
 
 
 def test_a_sweep_of_one_run_is_a_sweep(uri):
-    carried_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], n_jobs=1)
+    carried_out([job(uri, "seed=0", model=LOGREG)], ["seed=0"], launcher=LauncherConfig(n_jobs=1))
     assert sorted(recorded(uri)) == ["logreg", "logreg, 1 run"]
 
 
@@ -194,7 +202,10 @@ def test_one_config_in_two_experiments_is_two_runs(uri):
     tracking = jobs[1].config.tracking.model_copy(update={"experiment": "other"})
     jobs[1] = RunRequest(jobs[1].config.model_copy(update={"tracking": tracking}), jobs[1].overrides)
     for stored in (False, True):
-        assert statuses(carried_out(jobs, ["..."], n_jobs=1)) == [("FINISHED", stored)] * 2
+        assert (
+            statuses(carried_out(jobs, ["..."], launcher=LauncherConfig(n_jobs=1)))
+            == [("FINISHED", stored)] * 2
+        )
     assert sorted(recorded(uri)) == ["digits", "experiment, 2 runs"]
     client = mlflow.MlflowClient(uri)
     [run] = client.search_runs([client.get_experiment_by_name("other").experiment_id])
@@ -209,12 +220,18 @@ def test_a_larger_sweep_takes_up_what_a_smaller_one_left(uri, monkeypatch):
     with monkeypatch.context() as interrupted:
         interrupted.setattr(artifacts, "write_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)
-    assert statuses(carried_out(jobs, ["seed=0,1,2"], n_jobs=1)) == [("FINISHED", False)] * 3
+            carried_out(jobs[:2], ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
+    assert (
+        statuses(carried_out(jobs, ["seed=0,1,2"], launcher=LauncherConfig(n_jobs=1)))
+        == [("FINISHED", False)] * 3
+    )
     states = recorded(uri)
     assert states.pop("seed, 2 runs") == ("KILLED", None)
     assert set(states.values()) == {("FINISHED", None)}
-    assert statuses(carried_out(jobs[:2], ["seed=0,1"], n_jobs=1)) == [("FINISHED", True)] * 2
+    assert (
+        statuses(carried_out(jobs[:2], ["seed=0,1"], launcher=LauncherConfig(n_jobs=1)))
+        == [("FINISHED", True)] * 2
+    )
     assert set(recorded(uri).values()) == {("FINISHED", None)}
     assert [path.name for path in unfinished().iterdir()] == ["claims"]
 
@@ -226,12 +243,12 @@ def test_a_run_that_diverged_is_not_trained_again_and_one_that_broke_is(uri, mon
     ]
     with monkeypatch.context() as broken:
         broken.setattr(artifacts, "write_run", lambda *_: 1 / 0)
-        results = carried_out(jobs, ["optim.lr=..."], n_jobs=1)
+        results = carried_out(jobs, ["optim.lr=..."], launcher=LauncherConfig(n_jobs=1))
     assert statuses(results) == [("FAILED", False)] * 2
     assert "ZeroDivisionError" in results[1].reason
-    results = carried_out(jobs, ["optim.lr=..."], n_jobs=1)
+    results = carried_out(jobs, ["optim.lr=..."], launcher=LauncherConfig(n_jobs=1))
     assert statuses(results) == [("FAILED", False), ("FINISHED", False)]  # neither had been written
-    results = carried_out(jobs, ["optim.lr=..."], n_jobs=1)
+    results = carried_out(jobs, ["optim.lr=..."], launcher=LauncherConfig(n_jobs=1))
     assert statuses(results) == [("FAILED", True), ("FINISHED", True)]
     assert results[0].reason.startswith("diverged: ")
 
@@ -252,18 +269,18 @@ def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n
 
         interrupted.setattr(Ledger, "receive", once)
         with pytest.raises(KeyboardInterrupt):
-            carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+            carried_out(jobs, ["seed=0,1,2"], launcher=LauncherConfig(n_jobs=n_jobs))
     before = {name: status for name, (status, _) in recorded(uri).items()}
     assert before.pop("seed=2") in ("KILLED", "FINISHED")  # with two workers it may be quick
     assert before == {"seed, 3 runs": "KILLED", "seed=0": "FINISHED", "seed=1": "KILLED"}
-    results = carried_out(jobs, ["seed=0,1,2"], n_jobs=n_jobs)
+    results = carried_out(jobs, ["seed=0,1,2"], launcher=LauncherConfig(n_jobs=n_jobs))
     assert statuses(results)[:2] == [("FINISHED", True), ("FINISHED", False)]
     undisturbed = f"sqlite:///{tmp_path}/undisturbed.db"
     elsewhere = [
         RunRequest(j.config.model_copy(update={"tracking": job(undisturbed).config.tracking}), j.overrides)
         for j in jobs
     ]
-    carried_out(elsewhere, ["seed=0,1,2"], n_jobs=1)
+    carried_out(elsewhere, ["seed=0,1,2"], launcher=LauncherConfig(n_jobs=1))
     assert contents(uri, "digits") == contents(undisturbed, "digits")
     assert [path.name for path in (tmp_path / "outputs" / "unfinished").iterdir()] == ["claims"]
 
@@ -271,7 +288,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(uri, tmp_path, monkeypatch, n
 def test_a_users_name_tags_and_note_are_recorded_also_with_a_sweep_that_is_repeated(uri, tmp_path):
     def sweep(**said):
         jobs = [quiet_job(uri, seed, **said) for seed in (0, 1)]
-        carried_out(jobs, ["seed=0,1"], n_jobs=1, folder=tmp_path)
+        carried_out(jobs, ["seed=0,1"], folder=tmp_path, launcher=LauncherConfig(n_jobs=1))
         runs = {run.info.run_name: run for run in mlflow.MlflowClient(uri).search_runs(["1"])}
         return {name: [run.data.tags.get("team"), *notes_of(run)] for name, run in runs.items()}
 

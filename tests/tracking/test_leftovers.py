@@ -16,6 +16,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_STATE, REQUEST_LIM
 from requests import HTTPError, Response
 from sqlalchemy.exc import OperationalError
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.data import datasets
 from lockstep.recovery import journal
@@ -123,7 +124,9 @@ def test_leftovers_that_can_not_be_uploaded_hold_nobody_up(uri, monkeypatch, cap
     started = time.monotonic()
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "lockstep"):
         refuse(patch, "forbidden", FORBIDDEN)
-        results = carried_out([request_of(uri, 0), request_of(uri, 1)], ["seed=0,1"], n_jobs=1)
+        results = carried_out(
+            [request_of(uri, 0), request_of(uri, 1)], ["seed=0,1"], launcher=LauncherConfig(n_jobs=1)
+        )
     assert time.monotonic() - started < uploader_module.PATIENCE_SECONDS
     assert statuses(results) == [("FINISHED", False)] * 2
     finished = {name: ("FINISHED", None) for name in ("seed=0", "seed=1", "seed, 2 runs")}
@@ -154,7 +157,7 @@ def test_a_commands_own_run_that_is_refused_ends_it_at_once_with_the_reason(uri,
     started = time.monotonic()
     refuse(monkeypatch, "seed=0", FORBIDDEN)
     with pytest.raises(NotUploaded, match="the store says: PERMISSION_DENIED: not allowed here"):
-        carried_out([request_of(uri, 0), request_of(uri, 1)], ["seed=0,1"], n_jobs=1)
+        carried_out([request_of(uri, 0), request_of(uri, 1)], ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert time.monotonic() - started < uploader_module.PATIENCE_SECONDS
     assert recorded(uri) == {name: ("FINISHED", None) for name in ("seed=1", "seed, 2 runs")}
     assert [entry.message for entry in caplog.records if entry.levelno == logging.ERROR] == [
@@ -181,7 +184,7 @@ def test_an_item_that_always_fails_as_a_server_does_lets_the_others_pass(uri, mo
     started = time.monotonic()
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "lockstep"):
         refuse(patch, "bad", MlflowException("our fault"))  # INTERNAL_ERROR
-        results = carried_out([request_of(uri, 0)], ["seed=0"], n_jobs=1)
+        results = carried_out([request_of(uri, 0)], ["seed=0"], launcher=LauncherConfig(n_jobs=1))
     assert time.monotonic() - started < uploader_module.PATIENCE_SECONDS
     assert statuses(results) == [("FINISHED", False)]
     assert recorded(uri) == {
@@ -266,7 +269,9 @@ def test_a_commands_own_folder_that_can_not_be_read_is_trained_anew(uri, caplog)
     key = request.config.run_key(left.data["digest"])
     name = folder_name("run", left.store.address, "digits", key)
     left.add(name, model={"name": "transformer"})
-    assert statuses(carried_out([request], ["seed=0"], n_jobs=1)) == [("FINISHED", False)]
+    assert statuses(carried_out([request], ["seed=0"], launcher=LauncherConfig(n_jobs=1))) == [
+        ("FINISHED", False)
+    ]
     assert recorded(uri) == {name: ("FINISHED", None) for name in ("logreg", "logreg, 1 run")}
     assert (unfinished() / name).exists()
     assert f"lockstep drop {unfinished() / name}`" in caplog.text

@@ -16,6 +16,7 @@ from helpers.events import epoch
 from helpers.faults import contents
 from helpers.records import carried_out, config, described, recorded, statuses
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery import durable
 from lockstep.recovery.run_folder import RunFolder, unfinished
 from lockstep.sweep.session import NotUploaded
@@ -44,7 +45,7 @@ def jobs_of(uri, n=2):
 
 def undisturbed(tmp_path, n=2):
     uri = f"sqlite:///{tmp_path}/undisturbed.db"
-    carried_out(jobs_of(uri, n), ["seed=0,1"], n_jobs=1)
+    carried_out(jobs_of(uri, n), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     return contents(uri, "digits")
 
 
@@ -72,7 +73,10 @@ def go_away(monkeypatch, n_calls, patience=30.0):
 def test_a_store_that_comes_back_gets_all(uri, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         go_away(patch, 7)
-        assert statuses(carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)) == [("FINISHED", False)] * 2
+        assert (
+            statuses(carried_out(jobs_of(uri), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1)))
+            == [("FINISHED", False)] * 2
+        )
     assert contents(uri, "digits") == undisturbed(tmp_path)
 
 
@@ -80,7 +84,7 @@ def test_a_store_that_does_not_come_back_gets_all_from_deliver(uri, tmp_path, mo
     with monkeypatch.context() as patch:
         go_away(patch, 10**9, patience=0.5)
         with pytest.raises(NotUploaded) as caught:
-            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+            carried_out(jobs_of(uri), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
         assert len(upload_pending(unfinished())) == 3  # two runs and their parent
     message = str(caught.value)
     assert "the store says: nobody is there" in message
@@ -96,7 +100,7 @@ def test_deliver_is_a_command(uri, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         go_away(patch, 10**9, patience=0.2)
         with pytest.raises(NotUploaded):
-            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+            carried_out(jobs_of(uri), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     folders = [path for path in unfinished().iterdir() if path.is_dir()]
     assert len(folders) == 3
 
@@ -132,7 +136,7 @@ def test_a_slow_store_is_waited_for_as_long_as_it_advances(uri, monkeypatch, cap
             patch.setattr(mlflow.MlflowClient, name, slow(getattr(mlflow.MlflowClient, name)))
         patch.setattr(uploader_module, "PATIENCE_SECONDS", 0.5)
         patch.setattr(uploader_module, "SAY_SECONDS", 0.4)
-        results = carried_out(jobs_of(uri, 4), ["seed=range(0,4)"], n_jobs=1)
+        results = carried_out(jobs_of(uri, 4), ["seed=range(0,4)"], launcher=LauncherConfig(n_jobs=1))
     assert statuses(results) == [("FINISHED", False)] * 4
     assert {status for status, _ in recorded(uri).values()} == {"FINISHED"}
     said = [message for message in caplog.messages if message.startswith("waiting for the store")]
@@ -141,13 +145,13 @@ def test_a_slow_store_is_waited_for_as_long_as_it_advances(uri, monkeypatch, cap
 
 
 def test_a_locked_store_is_waited_for(uri, tmp_path):
-    carried_out(jobs_of(uri, 1), ["seed=0"], n_jobs=1)  # makes the store
+    carried_out(jobs_of(uri, 1), ["seed=0"], launcher=LauncherConfig(n_jobs=1))  # makes the store
     lock = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)
     lock.execute("BEGIN IMMEDIATE")
     unlock = threading.Timer(8.0, lock.rollback)
     unlock.start()
     started = time.monotonic()
-    results = carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+    results = carried_out(jobs_of(uri), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert time.monotonic() - started > 7
     unlock.join()
     lock.close()
@@ -166,7 +170,7 @@ def test_a_run_deleted_meanwhile_is_hopeless_the_others_arrive_and_it_is_started
     with monkeypatch.context() as patch:
         patch.setattr(mlflow.MlflowClient, "log_batch", deletes)
         with pytest.raises(NotUploaded):
-            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+            carried_out(jobs_of(uri), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     assert recorded(uri) == {"seed, 2 runs": ("FINISHED", None), "seed=1": ("FINISHED", None)}
     assert upload_pending(unfinished()) == []
     assert recorded(uri)["seed=0"] == ("FINISHED", None)
@@ -204,7 +208,7 @@ def test_what_is_closed_is_not_touched_again(uri, monkeypatch):
     with monkeypatch.context() as interrupted:
         interrupted.setattr(artifacts, "write_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            carried_out(jobs_of(uri), ["seed=0,1"], n_jobs=1)
+            carried_out(jobs_of(uri), ["seed=0,1"], launcher=LauncherConfig(n_jobs=1))
     states = recorded(uri)
     assert set(states.values()) == {("KILLED", None)}
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", lambda *_: pytest.fail("was touched"))

@@ -26,25 +26,17 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lockstep.config.launcher_config import LauncherConfig
+
 if TYPE_CHECKING:
     from lockstep.config.command import Command
 
 
 @dataclass
-class LockstepLauncherConf:
-    """The launcher's settings.
-
-    Attributes:
-        n_jobs: worker processes, -1 for one per core.
-        exact: stack no runs in batched kernels; for machines where `python -m lockstep doctor` says that a
-            run's numbers depend on its neighbours otherwise.
-        fail_fast: start no more runs after one has failed.
-    """
+class LockstepLauncherConf(LauncherConfig):
+    """The launcher's settings, as Hydra takes them."""
 
     _target_: str = "hydra_plugins.lockstep_launcher.lockstep_launcher.LockstepLauncher"
-    n_jobs: int = -1
-    exact: bool = False
-    fail_fast: bool = False
 
 
 ConfigStore.instance().store(
@@ -58,8 +50,8 @@ class LockstepLauncher(Launcher):
     Jobs of a task function that isn't run.py's run one after the other.
     """
 
-    def __init__(self, n_jobs: int = -1, exact: bool = False, fail_fast: bool = False) -> None:
-        self.n_jobs, self.exact, self.fail_fast = n_jobs, exact, fail_fast
+    def __init__(self, **settings: Any) -> None:
+        self.settings = LauncherConfig(**settings)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -114,12 +106,10 @@ class LockstepLauncher(Launcher):
         standings = carry_out(
             requests,
             command.overrides,
-            self.n_jobs,
-            self.exact,
+            self.settings,
             Path(str(self.config.hydra.sweep.dir)),
             command.max_batch_size,
             command.typed,
-            self.fail_fast,
         )
         values = [partial(run.value, standings.ranking.metric) for run in standings.runs]
         try:

@@ -243,9 +243,9 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         if is_dry and command.search is not None:
             from lockstep.search.session import show
 
-            show(command.search, configs, command.n_jobs)
+            show(command.search, configs, command.launcher.n_jobs)
         elif is_dry:
-            planning.show_plan(requests, command.n_jobs)
+            planning.show_plan(requests, command.launcher.n_jobs)
         else:
             with stage("opening the store"):
                 checks.check_store(configs)
@@ -291,4 +291,4 @@ def has_workers(command: Command, configs: Sequence[Any]) -> bool:
     from lockstep.execution.cores import count_workers
 
     n_runs = len(configs) if command.search is None else command.search.config.n_trials
-    return min(n_runs, count_workers(command.n_jobs)) > 1
+    return min(n_runs, count_workers(command.launcher.n_jobs)) > 1

@@ -7,6 +7,7 @@ from functools import cached_property
 from omegaconf import DictConfig
 
 from lockstep.config.composer import Composer
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.overrides import Setting
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.search_config import SearchConfig
@@ -36,9 +37,7 @@ class Command:
     Attributes:
         requests: one run, or a sweep's; none of a search.
         overrides: as typed, without Hydra's own.
-        n_jobs: workers, -1 for one per core; 1 where the launcher isn't Lockstep's.
-        exact: see TrainingArray.
-        fail_fast: whether no more runs are started after one has failed.
+        launcher: one worker where the launcher isn't Lockstep's.
         max_batch_size: how many runs of a sweep train at a time, or None for all.
         search: None for a run or a grid.
         is_multirun: whether it is a sweep or search, be it by a preset's `hydra.mode`.
@@ -49,9 +48,7 @@ class Command:
 
     requests: tuple[RunRequest, ...]
     overrides: tuple[str, ...]
-    n_jobs: int
-    exact: bool
-    fail_fast: bool
+    launcher: LauncherConfig
     max_batch_size: int | None
     search: SearchRequest | None
     composer: Composer

@@ -7,7 +7,7 @@ composed first, once each, and every error of the command is listed at once.
 import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lockstep.config.command import Command, SearchRequest
 from lockstep.config.composer import Composer, message_of
 from lockstep.config.errors import Refused, nearest
 from lockstep.config.hydra_settings import in_job, problems_of
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.loader import Loader, numbered
 from lockstep.config.overrides import Setting, as_typed, grid, is_plain, with_own_sweep
 from lockstep.config.own_network import (
@@ -136,13 +137,14 @@ class _CommandLine:
             self._problems = self._refusals() or self._bad_settings(requests)
         if self._problems:
             raise Refused(self._problems)
-        launcher = self._master.hydra.launcher
+        launcher = LauncherConfig(n_jobs=1)
+        if is_ours:
+            given = self._master.hydra.launcher
+            launcher = LauncherConfig(**{field.name: given[field.name] for field in fields(LauncherConfig)})
         return Command(
             tuple(requests),
             tuple(map(as_typed, self._typed)),
-            launcher.n_jobs if is_ours else 1,
-            is_ours and launcher.exact,
-            is_ours and launcher.fail_fast,
+            launcher,
             OmegaConf.select(self._master, "hydra.sweeper.max_batch_size"),
             search,
             self._composer,

@@ -169,14 +169,15 @@ class _Search:
 
     def _train(self, study: Study, ledger: Ledger) -> bool:
         """Train the trials; tell whether some are left, as one has failed."""
-        n_workers = min(workers_for(self.corners, self.command.n_jobs), self.settings.n_trials)
-        trials = Trials(self.rules, self.space, self.composer, study, ledger, n_workers, self.command.exact)
+        launcher = self.command.launcher
+        n_workers = min(workers_for(self.corners, launcher.n_jobs), self.settings.n_trials)
+        trials = Trials(self.rules, self.space, self.composer, study, ledger, n_workers, launcher.exact)
         trials.resume()
         ledger.adopt()  # after the trials have their folders
         prepared = cache(lambda: prepare(ledger, self.first))
 
         def is_over() -> bool:
-            return self.command.fail_fast and has_failed(ledger)
+            return launcher.fail_fast and has_failed(ledger)
 
         def next_task() -> Task | None:
             task = None if is_over() else trials.next()
@@ -194,8 +195,8 @@ class _Search:
 
     def _confirm(self, ledger: Ledger) -> None:
         """Train the best runs with as many seeds as the settings say."""
-        command = self.command
-        train_all(ledger, command.n_jobs, command.exact)  # runs that were deleted in MLflow
+        launcher = self.command.launcher
+        train_all(ledger, launcher)  # runs that were deleted in MLflow
         seeds = [self.first.seed + index for index in range(self.settings.confirm_seeds)]
         best = Standings(tuple(ledger.results), self.ranking).rows[: self.settings.confirm_best]
         for repeats in best if seeds else ():
@@ -204,7 +205,7 @@ class _Search:
             for seed in (seed for seed in seeds if seed not in has):
                 request = self.composer.request((*run.overrides, f"seed={seed}"))
                 ledger.add(request, confirmation_name(run.name, seed))
-        train_all(ledger, command.n_jobs, command.exact, fail_fast=command.fail_fast)
+        train_all(ledger, launcher)
 
     def _print(self, standings: Standings) -> None:
         metric, winner = self.settings.metric, standings.winner

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.schema import RunConfig
 from lockstep.data import sources
 from lockstep.execution import aside, executor, stored_pictures
@@ -11,20 +12,15 @@ from lockstep.sweep.planning import plan_of
 from lockstep.tracking import saved_model
 
 
-def train_all(
-    ledger: Ledger, n_jobs: int, exact: bool, at_once: int | None = None, fail_fast: bool = False
-) -> bool:
+def train_all(ledger: Ledger, launcher: LauncherConfig, at_once: int | None = None) -> bool:
     """Train all pending runs, or wait until another command has trained them.
-
-    Args:
-        fail_fast: whether no array is started after a run has failed.
 
     Returns:
         Whether runs are left.
     """
-    while (pending := ledger.pending()[:at_once]) and not (fail_fast and has_failed(ledger)):
+    while (pending := ledger.pending()[:at_once]) and not (launcher.fail_fast and has_failed(ledger)):
         if taken := ledger.claim(pending):
-            _train(taken, ledger, n_jobs, exact, fail_fast)
+            _train(taken, ledger, launcher)
         elif any(entry.result is None for entry in pending):
             ledger.wait_for_others()
     return bool(pending)
@@ -45,18 +41,18 @@ def prepare(ledger: Ledger, config: RunConfig) -> None:
     aside.begin(saved_model.load)
 
 
-def _train(taken: Sequence[Entry], ledger: Ledger, n_jobs: int, exact: bool, fail_fast: bool) -> None:
+def _train(taken: Sequence[Entry], ledger: Ledger, launcher: LauncherConfig) -> None:
     configs = [entry.config for entry in taken]
-    planned = plan_of(configs, n_jobs)
+    planned = plan_of(configs, launcher.n_jobs)
     tasks = (
-        ledger.task([taken[position] for position in array.runs], planned.threads, exact)
+        ledger.task([taken[position] for position in array.runs], planned.threads, launcher.exact)
         for array in planned.arrays
     )
     if planned.n_workers > 1:
         prepare(ledger, configs[0])
     loaded = {source.description.digest: source for source in (sources.load(c.data) for c in configs)}
     executor.carry_out(
-        lambda: None if fail_fast and has_failed(ledger) else next(tasks, None),
+        lambda: None if launcher.fail_fast and has_failed(ledger) else next(tasks, None),
         list(loaded.values()),
         planned.n_workers,
         ledger.receive,

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.parsing import for_shell
 from lockstep.config.run_request import RunRequest, Typed
 from lockstep.config.schema import RunConfig
@@ -72,12 +73,10 @@ class Recording:
 def carry_out(
     requests: Sequence[RunRequest],
     sweep: Sequence[str] | None,
-    n_jobs: int = -1,
-    exact: bool = False,
+    launcher: LauncherConfig | None = None,
     folder: Path | None = None,
     at_once: int | None = None,
     typed: Typed | None = None,
-    fail_fast: bool = False,
 ) -> Standings:
     """Train and record runs, a sweep's under one parent run. A run that fails stops no other that trains.
 
@@ -87,16 +86,14 @@ def carry_out(
     Args:
         requests: one or more.
         sweep: the sweep's overrides as typed, or None for a run without a sweep.
-        n_jobs: workers, -1 for one per core.
-        exact: see TrainingArray.
+        launcher: None for its defaults.
         folder: the sweep's folder, for its report.
         at_once: how many runs train at a time, None for all.
         typed: the command, None where no shell was used.
-        fail_fast: whether no more runs are started after one has failed.
 
     Raises:
         NotUploaded: if some results are not in the store; the next command, or `deliver`, uploads them.
-        RunFailed: if runs were not started because of `fail_fast`.
+        RunFailed: if runs were not started because of `launcher.fail_fast`.
     """
     first = requests[0].config.tracking
     store, names = store_at(first.uri), run_names(requests)
@@ -107,7 +104,7 @@ def carry_out(
         for request, name in zip(requests, names, strict=True):
             ledger.add(request, name)
         ledger.adopt()
-        return train_all(ledger, n_jobs, exact, at_once, fail_fast)
+        return train_all(ledger, launcher or LauncherConfig(), at_once)
 
     runs, *earlier = identities(requests).values()
     parent = None
