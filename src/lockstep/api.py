@@ -20,7 +20,7 @@ from lockstep.config.errors import Refused, without_password
 from lockstep.config.hydra_settings import in_job
 from lockstep.config.run_request import Typed
 from lockstep.config.schema import RunConfig
-from lockstep.execution import pool
+from lockstep.execution import cluster, pool
 from lockstep.recorded import Run, Sweep
 from lockstep.recovery import claims
 from lockstep.results.winner import Standings
@@ -98,6 +98,7 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
         if cli.has_workers(command, configs):
             cli.start_workers(configs)
         console.print(cli.asked(command, configs), soft_wrap=True)
+        cli.connect(command, configs)
         with stage("reading the data"):
             checks.check_runs(configs)
         with stage("opening the store"):
@@ -105,6 +106,7 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
         with in_job(command.master):
             standings = _trained(replace(command, typed=typed))
     finally:
+        cluster.disconnect()
         pool.shut_down()
         claims.release_all()
     return Sweep.of(checks.store_at(configs[0].tracking.uri), standings)

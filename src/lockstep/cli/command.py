@@ -4,6 +4,7 @@ Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow
 """
 
 import gc
+import logging
 import os
 import shlex
 import sys
@@ -32,6 +33,8 @@ from lockstep.config.schema import RunConfig
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
 from lockstep.terminal.console import console, open_streams, stage
+
+log = logging.getLogger("lockstep")
 
 
 def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: Path) -> int:
@@ -223,7 +226,7 @@ def _typed(arguments: Namespace, is_multirun: bool) -> Typed:
 
 
 def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
-    from lockstep.execution import pool
+    from lockstep.execution import cluster, pool
 
     requests = command.requests
     if command.search is not None:
@@ -238,6 +241,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
     with stage("loading MLflow"), uncollected():
         from lockstep.sweep import checks, planning
     try:
+        connect(command, configs)
         with stage("reading the data"):
             checks.check_runs(configs)
         if is_dry and command.search is not None:
@@ -257,6 +261,7 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
             raise
         return code
     finally:
+        cluster.disconnect()
         pool.shut_down()
         gc.freeze()  # see uncollected
     return OK
@@ -284,6 +289,35 @@ def start_workers(configs: Sequence[Any]) -> None:
     else:
         draws = any(config.tracking.pictures == "all" for config in configs)
         pool.start((*pool.TRAINING, *pool.DRAWING) if draws else pool.TRAINING)
+
+
+def connect(command: Command, configs: Sequence[Any]) -> None:
+    """Connect to the cluster that a command names, if it names one.
+
+    Raises:
+        Refused: if it can't be used.
+    """
+    from lockstep.execution import cluster
+
+    launcher = command.launcher
+    if launcher.cluster is None:
+        return
+    if other := next((config for config in configs if config.trainer.device != "cpu"), None):
+        raise Refused(
+            [f"trainer.device={other.trainer.device}: the workers of a cluster train on CPUs; leave it out"]
+        )
+    with stage("connecting to the cluster"):
+        precisions = sorted({config.trainer.precision for config in configs})
+        joined = cluster.connect(launcher.cluster, launcher.mixed, precisions)
+    if joined.is_open_to_others:
+        log.warning(
+            "hydra.launcher.cluster=%s: without TLS, whoever reaches this port can run code on all of the"
+            " cluster's machines; docs/cluster.md says how to close it",
+            launcher.cluster,
+        )
+    n = joined.n_slots
+    shown = f"; Dask's dashboard: {joined.dashboard}" if joined.dashboard else ""
+    console.print(f"Cluster {joined.address}: {n} worker{'s' * (n != 1)}{shown}", soft_wrap=True)
 
 
 def has_workers(command: Command, configs: Sequence[Any]) -> bool:

@@ -6,9 +6,40 @@ from importlib import metadata
 from loky import cpu_count
 from rich.table import Table
 
+from lockstep.execution.cluster import Cluster
+from lockstep.execution.cluster_machine import Machine
 from lockstep.terminal.console import console
 from lockstep.training.bit_check import NETWORKS, PRECISIONS, keeps_bits
 from lockstep.training.device import cpu_capability
+
+
+def examine_cluster(address: str) -> bool:
+    """Print the workers of a cluster; return whether all compute as this machine does, and there are some.
+
+    Raises:
+        Refused: if there is no such scheduler, or Dask is not installed.
+    """
+    found = Cluster(address, mixed=False, precisions=list(PRECISIONS))
+    workers = sorted(found.known.values(), key=lambda member: (member.name, member.address))
+    found.close()
+    table = Table("worker", "tasks", "Lockstep", "torch", "canary", box=None, header_style="bold")
+    for member in workers:
+        table.add_row(member.name, str(member.n_slots), *_told(member.machine))
+    table.add_row("this machine", "", *_told(found.here))
+    console.print(table)
+    console.print()
+    differing = [member for member in workers if member.reason]
+    for member in differing:
+        console.print(f"{member.name} ({member.address}): {member.reason}", soft_wrap=True)
+    if not workers:
+        console.print("The cluster has no workers.")
+    elif not differing:
+        console.print("All workers compute as this machine does.")
+    return bool(workers) and not differing
+
+
+def _told(machine: Machine | None) -> tuple[str, str, str]:
+    return ("", "", "") if machine is None else (machine.lockstep, machine.torch, machine.canary)
 
 
 def examine() -> bool:

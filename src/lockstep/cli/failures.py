@@ -22,6 +22,7 @@ def report(error: Exception) -> int | None:
     Returns:
         The command's exit code; None for an error that nobody foresaw, about which nothing is printed.
     """
+    from lockstep.execution.cluster import ClusterLost
     from lockstep.execution.task import NO_ROOM
     from lockstep.recovery.run_folder import is_of_folders, unfinished
     from lockstep.results.run_result import RunFailed
@@ -33,6 +34,8 @@ def report(error: Exception) -> int | None:
         message = without_password(str(error))
     elif isinstance(error, OSError) and error.errno in NO_ROOM:
         message = f"{error}: make room ({_room()}), then give the same command again; it resumes from here"
+    elif isinstance(error, ClusterLost):
+        message = str(error)
     elif (is_stores := errors.is_stores(error)) or is_of_folders(error):
         what = "the store can't be used: " if is_stores else ""
         again = f"Give the same command again: it resumes from what {unfinished()} has"

@@ -24,7 +24,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
         epilog=f"To train: {places.program()} key=value ... (see {places.program()} --help)",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    verbs.add_parser("doctor", help="say whether a run's numbers depend on its neighbours on this machine")
+    doctor = verbs.add_parser(
+        "doctor", help="say whether a run's numbers depend on its neighbours on this machine"
+    )
+    doctor.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="list the workers of a Dask scheduler instead, and whether they compute as this machine does",
+    )
     deliver = verbs.add_parser("deliver", help="upload results that a store did not take while runs trained")
     deliver.add_argument("folder", type=Path, help="outputs/unfinished, or one of the folders in it")
     report = verbs.add_parser("report", help="make a sweep's report again, from the store alone")
@@ -74,7 +81,14 @@ def main() -> int:
     if arguments.verb == "doctor":
         from lockstep.cli import doctor
 
-        return 0 if doctor.examine() else 1
+        if arguments.cluster is None:
+            return 0 if doctor.examine() else 1
+        from lockstep.config.errors import Refused
+
+        try:
+            return 0 if doctor.examine_cluster(arguments.cluster) else 1
+        except Refused as refused:
+            parser.error(str(refused))
     if arguments.verb == "report":
         if arguments.other is not None and arguments.format != "html":
             parser.error(f"--format={arguments.format}: of one sweep only")

@@ -75,12 +75,16 @@ class Source:
         source: see DataDescription; it may differ for equal arrays.
         prepare: returns the arrays, where no files are kept.
 
+    Attributes:
+        key: the same.
+
     Raises:
         Refused: if `prepare` does.
         OSError: if the disk is full.
     """
 
     def __init__(self, key: str | None, source: str, prepare: Callable[[], Prepared]) -> None:
+        self.key = key
         self._folder = None if key is None else user_cache_path("lockstep") / "arrays" / key
         self._prepare, self._source = prepare, source
         self._opened = self._found() or self._made()

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lockstep.data.array_files import Source
-from lockstep.execution import pool
+from lockstep.execution import cluster, pool
 from lockstep.execution.task import Report, Task
 from lockstep.execution.workers import LocalWorkers
 
 
 class Executor(Protocol):
-    """Trains tasks, in this process or in other processes."""
+    """Trains tasks: in this process, in workers of this machine, or in those of a cluster."""
 
     @property
     def is_free(self) -> bool:
@@ -60,12 +60,22 @@ class InProcess:
         pass  # the error that called for it has ended the task
 
 
+def _executor(sources: Sequence[Source], n_workers: int, placed: Callable[[Task, str], object]) -> Executor:
+    if (of := cluster.connected()) is not None:
+        from lockstep.execution.cluster_workers import ClusterWorkers  # here, because it loads Dask
+
+        return ClusterWorkers(of, sources, placed)
+    is_here = n_workers == 1 and not pool.is_started()
+    return InProcess(sources) if is_here else LocalWorkers(sources, n_workers)
+
+
 def carry_out(
     next_task: Callable[[], Task | None],
     sources: Sequence[Source],
     n_workers: int,
     report: Report,
     done: Callable[[Task], object] = lambda task: None,
+    placed: Callable[[Task, str], object] = lambda task, machine: None,
 ) -> None:
     """Train arrays, and write each run's artifacts as soon as it leaves its array.
 
@@ -75,15 +85,17 @@ def carry_out(
         next_task: called when a worker is free. If it returns None, it is called again when a task has ended,
             and if no task is running, all is done.
         sources: the data sets of all tasks.
-        n_workers: processes; one worker is this process, unless it leaves that to workers.
+        n_workers: processes; one worker is this process, unless it leaves that to workers. A cluster has its
+            own number.
         report: called here with a run's number and each event that its journal did not have yet.
         done: called after the last event of a task.
+        placed: called with a task and the machine of a cluster that trains it.
 
     Raises:
         OSError: if there is no room left to write to (see NO_ROOM).
+        ClusterLost: if a cluster's scheduler can't be reached any more.
     """
-    is_here = n_workers == 1 and not pool.is_started()
-    executor: Executor = InProcess(sources) if is_here else LocalWorkers(sources, n_workers)
+    executor = _executor(sources, n_workers, placed)
     under_way = 0
     try:
         while True:

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -42,6 +43,7 @@ _modules: Sequence[str] = TRAINING  # that the server loads
 _server: "_Server | None" = None
 _is_started = False  # by `start`
 _workers: list["Worker"] = []
+_submitting = threading.Lock()
 
 
 class WorkerDied(Exception):
@@ -132,6 +134,14 @@ def start(modules: Sequence[str]) -> None:
         shut_down()
         _modules, _is_started = modules, True
         _server = _Server()
+
+
+def submit(function: Callable[..., object], *arguments: object) -> Worker:
+    """Call a function in a worker that trains, and return this worker."""
+    with _submitting:  # tasks of a cluster come from several threads
+        free = worker()
+        free.submit(function, *arguments)
+    return free
 
 
 def is_started() -> bool:

@@ -7,7 +7,7 @@ write events to the runs' journals, which this process reads.
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -35,14 +35,17 @@ class LocalWorkers:
 
     When a worker dies, its task is resumed once no other one runs, as memory may have run out. A task that
     kills workers is trained by halves, down to the run that can't be trained.
+
+    Args:
+        check: called between two looks at the journals; what it raises ends the call of `wait`.
     """
 
-    def __init__(self, sources: Sequence[Source], n: int) -> None:
+    def __init__(self, sources: Sequence[Source], n: int, check: Callable[[], object] = lambda: None) -> None:
         self._files = {source.description.digest: source.files() for source in sources}
-        self._n = n
+        self._n, self._check = n, check
         self._tasks = dict[Worker, Task]()  # that workers train
         self._lost = list[Task]()  # whose workers died
-        self._runs = dict[int, _Followed]()  # the runs of both that have not ended
+        self._runs = dict[int, Followed]()  # the runs of both that have not ended
         self._poll_seconds = POLL_SECONDS
 
     @property
@@ -53,7 +56,7 @@ class LocalWorkers:
     def submit(self, task: Task) -> None:
         """Give a task to a free worker."""
         for run in task.runs:
-            followed = _Followed(run, task.pause_at)
+            followed = Followed(run, task.pause_at)
             if not followed.was_over:
                 self._runs[run.number] = followed
         self._hand(task)
@@ -70,13 +73,17 @@ class LocalWorkers:
         """Kill the workers."""
         pool.shut_down()
 
+    def end(self) -> None:
+        """Have the workers of this executor's tasks end, no others."""
+        for worker in self._tasks:
+            worker.end()
+
     def _hand(self, task: Task) -> None:
-        worker = pool.worker()
-        self._tasks[worker] = task
-        worker.submit(_train, task, self._files[task.digest])
+        self._tasks[pool.submit(_train, task, self._files[task.digest])] = task
 
     def _poll(self, report: Report) -> list[Task]:
         """Report new events; return the tasks that have ended, and keep those whose worker has died."""
+        self._check()
         ended = dict[Worker, _Outcome | None]()
         for worker in pool.wait(self._tasks, self._poll_seconds):
             try:
@@ -134,7 +141,7 @@ class LocalWorkers:
         report(number, event)
 
 
-class _Followed:
+class Followed:
     """A run that a worker trains, and the new events of its journal."""
 
     def __init__(self, run: TaskRun, pause_at: int | None) -> None:

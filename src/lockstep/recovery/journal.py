@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,22 @@ class Journal:
             OSError: if it can't be written; the journal is then unchanged.
         """
         with self.path.open("ab", buffering=0) as file:
-            start = file.tell()
-            line = sealed(_text(event), self._place(start)) + b"\n"
-            if file.write(line) != len(line):  # a full disk may accept a part
-                file.truncate(start)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            self._write(file, sealed(_text(event), self._place(file.tell())) + b"\n")
+
+    def extend(self, lines: bytes) -> None:
+        """Write the next events as another copy of the journal has them.
+
+        Raises:
+            OSError: if they can't be written; the journal is then unchanged.
+        """
+        with self.path.open("ab", buffering=0) as file:
+            self._write(file, lines)
+
+    def _write(self, file: FileIO, lines: bytes) -> None:
+        start = file.tell()
+        if file.write(lines) != len(lines):  # a full disk may accept a part
+            file.truncate(start)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def mend(self) -> None:
         """Cut off an incomplete last line, before the next is written."""

@@ -184,9 +184,13 @@ class RunFolder:
 
     def save(self, n_events: int, state: bytes) -> None:
         """Write a checkpoint after events that the journal has; delete earlier checkpoints."""
+        self.keep(n_events, sealed(state, self._place(f"checkpoint-{n_events}.pt")))
+
+    def keep(self, n_events: int, content: bytes) -> None:
+        """Write a checkpoint that is sealed already, as `save` does."""
         self.journal.sync()
         saved, path = self.checkpoints(), self.path / f"checkpoint-{n_events}.pt"
-        durable.replace(path, sealed(state, self._place(path.name)))
+        durable.replace(path, content)
         for earlier in saved.values():
             if earlier != path:
                 earlier.unlink()

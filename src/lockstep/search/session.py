@@ -187,7 +187,8 @@ class _Search:
 
         loaded = [sources.load(config.data) for config in self.corners]
         by_digest = {dataset.description.digest: dataset for dataset in loaded}
-        executor.carry_out(next_task, list(by_digest.values()), n_workers, ledger.receive, done=trials.done)
+        data = list(by_digest.values())
+        executor.carry_out(next_task, data, n_workers, ledger.receive, trials.done, ledger.place)
         if is_over():
             return True
         self._confirm(ledger)

@@ -200,6 +200,10 @@ class Ledger:
             network_code.needed_by(entry.config for entry in entries),
         )
 
+    def place(self, task: Task, machine: str) -> None:
+        """Show which machine of a cluster trains a task."""
+        self._progress.place([run.number for run in task.runs], machine)
+
     def recall(self, entry: Entry, result: RunResult) -> None:
         """Set a run's result from an earlier command, unless its MLflow run was deleted: it trains again."""
         is_active = patient(self._store.is_active)

@@ -1,6 +1,7 @@
 """The plan of a command's arrays and workers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from lockstep.config.errors import Refused
@@ -10,7 +11,7 @@ from lockstep.config.run_request import RunRequest
 from lockstep.config.schema import RunConfig, TrainerConfig
 from lockstep.data import sources
 from lockstep.data.array_files import ArrayFiles, Source
-from lockstep.execution import aside
+from lockstep.execution import aside, cluster
 from lockstep.execution.cores import count_workers
 from lockstep.execution.plan import ARRAY_BYTES, DEVICE_ARRAY_BYTES, Need, Plan, plan
 from lockstep.execution.pool import WorkerDied
@@ -28,7 +29,9 @@ def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
     needs = [need_of(config, source) for config, source in zip(configs, loaded, strict=True)]
     descriptions = [source.description for source in loaded]
     array_bytes = ARRAY_BYTES if are_on_cpu(configs) else DEVICE_ARRAY_BYTES
-    return plan(configs, descriptions, workers_for(configs, n_jobs), needs, array_bytes)
+    planned = plan(configs, descriptions, workers_for(configs, n_jobs), needs, array_bytes)
+    # The slots of a cluster that are left over are other machines' cores.
+    return planned if cluster.connected() is None else replace(planned, threads=1)
 
 
 def need_of(config: RunConfig, source: Source) -> Need | None:
@@ -73,7 +76,9 @@ def _flops() -> float:
 
 
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
-    """Return how many workers may train the runs: one on any device but the CPU."""
+    """Return how many workers may train the runs: a cluster's, or one on any device but the CPU."""
+    if (of := cluster.connected()) is not None:
+        return of.n_slots
     return count_workers(n_jobs) if are_on_cpu(configs) else 1
 
 

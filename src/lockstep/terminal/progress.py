@@ -25,6 +25,9 @@ REFRESHES_PER_SECOND = 2
 SPARE_LINES = 5
 """Lines of the terminal without runs: the table's header and caption, the bar, and room for the prompt."""
 
+SHOWN_NAMES = 3
+"""Runs that a line names which says where they train."""
+
 CTRL_C_COLUMNS = 3
 """Columns kept free right of the bar for the terminal's ^C, which on a line of its own shifts the table."""
 
@@ -153,6 +156,15 @@ class Progress:
             self._array_of[number] = array
             row.state = "training"
         self._left.begin()
+
+    def place(self, numbers: Sequence[int], machine: str) -> None:
+        """Show which machine of a cluster trains runs."""
+        for number in numbers:
+            self._rows[number].machine = machine
+        if not self._with_table:
+            names = ", ".join(self._rows[number].name for number in numbers[:SHOWN_NAMES])
+            more = f" and {len(numbers) - SHOWN_NAMES} more" if len(numbers) > SHOWN_NAMES else ""
+            terminal.console.print(f"on {machine}: {names}{more}", soft_wrap=True)
 
     def resume(self, number: int, history: History) -> None:
         """Show the epochs of a run that an earlier command trained."""

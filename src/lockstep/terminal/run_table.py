@@ -63,6 +63,7 @@ class Row:
         measured: its measurements after each epoch that this command has trained, and before the first one
             that it resumes from.
         final: its accuracy, once it has ended.
+        machine: of a cluster, that trains or trained it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Row:
     state: str = "waiting"
     measured: list[Measured] = field(default_factory=list)
     final: float | None = None
+    machine: str = ""
 
     @property
     def epochs(self) -> int:
@@ -118,6 +120,8 @@ def run_table(rows: Sequence[Row], height: int, width: int) -> Table:
         Column(f"{split} accuracy", accuracies),
         Column("state", [row.state + (" (best)" if row is best else "") for row in shown], kind="word"),
     ]
+    if any(row.machine for row in rows):
+        columns.append(Column("machine", [row.machine for row in shown], kind="word", importance=0))
     return fitted(
         Column("run", [row.name for row in shown]),
         columns,

@@ -1,0 +1,85 @@
+"""Data sets on the machines of a cluster: from their own caches, or sent once to each machine.
+
+A worker knows a data set by its digest: what other bytes have its name is not used. The functions without
+`client` run in the workers.
+"""
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lockstep.config.errors import Refused
+from lockstep.config.schema import ArraysConfig, DataConfig, DownloadedConfig
+from lockstep.data import sources
+from lockstep.data.array_files import NAMES, Prepared, Source
+from lockstep.data.description import DataDescription
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PART_BYTES = 2**24
+"""The bytes that are sent at a time: the scheduler, too, holds a part in memory."""
+
+_sources = dict[str, Source]()  # by digest, held open
+_received = dict[str, "TemporaryDirectory[str]"]()  # by digest
+
+
+def give(client: "Client", worker: str, source: Source, config: DataConfig) -> None:
+    """Let a worker have a data set."""
+    digest = source.description.digest
+    if client.run(find, source.key, config, digest, workers=[worker])[worker]:
+        return
+    for name, path in zip(NAMES, source.files().paths, strict=True):
+        with open(path, "rb") as file:
+            while part := file.read(PART_BYTES):
+                client.run(take, digest, name, part, workers=[worker])
+    client.run(keep, source.key, source.description, workers=[worker])
+
+
+async def find(key: str | None, config: DataConfig, digest: str) -> bool:
+    """Find a data set in this machine's cache, or fetch it as a command would; tell whether it is there."""
+    if digest not in _sources:
+        found = await asyncio.to_thread(_found, key, config)
+        if found is None or found.description.digest != digest:
+            return False
+        _sources[digest] = found
+    return True
+
+
+def take(digest: str, name: str, part: bytes) -> None:
+    """Take the next part of one of a data set's files."""
+    folder = _received.setdefault(digest, TemporaryDirectory(prefix="lockstep-data-"))
+    with open(Path(folder.name) / name, "ab") as file:
+        file.write(part)
+
+
+async def keep(key: str | None, description: DataDescription) -> None:
+    """Keep a data set that was sent whole in this machine's cache."""
+    folder = _received.pop(description.digest)
+    with folder:
+        arrays = [np.load(Path(folder.name) / name, mmap_mode="r") for name in NAMES]
+        prepare = lambda: Prepared(description, arrays)  # noqa: E731
+        _sources[description.digest] = await asyncio.to_thread(Source, key, description.source, prepare)
+
+
+def source(digest: str) -> Source:
+    """Return a data set that `give` has brought."""
+    return _sources[digest]
+
+
+def _found(key: str | None, config: DataConfig) -> Source | None:
+    if isinstance(config, DownloadedConfig):
+        config = config.model_copy(update={"root": None})  # a folder of the command's machine
+    try:
+        if not isinstance(config, ArraysConfig):
+            return sources.load(config)
+        return None if key is None else Source(key, config.path, _nothing)
+    except (LookupError, Refused, OSError):
+        return None
+
+
+def _nothing() -> Prepared:
+    raise LookupError

@@ -1,0 +1,191 @@
+"""Sweeps on a cluster, against the same ones on this machine alone."""
+
+import signal
+import time
+
+import mlflow
+import numpy as np
+import pytest
+from helpers.cluster import Cluster
+from helpers.faults import EPOCH, contents, read_until
+from helpers.processes import until, workers_of
+
+DIGITS = ("data=digits", "data.batch_size=128", "trainer.checkpoint_seconds=0")
+SWEEP = ("-m", *DIGITS, "trainer.epochs=3", "model.hidden_dims=[16],[24,12]", "seed=0,1,2")
+LONG = (
+    "-m",
+    *DIGITS,
+    "trainer.epochs=60",
+    "tracking.pictures=none",
+    "model.hidden_dims=[256]",
+    "seed=range(0,4)",
+)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    started = Cluster(tmp_path / "cluster")
+    yield started
+    started.stop()
+
+
+def on(cluster, *arguments):
+    return (*arguments, f"hydra.launcher.cluster={cluster.address}")
+
+
+def trained(clone, *arguments):
+    """What a store holds of a sweep on digits."""
+    code, out, err = clone.quick(*arguments)
+    assert code == 0, err
+    return contents(clone.store, "digits"), out
+
+
+def computing(cluster):
+    """The processes that train for a cluster's workers."""
+    return {
+        pid for worker in cluster.workers.values() if worker.poll() is None for pid in workers_of(worker.pid)
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, empty_store):
+    """What SWEEP and LONG leave that train on this machine, by arguments."""
+    from helpers.clone import Clone
+
+    found = {}
+    for name, arguments in (("sweep", SWEEP), ("long", LONG)):
+        found[arguments] = trained(Clone(tmp_path_factory.mktemp(name), empty_store), *arguments)[0]
+    return found
+
+
+def test_two_machines_give_all_that_one_gives(cluster, clone, undisturbed):
+    cluster.add("a")
+    cluster.add("b", n_threads=2)
+    found, out = trained(clone, *on(cluster, *SWEEP))
+    assert found == undisturbed[SWEEP]
+    assert f"Cluster {cluster.address}: 3 workers" in out
+    assert {line.split(":")[0] for line in out.splitlines() if line.startswith("on ")} == {"on a", "on b"}
+    assert not list((clone.root / "outputs" / "unfinished").glob("*/"))
+    code, out, _ = clone.quick(*on(cluster, *SWEEP))
+    assert code == 0 and out.count("stored") >= 6
+
+
+def test_a_worker_that_is_killed_costs_nothing(cluster, clone, undisturbed):
+    cluster.add("a")
+    cluster.add("b")
+    command = clone.start(*on(cluster, *LONG))
+    read_until(command, EPOCH)
+    cluster.workers["a"].kill()
+    out, err = command.communicate(timeout=120)
+    assert command.returncode == 0, err
+    assert contents(clone.store, "digits") == undisturbed[LONG]
+    assert "cluster: a has left" in out
+
+
+def test_a_command_that_is_killed_leaves_nobody_computing_and_resumes(cluster, clone, undisturbed):
+    cluster.add("a")
+    cluster.add("b")
+    command = clone.start(*on(cluster, *LONG))
+    read_until(command, EPOCH)
+    command.send_signal(signal.SIGKILL)
+    command.communicate(timeout=60)
+    killed_at = time.monotonic()
+    until(lambda: not computing(cluster), seconds=20)
+    assert time.monotonic() - killed_at < 8
+    assert trained(clone, *on(cluster, *LONG))[0] == undisturbed[LONG]
+
+
+def test_a_scheduler_that_is_killed_costs_nothing(cluster, clone, undisturbed):
+    cluster.add("a")
+    command = clone.start(*on(cluster, *LONG))
+    read_until(command, EPOCH)
+    cluster.scheduler.kill()
+    cluster.workers["a"].kill()
+    cluster.start_scheduler()
+    cluster.add("b")
+    _, err = command.communicate(timeout=180)
+    assert command.returncode == 0, err
+    assert contents(clone.store, "digits") == undisturbed[LONG]
+
+
+def test_a_search_on_one_worker_has_the_trials_that_it_has_locally(cluster, make_clone, empty_store):
+    search = (*DIGITS, "hydra/sweeper=search", "hydra.sweeper.n_trials=6", "trainer.epochs=4")
+    search = ("-m", *search, "data.val_size=300", "optim.lr=interval(0.01,0.3)", "tracking.pictures=none")
+    search += ("hydra.launcher.n_jobs=1",)
+    cluster.add("a")
+    there, here = make_clone(empty_store), make_clone(empty_store)
+    assert trained(there, *on(cluster, *search))[0] == trained(here, *search)[0]
+
+
+def test_the_users_own_arrays_are_sent(cluster, clone, make_clone, empty_store, tmp_path):
+    draws = np.random.default_rng(0)
+    arrays = {"x_train": draws.random((300, 7)), "y_train": np.arange(300) % 3}
+    arrays |= {"x_test": draws.random((60, 7)), "y_test": np.arange(60) % 3}
+    np.savez(tmp_path / "own.npz", **arrays)
+    sweep = ("-m", "data=arrays", f"data.path={tmp_path / 'own.npz'}", "trainer.epochs=2", "seed=0,1")
+    cluster.add("a")
+    code, _, err = clone.quick(*on(cluster, *sweep))
+    assert code == 0, err
+    here = make_clone(empty_store)
+    assert here.quick(*sweep)[0] == 0
+    assert contents(clone.store, "arrays") == contents(here.store, "arrays")
+    assert list((cluster.home("a") / "cache" / "lockstep" / "arrays").glob("*/x_train.npy"))
+
+
+def test_a_run_that_kills_its_worker_every_time_fails_alone(cluster, clone, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "import os\nimport torch\nfrom torch import nn\n\n\nclass Deadly(nn.Module):\n"
+        "    def __init__(self, input_shape, n_classes, kills: bool = False):\n"
+        "        super().__init__()\n        self.kills = kills\n"
+        "        self.layer = nn.Linear(input_shape[-1] * input_shape[-2], n_classes)\n\n"
+        "    def forward(self, x):\n"
+        "        if self.kills and 'cluster' in os.getcwd():\n            os._exit(9)\n"
+        "        return self.layer(x.flatten(1))\n"
+    )
+    sweep = ("-m", *DIGITS, "trainer.epochs=2", f"model.path={tmp_path / 'nets.py'}:Deadly", "model=module")
+    cluster.add("a")
+    code, out, err = clone.quick(*on(cluster, *sweep, "+model.kills=false,true", "tracking.pictures=none"))
+    assert code == 1, (out, err)
+    runs = mlflow.MlflowClient(clone.store).search_runs(["1"])
+    status = {
+        run.data.params.get("model.kills"): run.info.status for run in runs if "model" in run.data.params
+    }
+    assert status == {"False": "FINISHED", "True": "FAILED"}
+
+
+def test_workers_that_compute_otherwise_do_not_train(cluster, clone):
+    cluster.add("other", ATEN_CPU_CAPABILITY="default")
+    code, _, refused = clone.quick(*on(cluster, *SWEEP))
+    assert code == 2
+    assert "it computes other bits (canary " in refused and "hydra.launcher.mixed=true allows it" in refused
+    assert "Traceback" not in refused
+    code, _, err = clone.quick(*on(cluster, *SWEEP, "hydra.launcher.mixed=true"))
+    assert code == 0, err
+    runs = mlflow.MlflowClient(clone.store).search_runs(["1"], "tags.`lockstep.kind` = 'run'")
+    [canary] = {run.data.tags["lockstep.canary"] for run in runs}
+    assert canary[:8] in refused.partition("canary ")[2].partition(",")[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nowhere.json", "hydra.launcher.cluster=nowhere.json: no such scheduler file"),
+        ("tcp://127.0.0.1:9", "hydra.launcher.cluster=tcp://127.0.0.1:9: "),
+        ("what", "hydra.launcher.cluster=what: "),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_refused(clone, address, said):
+    code, _, err = clone.quick(*SWEEP, f"hydra.launcher.cluster={address}")
+    assert code == 2 and said in err and "Traceback" not in err
+    assert not (clone.root / "outputs" / "sweeps").exists()
+
+
+def test_a_cluster_without_workers_is_refused(cluster, clone):
+    code, _, err = clone.quick(*on(cluster, *SWEEP))
+    assert code == 2 and "it has no workers" in err
+
+
+def test_local_sweeps_load_no_dask(clone):
+    _, _, imported = clone.run_watched("-m", *DIGITS, "model=logreg", "trainer.epochs=1", "seed=0,1")
+    assert not imported & {"distributed", "dask"}
+    assert "mlflow" in imported
