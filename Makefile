@@ -1,7 +1,9 @@
 # `make sweep` and `make test` set up what they need; a second call does no set-up work.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+EXTRAS :=
+comma := ,
+INSTALLED := .venv/.installed$(EXTRAS)
 # The pre-release that tests/hydra_plugins/test_next.py runs a sweep with; it stands beside the environment.
 NEXT := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 COMPILE = $(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests?/' .venv/lib .venv/next src > /dev/null
@@ -12,13 +14,13 @@ COMPILE = $(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests?/' .ve
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-setup: $(INSTALLED)  ## install Lockstep and all it needs in .venv
+setup: $(INSTALLED)  ## install Lockstep and all it needs in .venv; EXTRAS=cluster adds Dask, EXTRAS=notebook Jupyter
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lockstep needs Python 3.11 or later; name one with PYTHON=")'
 	@echo "Setting up .venv: torch, MLflow and the rest; this takes some minutes, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
 	$(BIN)/pip install --quiet --no-compile --no-deps --target .venv/next $(NEXT)
 	@$(COMPILE) || true  # as pip, which would do it on one core, and their tests too: what fails is left out
 	@touch $@

@@ -35,7 +35,8 @@ def imported():
 
 def test_what_the_code_imports_is_declared_and_what_is_declared_is_imported():
     wanted = declared(PROJECT["dependencies"]).keys()
-    allowed = wanted | declared(PROJECT["optional-dependencies"]["notebook"]).keys()
+    extras = PROJECT["optional-dependencies"]
+    allowed = wanted | declared([*extras["notebook"], *extras["cluster"]]).keys()
     assert [module for module, parts in imported().items() if not parts & allowed] == []
     assert wanted - set.union(*imported().values()) == OF_OTHERS
 

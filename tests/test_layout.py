@@ -17,6 +17,7 @@ ORDER = (
 
 MAY_IMPORT = {
     "torch": {"training", "data", "pictures", "execution"},
+    "distributed": {"execution"},
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli"},
 }

@@ -59,8 +59,8 @@ def runs_of(uri, experiment):
     return client, kinds["sweep"], sorted(kinds["run"], key=lambda run: run.info.run_name)
 
 
-HEAVY = {"torch", "torchvision", "matplotlib", "sklearn", "optuna"}
-"""What only workers load."""
+HEAVY = {"torch", "torchvision", "matplotlib", "sklearn", "optuna", "dask", "distributed"}
+"""What only workers, searches and commands with a cluster load."""
 
 
 def artifacts_of(run):

@@ -83,7 +83,10 @@ class Cluster:
         self._asked = set[str]()  # the addresses of workers that are asked what they are
         self._lock, self._looked_at = threading.Lock(), 0.0
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="lockstep-cluster")
-        for asked in [self._threads.submit(self._ask, *of) for of in self._workers().items()]:
+        until = time.monotonic() + CONNECT_SECONDS
+        while not (workers := self._workers() or {}) and time.monotonic() < until:
+            time.sleep(0.1)  # some may be starting
+        for asked in [self._threads.submit(self._ask, *of) for of in workers.items()]:
             asked.result()
 
     def check(self) -> None:
@@ -116,7 +119,7 @@ class Cluster:
     @property
     def is_open_to_others(self) -> bool:
         """Whether the scheduler is reached over a network, and without TLS."""
-        scheme, _, place = str(self.client.scheduler.address).partition("://")
+        scheme, _, place = str(self.client.scheduler_info()["address"]).partition("://")
         try:
             is_here = ipaddress.ip_address(place.rpartition(":")[0].strip("[]")).is_loopback
         except ValueError:
@@ -131,9 +134,8 @@ class Cluster:
         """
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
-        try:
-            workers = self._workers()
-        except (OSError, RuntimeError):  # Dask's errors of communication are OSErrors
+        workers = self._workers()
+        if workers is None:
             self._reconnect()
             return
         self._looked_at = time.monotonic()
@@ -158,8 +160,15 @@ class Cluster:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.client.close(timeout=2)
 
-    def _workers(self) -> Mapping[str, Any]:
-        return dict(self.client.scheduler_info(n_workers=-1)["workers"])
+    def _workers(self) -> Mapping[str, Any] | None:
+        """Return Dask's descriptions of the workers, by address; None if the scheduler does not answer."""
+        if self.client.status != "running":
+            return None
+        try:
+            found: Mapping[str, Any] | None = self.client.scheduler_info(n_workers=-1).get("workers")
+        except (OSError, RuntimeError):  # Dask's errors of communication are OSErrors
+            return None
+        return found
 
     def _ask(self, address: str, info: Mapping[str, Any], is_new: bool = False) -> None:
         """Ask a worker what it is; it trains if it computes as this machine does."""

@@ -108,8 +108,8 @@ class ClusterWorkers:
         """
         self._cluster.look()
         members = self._cluster.members
-        for attempt in [one for one in self._attempts.values() if one.member.address not in members]:
-            self._messages.put((attempt.order.identity, ConnectionError(f"{attempt.member.name} has left")))
+        for lost in [one for one in self._attempts.values() if one.member.address not in members]:
+            self._messages.put((lost.order.identity, ConnectionError(f"{lost.member.name} has left")))
         self._begin_waiting()
         over, timeout = list[_Part](), WAIT_SECONDS
         with suppress(Empty):
@@ -125,7 +125,7 @@ class ClusterWorkers:
 
     def kill(self) -> None:
         """Stop asking for news, at which the workers end what they do."""
-        for attempt in self._attempts.values():
+        for attempt in [*self._attempts.values()]:
             self._end(attempt)
 
     @property
