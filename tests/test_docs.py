@@ -29,6 +29,7 @@ from lockstep.training.networks import MultilayerPerceptron
 README, SWEEPS = REPOSITORY / "README.md", REPOSITORY / "docs" / "sweeps.md"
 MODELS = REPOSITORY / "docs" / "models.md"
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES.remove(REPOSITORY / "docs" / "cluster.md")  # execution/test_cluster_docs.py
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`((?:python (?:run\.py|-m lockstep)|make) [^`…]+)`")
 RUN_ELSEWHERE = {

@@ -213,8 +213,11 @@ class Cluster:
         file = Path(self.address).expanduser()
         try:
             if "://" not in self.address and file.suffix == ".json":
-                if not file.exists():
-                    raise Refused([f"{key}: no such scheduler file"])
+                until = time.monotonic() + seconds
+                while not file.exists():  # the scheduler may be starting
+                    if time.monotonic() > until:
+                        raise Refused([f"{key}: no such scheduler file"])
+                    time.sleep(0.1)
                 return Client(scheduler_file=str(file), **options)
             return Client(self.address, **options)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
