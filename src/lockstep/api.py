@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lockstep.cli import command as cli
+from lockstep.cli import workers
 from lockstep.config import places
 from lockstep.config.command import Command
 from lockstep.config.compose import compose
@@ -95,10 +96,10 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
     _check_is_for_python(command, configs)
     checks.store_at.cache_clear()  # the store may have been moved or deleted since the last call
     try:
-        if cli.has_workers(command, configs):
-            cli.start_workers(configs)
+        if workers.has_workers(command, configs):
+            workers.start_workers(configs)
         console.print(cli.asked(command, configs), soft_wrap=True)
-        cli.connect(command, configs)
+        workers.connect(command, configs)
         with stage("reading the data"):
             checks.check_runs(configs)
         with stage("opening the store"):

@@ -10,7 +10,7 @@ from helpers.clone import REPOSITORY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lockstep.cli import command
+from lockstep.cli import command, workers
 from lockstep.config.parsing import as_if_typed
 from lockstep.sweep import checks
 
@@ -44,7 +44,7 @@ def carried_out(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(command.interrupts, "listen", lambda: None)
-    monkeypatch.setattr(command, "start_workers", lambda *_: None)
+    monkeypatch.setattr(workers, "start_workers", lambda *_: None)
     monkeypatch.setattr(checks, "check_store", lambda _: None)
 
     def run(*arguments):

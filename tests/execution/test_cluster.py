@@ -183,6 +183,10 @@ def test_workers_that_compute_otherwise_do_not_train(cluster, clone):
     assert code == 2
     assert "it computes other bits (canary " in refused and "hydra.launcher.mixed=true allows it" in refused
     assert "Traceback" not in refused
+    code, out, _ = clone.verb("doctor", "--cluster", cluster.address)
+    assert code == 1
+    assert "other (tcp://127.0.0.1" in out and "it computes other bits (canary " in out
+    assert [line.split()[:2] for line in out.splitlines()[1:3]] == [["other", "1"], ["this", "machine"]]
     code, _, err = clone.quick(*on(cluster, *SWEEP, "hydra.launcher.mixed=true"))
     assert code == 0, err
     runs = mlflow.MlflowClient(clone.store).search_runs(["1"], "tags.`lockstep.kind` = 'run'")

@@ -30,9 +30,9 @@ def seeds(uri, n):
 
 
 def test_fail_fast_starts_no_run_after_a_failure_and_the_sweep_can_go_on(uri, breaks, tmp_path):
-    sweep = {"sweep": ["seed=0,1,2,3"], "n_jobs": 1}
+    sweep = ["seed=0,1,2,3"]
     with pytest.raises(RunFailed) as stopped:
-        carried_out(seeds(uri, 4), **sweep, at_once=1, launcher=LauncherConfig(fail_fast=True))
+        carried_out(seeds(uri, 4), sweep, LauncherConfig(n_jobs=1, fail_fast=True), at_once=1)
     assert str(stopped.value) == (
         "seed=1: ValueError: seed 1\n"
         "After that, no more runs were started (hydra.launcher.fail_fast=true); the same command without"
@@ -45,7 +45,7 @@ def test_fail_fast_starts_no_run_after_a_failure_and_the_sweep_can_go_on(uri, br
     }
     breaks.undo()
     breaks.setenv("LOCKSTEP_ROOT", str(tmp_path))
-    runs = carried_out(seeds(uri, 4), **sweep)
+    runs = carried_out(seeds(uri, 4), sweep, LauncherConfig(n_jobs=1))
     assert statuses(runs) == [("FINISHED", True), *[("FINISHED", False)] * 3]
     assert recorded(uri)["seed, 4 runs"] == ("FINISHED", None)
     assert list(folders(unfinished())) == []

@@ -4,7 +4,6 @@ Heavy imports wait until a command runs: `--help` loads neither torch nor mlflow
 """
 
 import gc
-import logging
 import os
 import shlex
 import sys
@@ -19,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
 from hydra.types import TaskFunction
 
-from lockstep.cli import failures
+from lockstep.cli import failures, workers
 from lockstep.cli.failures import OK, REFUSED
 from lockstep.config import places
 from lockstep.config._hydra_compat import arguments_parser
@@ -33,8 +32,6 @@ from lockstep.config.schema import RunConfig
 from lockstep.execution.collector import uncollected
 from lockstep.recovery import interrupts
 from lockstep.terminal.console import console, open_streams, stage
-
-log = logging.getLogger("lockstep")
 
 
 def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: Path) -> int:
@@ -235,13 +232,13 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         requests = corners(command.search)
     configs = [request.config for request in requests]
     is_dry = any(config.dry_run for config in configs)
-    start_workers(configs)
+    workers.start_workers(configs)
     if not is_dry:
         console.print(asked(command, configs), soft_wrap=True)
     with stage("loading MLflow"), uncollected():
         from lockstep.sweep import checks, planning
     try:
-        connect(command, configs)
+        workers.connect(command, configs)
         with stage("reading the data"):
             checks.check_runs(configs)
         if is_dry and command.search is not None:
@@ -273,56 +270,3 @@ def asked(command: Command, configs: Sequence[RunConfig]) -> str:
     if command.search is not None:
         return f"A search of {command.search.config.n_trials} trials; experiment {experiments}"
     return f"{len(configs)} run{'s' * (len(configs) != 1)}, settings checked; experiment {experiments}"
-
-
-def start_workers(configs: Sequence[Any]) -> None:
-    """Start the server that forks workers, while this process loads its imports.
-
-    Where a run may train on a GPU, this process trains it.
-    """
-    from lockstep.execution import pool
-
-    if any(config.trainer.device != "cpu" for config in configs):
-        pool.shut_down()
-    elif any(config.dry_run for config in configs):
-        pool.start(["lockstep.training.device"])
-    else:
-        draws = any(config.tracking.pictures == "all" for config in configs)
-        pool.start((*pool.TRAINING, *pool.DRAWING) if draws else pool.TRAINING)
-
-
-def connect(command: Command, configs: Sequence[Any]) -> None:
-    """Connect to the cluster that a command names, if it names one.
-
-    Raises:
-        Refused: if it can't be used.
-    """
-    from lockstep.execution import cluster
-
-    launcher = command.launcher
-    if launcher.cluster is None:
-        return
-    if other := next((config for config in configs if config.trainer.device != "cpu"), None):
-        raise Refused(
-            [f"trainer.device={other.trainer.device}: the workers of a cluster train on CPUs; leave it out"]
-        )
-    with stage("connecting to the cluster"):
-        precisions = sorted({config.trainer.precision for config in configs})
-        joined = cluster.connect(launcher.cluster, launcher.mixed, precisions)
-    if joined.is_open_to_others:
-        log.warning(
-            "hydra.launcher.cluster=%s: without TLS, whoever reaches this port can run code on all of the"
-            " cluster's machines; docs/cluster.md says how to close it",
-            launcher.cluster,
-        )
-    n = joined.n_slots
-    shown = f"; Dask's dashboard: {joined.dashboard}" if joined.dashboard else ""
-    console.print(f"Cluster {joined.address}: {n} worker{'s' * (n != 1)}{shown}", soft_wrap=True)
-
-
-def has_workers(command: Command, configs: Sequence[Any]) -> bool:
-    """Tell whether a call has more runs than one, and cores for them."""
-    from lockstep.execution.cores import count_workers
-
-    n_runs = len(configs) if command.search is None else command.search.config.n_trials
-    return min(n_runs, count_workers(command.launcher.n_jobs)) > 1

@@ -72,11 +72,11 @@ class ClusterWorkers:
     trained by halves, down to the run that can't be trained.
 
     Args:
-        placed: called with a task and the name of the machine that trains it.
+        placed: called with runs' numbers and the name of the machine that trains them.
     """
 
     def __init__(
-        self, cluster: Cluster, sources: Sequence[Source], placed: Callable[[Task, str], object]
+        self, cluster: Cluster, sources: Sequence[Source], placed: Callable[[Sequence[int], str], object]
     ) -> None:
         self._cluster, self._placed = cluster, placed
         self._sources = {source.description.digest: source for source in sources}
@@ -156,7 +156,7 @@ class ClusterWorkers:
         order = Order(identity, part.task, folders)
         attempt = _Attempt(part, member, order, claims)
         self._attempts[identity] = attempt
-        self._placed(part.task, member.name)
+        self._placed([run.number for run in part.task.runs], member.name)
         threading.Thread(target=self._follow, args=(attempt, has), daemon=True).start()
 
     def _follow(self, attempt: _Attempt, has: dict[int, Has]) -> None:

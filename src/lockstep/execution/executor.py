@@ -60,7 +60,9 @@ class InProcess:
         pass  # the error that called for it has ended the task
 
 
-def _executor(sources: Sequence[Source], n_workers: int, placed: Callable[[Task, str], object]) -> Executor:
+def _executor(
+    sources: Sequence[Source], n_workers: int, placed: Callable[[Sequence[int], str], object]
+) -> Executor:
     if (of := cluster.connected()) is not None:
         from lockstep.execution.cluster_workers import ClusterWorkers  # here, because it loads Dask
 
@@ -75,7 +77,7 @@ def carry_out(
     n_workers: int,
     report: Report,
     done: Callable[[Task], object] = lambda task: None,
-    placed: Callable[[Task, str], object] = lambda task, machine: None,
+    placed: Callable[[Sequence[int], str], object] = lambda numbers, machine: None,
 ) -> None:
     """Train arrays, and write each run's artifacts as soon as it leaves its array.
 
@@ -89,7 +91,7 @@ def carry_out(
             own number.
         report: called here with a run's number and each event that its journal did not have yet.
         done: called after the last event of a task.
-        placed: called with a task and the machine of a cluster that trains it.
+        placed: called with runs' numbers and the machine of a cluster that trains them.
 
     Raises:
         OSError: if there is no room left to write to (see NO_ROOM).

@@ -188,7 +188,7 @@ class _Search:
         loaded = [sources.load(config.data) for config in self.corners]
         by_digest = {dataset.description.digest: dataset for dataset in loaded}
         data = list(by_digest.values())
-        executor.carry_out(next_task, data, n_workers, ledger.receive, trials.done, ledger.place)
+        executor.carry_out(next_task, data, n_workers, ledger.receive, trials.done, ledger.progress.place)
         if is_over():
             return True
         self._confirm(ledger)

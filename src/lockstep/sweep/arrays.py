@@ -56,5 +56,5 @@ def _train(taken: Sequence[Entry], ledger: Ledger, launcher: LauncherConfig) -> 
         list(loaded.values()),
         planned.n_workers,
         ledger.receive,
-        placed=ledger.place,
+        placed=ledger.progress.place,
     )

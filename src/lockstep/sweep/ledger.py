@@ -54,7 +54,7 @@ class Ledger:
         self, store: Store, parent: ParentRun | None, uploader: Uploader, progress: Progress
     ) -> None:
         self._store, self._parent = store, parent
-        self._uploader, self._progress = uploader, progress
+        self._uploader, self.progress = uploader, progress
         self._entries: list[Entry] = []
         self._by_folder: dict[Path, Entry] = {}
         self._had_runs: dict[str, bool] = {}  # whether experiments had runs when a search began
@@ -80,7 +80,7 @@ class Ledger:
         self._entries.append(entry)
         if entry.first is entry:
             entry.earlier = found
-            self._progress.add(entry.number, name, config)
+            self.progress.add(entry.number, name, config)
         return entry
 
     def adopt(self) -> None:
@@ -139,7 +139,7 @@ class Ledger:
             for entry, found in earlier.stored(self._store, experiment, of_experiment):
                 params, overrides = entry.config.param_texts(), entry.request.overrides
                 entry.result = replace(result_of(found), name=entry.name, overrides=overrides, params=params)
-                self._progress.end(entry.number, "stored", entry.result.metrics)
+                self.progress.end(entry.number, "stored", entry.result.metrics)
 
     def wait_for_others(self) -> None:
         """Wait a moment for another process, which trains the pending runs."""
@@ -160,7 +160,7 @@ class Ledger:
             folder.create(self._description(entry, is_new))
         entry.history, ended = folder.history()
         entry.upload = self._uploader.add(folder, is_new, n_journaled=len(entry.history.loss_T))
-        self._progress.resume(entry.number, entry.history)
+        self.progress.resume(entry.number, entry.history)
         if entry.history.marks:
             self._uploader.update(entry.upload, entry.history)
         if ended is not None:
@@ -188,7 +188,7 @@ class Ledger:
 
     def task(self, entries: Sequence[Entry], threads: int, exact: bool) -> Task:
         """Return the task of runs that `claim` returned."""
-        self._progress.array([entry.number for entry in entries])
+        self.progress.array([entry.number for entry in entries])
         shared = self.shared
         assert shared is not None  # their folders are there
         return Task(
@@ -200,17 +200,13 @@ class Ledger:
             network_code.needed_by(entry.config for entry in entries),
         )
 
-    def place(self, task: Task, machine: str) -> None:
-        """Show which machine of a cluster trains a task."""
-        self._progress.place([run.number for run in task.runs], machine)
-
     def recall(self, entry: Entry, result: RunResult) -> None:
         """Set a run's result from an earlier command, unless its MLflow run was deleted: it trains again."""
         is_active = patient(self._store.is_active)
         if result.is_complete and not (result.run_id and is_active(result.run_id)):
             return
         entry.result, entry.version = result, result.numerics_version
-        self._progress.end(entry.number, "stored", result.metrics)
+        self.progress.end(entry.number, "stored", result.metrics)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -236,7 +232,7 @@ class Ledger:
         if entry.upload is not None and not is_last:  # the run's end uploads its last epoch
             self._uploader.update(entry.upload, entry.history)
         if not event.is_part:
-            self._progress.epoch(number, entry.history)
+            self.progress.epoch(number, entry.history)
 
     @deferred()
     def prune(self, entry: Entry, epochs: float) -> None:
@@ -262,7 +258,7 @@ class Ledger:
         epochs = (ended.pruned_at, ended.stopped_at, ended.restored_epoch)
         entry.result = entry.result_as(status, metrics, tags.get(REASON, ""), *epochs)
         stopped = "pruned" if ended.pruned_at else "stopped early" if ended.stopped_at else ""
-        self._progress.end(entry.number, stopped or status.lower(), metrics)
+        self.progress.end(entry.number, stopped or status.lower(), metrics)
         assert entry.upload is not None
         self._uploader.update(entry.upload, entry.history, status, tags, ended.metrics)
 
