@@ -30,6 +30,9 @@ LOOK_SECONDS = 1.0
 INSTALL = "needs Dask; install it with pip install 'lockstep[cluster]'"
 ALLOW = "hydra.launcher.mixed=true allows it"
 
+DASKS_LOGS = ("distributed", "distributed.client")
+"""Dask's loggers, which tell of a lost scheduler in tracebacks; `Cluster` says it in a line."""
+
 log = logging.getLogger("lockstep")
 
 
@@ -209,6 +212,8 @@ class Cluster:
             from distributed import Client
         except ModuleNotFoundError as error:
             raise Refused([f"{key}: {INSTALL}"]) from error
+        for name in DASKS_LOGS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         options: dict[str, Any] = {"timeout": seconds, "set_as_default": False, "name": "lockstep"}
         file = Path(self.address).expanduser()
         try:
