@@ -1,6 +1,7 @@
 """Sweeps on a cluster, against the same ones on this machine alone."""
 
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -92,7 +93,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, clone, undisturbed):
     out, err = command.communicate(timeout=120)
     assert command.returncode == 0, err
     assert contents(clone.store, "digits") == undisturbed[LONG]
-    assert "cluster: a has left" in out
+    assert f"cluster: a on {socket.gethostname()} has left" in out
 
 
 def test_a_command_that_is_killed_leaves_nobody_computing(cluster, clone):

@@ -27,6 +27,9 @@ CONNECT_SECONDS, RECONNECT_SECONDS = 10, 60
 LOOK_SECONDS = 1.0
 """The interval at which workers that come and go are noticed."""
 
+SHOWN_NAMES = 3
+"""Workers that a line names."""
+
 INSTALL = "needs Dask; install it with pip install 'lockstep[cluster]'"
 ALLOW = "hydra.launcher.mixed=true allows it"
 
@@ -91,6 +94,7 @@ class Cluster:
             time.sleep(0.1)  # some may be starting
         for asked in [self._threads.submit(self._ask, *of) for of in workers.items()]:
             asked.result()
+        self._said = set(self.known)
 
     def check(self) -> None:
         """Check that there are workers that may train.
@@ -146,11 +150,15 @@ class Cluster:
             gone = [self.known.pop(address) for address in self.known.keys() - workers]
             new = {of: info for of, info in workers.items() if of not in self._asked | self.known.keys()}
             self._asked |= new.keys()
-        for member in gone:
-            if member.may_train:
-                log.warning("cluster: %s has left", member.name)
+            come = [member for address, member in self.known.items() if address not in self._said]
+            self._said = set(self.known)
+        _say("left", [member for member in gone if member.may_train])
+        _say("come", [member for member in come if member.may_train])
+        for member in come:
+            if not member.may_train:
+                log.warning("cluster: %s (%s) does not train: %s", member.name, member.address, member.reason)
         for of in new.items():
-            self._threads.submit(self._ask, *of, is_new=True)
+            self._threads.submit(self._ask, *of)
 
     def refuse(self, member: Member, reason: str) -> None:
         """Give a worker no more tasks."""
@@ -173,7 +181,7 @@ class Cluster:
             return None
         return found
 
-    def _ask(self, address: str, info: Mapping[str, Any], is_new: bool = False) -> None:
+    def _ask(self, address: str, info: Mapping[str, Any]) -> None:
         """Ask a worker what it is; it trains if it computes as this machine does."""
         from lockstep.execution import cluster_attempt  # here, because it loads Dask
 
@@ -189,10 +197,6 @@ class Cluster:
         with self._lock:
             self._asked.discard(address)
             self.known[address] = Member(address, name, int(info["nthreads"]), machine, reason, may_train)
-        if not may_train and is_new:
-            log.warning("cluster: %s (%s) does not train: %s", name, address, reason)
-        elif is_new:
-            log.info("cluster: %s has come", name)
 
     def _differs(self, machine: Machine) -> tuple[str, bool]:
         """Return why a worker does not compute as this machine does, empty if it does; and whether that can
@@ -246,6 +250,19 @@ class Cluster:
                     ) from refused
                 time.sleep(1)
         log.info("cluster: the scheduler answers again")
+
+
+def _say(what: str, members: Sequence[Member]) -> None:
+    """Say in a line for each machine that workers have come or left."""
+    by_host: dict[str, list[str]] = {}
+    for member in members:
+        by_host.setdefault(member.machine.host if member.machine else member.name, []).append(member.name)
+    for host, names in by_host.items():
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        listed = ", ".join(sorted(names)[:SHOWN_NAMES])
+        verb = "has" if len(names) == 1 else "have"
+        where = "" if names == [host] else f" on {host}"
+        log.info("cluster: %s%s%s %s %s", listed, more, where, verb, what)
 
 
 _cluster: Cluster | None = None
