@@ -94,6 +94,7 @@ LONGEST = [
     "tests/test_types.py",
     "recovery/test_faults.py",
     "cli/test_command.py",
+    "execution/test_cluster.py",
     "test_docs.py",
     "report/test_browser.py",
     "search/test_session.py",
