@@ -29,6 +29,7 @@ from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
 from lockstep.terminal.console import warn_once
 from lockstep.terminal.progress import Progress
+from lockstep.tracking import resumable
 from lockstep.tracking.patience import patient
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.recorded_run import result_of
@@ -171,7 +172,7 @@ class Ledger:
         """Return the description of a run that has none; of one that isn't new, it was damaged."""
         parent = self._parent.folder if self._parent else None
         description = entry.description(self._store.address, parent)
-        found = None if is_new else self._store.unfinished(description.experiment, entry.run_key)
+        found = None if is_new else resumable.run(self._store, description.experiment, entry.run_key)
         if found is not None:
             description.run_id, description.token = found.info.run_id, found.data.tags[TOKEN]
         return description
