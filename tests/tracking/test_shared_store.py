@@ -2,16 +2,18 @@
 outputs folder, and so its claims, are its own."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import mlflow
 import pytest
 from helpers import postgres, records
-from helpers.faults import EPOCH, contents, read_until
+from helpers.faults import EPOCH, contents, read_until, survive
 from helpers.postgres import Postgres
 from helpers.processes import until
-from helpers.servers import QuickServer
+from helpers.searches import TWELVE, study_of
+from helpers.servers import QuickServer, Server
 from sqlalchemy import create_engine, text
 
 from lockstep.tracking.run import Recorded
@@ -40,8 +42,9 @@ def store(database):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, database, store):
-    server = QuickServer(tmp_path_factory.mktemp("server"), database.uri)
+def server(request, tmp_path_factory, database, store):
+    kind = Server if request.config.getoption("--faults") else QuickServer
+    server = kind(tmp_path_factory.mktemp("server"), database.uri)
     server.start()
     yield server
     server.stop()
@@ -84,6 +87,78 @@ def test_two_machines_record_the_same_sweep_and_one_is_killed_half_way(make_clon
     code, _, err = here.quick(*SWEEP, extra=shared)
     assert (code, err) == (0, "")
     assert sweeps(server, "digits") == [("FINISHED", "lr=0.01", want)] * 2
+
+
+@pytest.mark.faults
+@pytest.mark.mnist
+def test_kills_on_two_machines_change_nothing(make_clone, server, kills):
+    sweep = ("-m", "optim.lr=0.1,0.01", "trainer.epochs=5", "trainer.checkpoint_seconds=0.5")
+    alone, machines = make_clone(), [make_clone() for _ in range(2)]
+    code, out, err = alone.quick(*sweep)
+    assert (code, err) == (0, "")
+    with ThreadPoolExecutor(2) as both:
+        n_kills, lines = max(2, kills // 25), out.count(EPOCH)
+        done = [
+            both.submit(survive, machine, sweep, n_kills, lines, seed, {"MLFLOW_TRACKING_URI": server.uri})
+            for seed, machine in enumerate(machines)
+        ]
+    assert [each.result() for each in done] == [None] * 2
+    want = contents(alone.store, "mnist")
+    [parent] = [name for name, run in want.items() if run["tags"]["lockstep.kind"] == "sweep"]
+    del want[parent]
+    [first, second] = sweeps(server, "mnist")
+    assert first == second == ("FINISHED", first[1], want)
+
+
+@pytest.mark.faults
+def test_a_database_and_a_server_that_are_away_for_a_while(make_clone, database, server):
+    sweep = (*SWEEP, "tracking.experiment=away")
+    shared = {"MLFLOW_TRACKING_URI": server.uri}
+    started = [make_clone().start(*sweep, extra=shared) for _ in range(2)]
+    for process in started:
+        read_until(process, EPOCH)
+    for away in (database, server):
+        away.stop()
+        time.sleep(5)
+        away.start()
+        time.sleep(5)
+    for process in started:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        assert err.count("the store can't be written") <= 2
+    alone = make_clone()
+    assert alone.quick(*sweep)[0] == 0
+    want = contents(alone.store, "away")
+    del want["lr, 2 runs"]
+    assert sweeps(server, "away") == [("FINISHED", "lr=0.01", want)] * 2
+
+
+@pytest.mark.faults
+def test_two_machines_search_at_the_same_time_and_one_is_killed_half_way(make_clone, server):
+    search = (*TWELVE, "trainer.epochs=400", "tracking.experiment=search")
+    shared = {"MLFLOW_TRACKING_URI": server.uri}
+    here, there = make_clone(), make_clone()
+    killed = here.start(*search, extra=shared)
+    read_until(killed, EPOCH)
+    other = there.start(*search, extra=shared)
+    read_until(other, EPOCH)
+    killed.kill()
+    killed.communicate(timeout=60)
+    assert killed.returncode == -9, "the search had ended before it was killed"
+    _, err = other.communicate(timeout=600)
+    assert (other.returncode, err) == (0, "")
+    code, _, err = here.quick(*search, extra=shared)
+    assert (code, err) == (0, "")
+    for machine, (status, winner, members) in zip((there, here), sweeps(server, "search"), strict=True):
+        assert status == "FINISHED"
+        assert {run["status"] for run in members.values()} == {"FINISHED"}
+        assert members[winner]["tags"]["lockstep.pruned_at"] is None
+        outcomes = [trial.user_attrs["outcome"] for trial in study_of(machine).trials]
+        by_number = sorted(members.items(), key=lambda member: int(member[0].partition(":")[0]))
+        assert len(outcomes) == len(by_number) == 12
+        for outcome, (_, run) in zip(outcomes, by_number, strict=True):
+            told = {key: value for key, value in outcome["metrics"].items() if key not in run["timed"]}
+            assert told == {key: run["metrics"][key][-1][1] for key in told}
 
 
 @contextmanager

@@ -4,12 +4,15 @@ Where several machines share a store, another machine's command may be at work o
 tells: two commands that recorded the same run would each set its status, members and winner.
 """
 
+from dataclasses import replace
+
 from mlflow.entities import Run
 
+from lockstep.recovery.description import Description
 from lockstep.recovery.outputs_id import outputs_id
 from lockstep.tracking.patience import patient
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import OUTPUTS, RUN_KEY, SWEEP_KEY
+from lockstep.tracking.tags import OUTPUTS, RUN_KEY, SWEEP_KEY, TOKEN
 
 
 def parent(store: Store, experiment: str, sweep_key: str) -> str | None:
@@ -18,11 +21,14 @@ def parent(store: Store, experiment: str, sweep_key: str) -> str | None:
     return found[0].info.run_id if found else None
 
 
-def run(store: Store, experiment: str, run_key: str) -> Run | None:
-    """Return the latest run with a key that a sweep started and that has not ended, or None."""
+def resumed(store: Store, description: Description, run_key: str) -> Description:
+    """Return the description of a run of a sweep whose folder has lost it, with the latest run in the store
+    that has this key and has not ended, if there is one."""
     of_sweeps = f"tags.`{RUN_KEY}` = '{run_key}' AND tags.`mlflow.parentRunId` LIKE '%'"
-    found = _latest(store, experiment, of_sweeps)
-    return next((run for run in found if run.info.status in ("RUNNING", "KILLED")), None)
+    for run in _latest(store, description.experiment, of_sweeps):
+        if run.info.status in ("RUNNING", "KILLED"):
+            return replace(description, run_id=run.info.run_id, token=run.data.tags[TOKEN])
+    return description
 
 
 @patient
