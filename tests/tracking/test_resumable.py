@@ -5,6 +5,7 @@ import pytest
 from helpers.configs import LOGREG, job, with_pictures
 from helpers.records import carried_out, statuses
 
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery.run_folder import unfinished
 from lockstep.training import artifacts
 
@@ -17,7 +18,7 @@ def machine(uri, tmp_path, monkeypatch):
 
 def sweep(uri, folder):
     jobs = [with_pictures(job(uri, f"seed={s}", model=LOGREG, seed=s, epochs=2), "none") for s in (0, 1)]
-    return carried_out(jobs, ["seed=0,1"], n_jobs=1, folder=folder)
+    return carried_out(jobs, ["seed=0,1"], launcher=LauncherConfig(n_jobs=1), folder=folder)
 
 
 def interrupted(uri, tmp_path, monkeypatch):
