@@ -69,7 +69,7 @@ def contents(uri, experiment, unique=True, served=""):
     return dict(runs)
 
 
-def survive(clone, arguments, kills, lines, seed):
+def survive(clone, arguments, kills, lines, seed, extra=()):
     """Start a sweep and kill it, so many times, then let it end.
 
     The first kill comes as the first run's folder appears, each later one a random number of epochs after its
@@ -77,10 +77,11 @@ def survive(clone, arguments, kills, lines, seed):
 
     Args:
         lines: that an undisturbed sweep prints of epochs.
+        extra: added to the environment.
     """
     moments = random.Random(seed)
     for kill in range(kills):
-        process = clone.start(*arguments)
+        process = clone.start(*arguments, extra=extra)
         if kill == 0:
             wait_for_a_run_folder(clone, process)
         else:
@@ -90,7 +91,7 @@ def survive(clone, arguments, kills, lines, seed):
         process.kill()
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL, "the sweep had ended before it was killed"
-    code, _, err = clone.quick(*arguments)
+    code, _, err = clone.quick(*arguments, extra=extra)
     assert code == 0, err
 
 

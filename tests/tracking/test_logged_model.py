@@ -84,6 +84,25 @@ def test_a_sweep_whose_best_run_has_a_model_logs_no_second_one(swept):
     assert len(client.search_logged_models([experiment])) == 1
 
 
+def test_a_model_that_two_machines_make_at_the_same_moment_is_one(swept, monkeypatch):
+    clone, _ = swept
+    store, best = Store(clone.store), best_run(clone)
+    search, experiment = store.client.search_logged_models, best.info.experiment_id
+    runs = store.client.search_runs([experiment], "tags.`lockstep.kind` = 'run'")
+    run = next(run for run in runs if run.info.run_id != best.info.run_id)
+    made = []
+
+    def before_another_machine_makes_one(*arguments):
+        found = search(*arguments)
+        if not made:
+            made.append(store.client.create_logged_model(experiment, "model", run.info.run_id).model_id)
+        return found
+
+    monkeypatch.setattr(store.client, "search_logged_models", before_another_machine_makes_one)
+    assert log_model(store, run.info.run_id) == f"models:/{made[0]}"
+    assert [model.model_id for model in search([experiment], f"source_run_id = '{run.info.run_id}'")] == made
+
+
 def test_a_model_that_a_kill_left_half_logged_is_made_whole(clone, monkeypatch):
     assert clone.quick("data=digits", "model=logreg", "trainer.epochs=1", "tracking.pictures=none")[0] == 0
     client, run = mlflow.MlflowClient(clone.store), best_run(clone)

@@ -74,8 +74,8 @@ def test_a_store_that_cannot_be_is_refused_at_once_and_nothing_is_made(tmp_path,
 
 
 def test_the_driver_that_a_database_needs_is_named():
-    with pytest.raises(Refused, match="No module named 'psycopg"):
-        Store("postgresql://127.0.0.1:9/runs")
+    with pytest.raises(Refused, match="No module named 'psycopg2'"):
+        Store("postgresql+psycopg2://127.0.0.1:9/runs")
 
 
 @pytest.mark.parametrize(

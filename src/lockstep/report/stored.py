@@ -37,8 +37,9 @@ def make(store: Store, sweep: Sweep, folder: Path) -> Path:
     text = page.build(store, sweep)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / NAME).write_text(text, encoding="utf-8")
-    Recorded(store.client, sweep.run_id).artifact(folder / NAME)
-    store.client.set_tag(sweep.run_id, REPORT, _made_of(store, sweep))
+    parent = Recorded(store.client, sweep.run_id)
+    parent.artifact(folder / NAME)
+    parent.tag({REPORT: _made_of(store, sweep)})
     return _kept(store, sweep, folder)
 
 

@@ -183,9 +183,10 @@ class Trials:
             result = entry.result_as(kept["status"], kept["metrics"], kept["reason"], *epochs)
             version = kept.get("numerics_version", UNTAGGED)
             key = entry.keys[version]
-            run_id = kept.get("run_id") or recorded.get(key)
+            child = recorded.get(key)
+            run_id = kept.get("run_id") or child
             known = replace(result, run_key=key, numerics_version=version, run_id=run_id, is_stored=True)
-            self._ledger.recall(entry, known)
+            self._ledger.recall(entry, known, is_recorded=run_id is not None and run_id == child)
 
     def _wait(self, run: TrialRun) -> None:
         """Queue a trial until its next rung."""

@@ -29,11 +29,12 @@ from lockstep.sweep.entry import Entry
 from lockstep.sweep.parent import ParentRun
 from lockstep.terminal.console import warn_once
 from lockstep.terminal.progress import Progress
+from lockstep.tracking import resumable
 from lockstep.tracking.patience import patient
 from lockstep.tracking.pending import leftover
 from lockstep.tracking.recorded_run import result_of
 from lockstep.tracking.store import Store
-from lockstep.tracking.tags import REASON, TOKEN, conclusion
+from lockstep.tracking.tags import REASON, conclusion
 from lockstep.tracking.uploader import Uploader
 from lockstep.training import network_code
 
@@ -169,12 +170,8 @@ class Ledger:
 
     def _description(self, entry: Entry, is_new: bool) -> Description:
         """Return the description of a run that has none; of one that isn't new, it was damaged."""
-        parent = self._parent.folder if self._parent else None
-        description = entry.description(self._store.address, parent)
-        found = None if is_new else self._store.unfinished(description.experiment, entry.run_key)
-        if found is not None:
-            description.run_id, description.token = found.info.run_id, found.data.tags[TOKEN]
-        return description
+        description = entry.description(self._store.address, self._parent.folder if self._parent else None)
+        return description if is_new else resumable.resumed(self._store, description, entry.run_key)
 
     @property
     def shared(self) -> Path | None:
@@ -200,10 +197,11 @@ class Ledger:
             network_code.needed_by(entry.config for entry in entries),
         )
 
-    def recall(self, entry: Entry, result: RunResult) -> None:
-        """Set a run's result from an earlier command, unless its MLflow run was deleted: it trains again."""
-        is_active = patient(self._store.is_active)
-        if result.is_complete and not (result.run_id and is_active(result.run_id)):
+    def recall(self, entry: Entry, result: RunResult, is_recorded: bool) -> None:
+        """Set a run's result from an earlier command, unless its MLflow run was deleted: it trains again.
+        The store is asked, unless it `is_recorded`: among those that `recorded` returned."""
+        asks = result.is_complete and not is_recorded
+        if asks and not (result.run_id and patient(self._store.is_active)(result.run_id)):
             return
         entry.result, entry.version = result, result.numerics_version
         self.progress.end(entry.number, "stored", result.metrics)

@@ -11,6 +11,7 @@ from lockstep.recovery.mending import mend
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
 from lockstep.results.history import Status
 from lockstep.sweep.conclusion import Conclusion
+from lockstep.tracking import resumable
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import RUN_KEY
 from lockstep.tracking.upload import Upload
@@ -66,7 +67,7 @@ class ParentRun:
         is_begun = folder.path.exists()  # its description may be lost
         if not self._sweep.rerun or (is_begun and not folder.exists()):
             of, keys = self._sweep.experiment, (self._sweep.key, *self._sweep.earlier_keys)
-            found = filter(None, (self._store.find_sweep(of, key) for key in keys))
+            found = filter(None, (resumable.parent(self._store, of, key) for key in keys))
             self._known = self._sweep.run_id or next(found, None)
         if is_begun or self._known is None:
             self._set(folder)

@@ -16,6 +16,7 @@
 - `ids`: runs and sweeps found by the start of their id.
 - `links`: where runs are seen in MLflow's UI, commands to paste; `serving`: serves that UI, and where.
 - `environment`: a run's versions, commit and description.
+- `resumable`: which runs in the store a command may resume.
 - `stored`: which runs need not be trained again; `recorded_run`: a run read back;
   `recorded_data`: the data of a recorded run, loaded again.
 - `predictions`: predictions of recorded runs, and the ensemble that they make.

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
@@ -109,14 +109,8 @@ def _log(
     Args:
         save: saves the model with this id to a path; returns why it can't be exported, None if it was.
     """
-    client, run_id, experiment_id = store.client, run.info.run_id, run.info.experiment_id
-    # A kill may have left an incomplete one.
-    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    logged = (
-        begun[0]
-        if begun
-        else client.create_logged_model(experiment_id, name, run_id, params=run.data.params, model_type=kind)
-    )
+    client, run_id = store.client, run.info.run_id
+    logged = _begun(store, run, name, kind)
     with temporary_folder() as folder:
         saved = folder / "saved"
         if (reason := save(saved, logged.model_id)) is not None:
@@ -134,6 +128,21 @@ def _log(
             return known
         raise
     return f"models:/{logged.model_id}"
+
+
+def _begun(store: Store, run: Run, name: str, kind: str) -> LoggedModel:
+    """Return the model of a run: one that a kill or another command has left incomplete, or a new one."""
+    client, experiment_id = store.client, run.info.experiment_id
+    search = partial(client.search_logged_models, [experiment_id], f"source_run_id = '{run.info.run_id}'")
+    if found := search():
+        return found[0]
+    params = run.data.params
+    made = client.create_logged_model(experiment_id, name, run.info.run_id, params=params, model_type=kind)
+    # If another machine's command has made one as well, both take the first.
+    first = min(search(), key=lambda model: (model.creation_timestamp, model.model_id))
+    if first.model_id != made.model_id:
+        client.delete_logged_model(made.model_id)
+    return first
 
 
 def _known(run: Run) -> str | None:

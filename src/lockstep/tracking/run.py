@@ -12,10 +12,12 @@ import numpy as np
 import requests
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, FileInfo, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from lockstep.config.schema import RunConfig
 from lockstep.data.description import DataDescription
 from lockstep.results.history import History, Status
+from lockstep.tracking.errors import is_outage
 
 
 class Recorded:
@@ -56,12 +58,15 @@ class Recorded:
         """Give the run a name, unless that is empty, and tags."""
         if name:
             self.client.update_run(self.run_id, name=name)
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
+        self.tag(tags)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags in one step, which a server repeats if another command sets the same ones meanwhile."""
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def end(self, status: Status, tags: Mapping[str, str] = MappingProxyType({})) -> None:
         """Set the run's final status, and tags that explain it."""
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.tag(tags)
         self.client.set_terminated(self.run_id, status)
 
 
@@ -132,7 +137,14 @@ class RecordedRun(Recorded):
     def describe(self, config: RunConfig, data: DataDescription | None) -> None:
         """Record the data set with its digest, if known; the first `record` sends the params."""
         self._params = [Param(key, text) for key, text in config.param_texts().items()]
-        if data is not None:
+        if data is None:
+            return
+        try:
+            self.client.log_inputs(self.run_id, [data_input(data)])
+        except MlflowException as error:
+            if is_outage(error):
+                raise
+            # MLflow looks for the data set, then adds it: another command may have added it in between.
             self.client.log_inputs(self.run_id, [data_input(data)])
 
     def keep_recorded(self, n_journaled: int) -> None:

@@ -13,6 +13,7 @@ from lockstep._version import __version__
 from lockstep.config import places
 from lockstep.config.errors import Refused, without_password
 from lockstep.recovery.description import Description
+from lockstep.recovery.outputs_id import outputs_id
 from lockstep.recovery.seal import Unreadable
 from lockstep.tracking import environment, links
 from lockstep.tracking.address import (
@@ -32,6 +33,7 @@ from lockstep.tracking.tags import (
     ENVIRONMENT,
     KIND,
     NUMERICS,
+    OUTPUTS,
     OVERRIDES,
     RUN_KEY,
     SWEEP_KEY,
@@ -167,6 +169,7 @@ class Store:
         """Return the tags of a run folder's MLflow run, see `start`."""
         tags = {
             TOKEN: description.token,
+            OUTPUTS: outputs_id(),
             "lockstep.version": __version__,
             OVERRIDES: " ".join(map(without_password, description.overrides)),
             ENVIRONMENT: environment.environment(),
@@ -223,17 +226,6 @@ class Store:
         )
         return found[0].info.run_id if found else None
 
-    @patient
-    def find_sweep(self, experiment: str, sweep_key: str) -> str | None:
-        """Return the id of the latest parent run of this sweep, or None."""
-        found = self.client.search_runs(
-            [self.known_id(experiment)],
-            f"tags.`{SWEEP_KEY}` = '{sweep_key}'",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
-        return found[0].info.run_id if found else None
-
     def is_active(self, run_id: str) -> bool:
         """Tell whether a run exists and isn't deleted."""
         try:
@@ -242,16 +234,6 @@ class Store:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
-
-    @patient
-    def unfinished(self, experiment: str, run_key: str) -> Run | None:
-        """Return the latest run with this key that a sweep started and that has not ended, or None."""
-        found = self.client.search_runs(
-            [self.known_id(experiment)],
-            f"tags.`{RUN_KEY}` = '{run_key}' AND tags.`mlflow.parentRunId` LIKE '%'",
-            order_by=["attributes.start_time DESC"],
-        )
-        return next((run for run in found if run.info.status in ("RUNNING", "KILLED")), None)
 
     @patient
     def search(self, experiment_ids: Sequence[str], search: str, order_by: Sequence[str] = ()) -> list[Run]:

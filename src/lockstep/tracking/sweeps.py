@@ -168,16 +168,16 @@ def record(
     }
     if scales is not None:
         listed["scales"] = dict(scales)
+    parent, tags = Recorded(store.client, run_id), {RANKING: ranking.to_json()}
     with temporary_folder() as folder:
         path = folder / MEMBERS
         path.write_text(json.dumps(listed, indent=2))
-        Recorded(store.client, run_id).artifact(path)
-    store.client.set_tag(run_id, RANKING, ranking.to_json())
+        parent.artifact(path)
     if command:
-        store.client.set_tag(run_id, COMMAND, command)
+        tags[COMMAND] = command
     if winner is not None:
-        store.client.set_tag(run_id, WINNER, winner)
-        store.client.set_tag(run_id, WINNER_RUNS, ",".join(repeats[:MOST_REPEATS]))
+        tags |= {WINNER: winner, WINNER_RUNS: ",".join(repeats[:MOST_REPEATS])}
+    parent.tag(tags)
 
 
 def read(store: Store, run_id: str) -> Sweep:

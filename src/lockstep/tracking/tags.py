@@ -15,6 +15,9 @@ NUMERICS, UNTAGGED = "lockstep.numerics_version", 2
 
 KIND, RUN_KEY, SWEEP_KEY = "lockstep.kind", "lockstep.run_key", "lockstep.sweep_key"
 OVERRIDES, ENVIRONMENT = "lockstep.overrides", "lockstep.environment"
+OUTPUTS = "lockstep.outputs"
+"""The tag with the id of the outputs folder whose command recorded a run: only that folder's continue it."""
+
 DATA_SCALE, CANARY, ARTIFACTS = "lockstep.data_scale", "lockstep.canary", "lockstep.artifacts"
 """Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment; DATA_SCALE
 is how features were scaled, see DataDescription; CANARY tells which machines trained the run, see Epoch;

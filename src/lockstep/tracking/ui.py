@@ -7,6 +7,7 @@ from mlflow.entities import Metric
 
 from lockstep.tracking import _mlflow_compat, links
 from lockstep.tracking.colors import COLOR
+from lockstep.tracking.run import Recorded
 from lockstep.tracking.store import Store
 from lockstep.tracking.sweeps import Sweep
 from lockstep.tracking.tags import description
@@ -22,10 +23,9 @@ def describe(store: Store, sweep: Sweep, note: str) -> Sweep:
         note: the parent run's description.
     """
     recorded = store.client.get_run(sweep.run_id).data
-    for key, text in description(recorded.tags, note).items():
-        store.client.set_tag(sweep.run_id, key, text)
+    Recorded(store.client, sweep.run_id).tag(description(recorded.tags, note))
     for run_id, color in list(sweep.colors.items())[:COLORED]:
-        store.client.set_tag(run_id, COLOR, color)
+        Recorded(store.client, run_id).tag({COLOR: color})
     now, known = time.time_ns() // 1_000_000, recorded.metrics
     new = {key: value for key, value in sweep.summary.items() if known.get(key) != value}
     store.client.log_batch(sweep.run_id, [Metric(key, value, now, 0) for key, value in new.items()])
