@@ -3,8 +3,8 @@
 `python -m benchmarks.cluster [WORKERS ...]`: a run on digits is trained once. Then, for each number of
 workers, a real scheduler and a real command start on this machine, and workers that train nothing: each
 attempt writes the recorded events to its scratch folders, an epoch a second, a checkpoint every 30 s, then
-the artifacts. All of it is sent, written and recorded as in earnest. Printed: how long the sweep took against its
-pace, and the CPU time of the command and of the scheduler. The workers share the machine with both.
+the artifacts. All of it is sent, written and recorded as in earnest. Printed: how long the sweep took against
+its pace, and the CPU time of the command and of the scheduler. The workers share the machine with both.
 """
 
 import asyncio

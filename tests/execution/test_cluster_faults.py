@@ -7,12 +7,18 @@ import subprocess
 import sys
 import time
 
+import mlflow
+import optuna
 import pytest
 from helpers import network
 from helpers.cluster import Cluster
 from helpers.faults import EPOCH, contents, read_until
 from helpers.network import Network
 from helpers.processes import workers_of
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from lockstep.search.study import FILE
 
 pytestmark = pytest.mark.faults
 
@@ -168,3 +174,72 @@ def test_five_machines_that_die_change_nothing(net, tmp_path, clone, undisturbed
         assert contents(clone.store, "digits") == undisturbed
     finally:
         cluster.stop()
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize(
+    "networks",
+    [
+        ("model.hidden_dim1=128,256", "seed=range(0,4)"),
+        ("model=cnn", "model.channels=[8,16]", "seed=range(0,4)"),
+    ],
+    ids=["8 MLPs", "4 CNNs"],
+)
+def test_mnist_on_two_machines_is_what_it_is_on_one(net, tmp_path, make_clone, empty_store, networks):
+    sweep = ("-m", "trainer.epochs=1", "data.batch_size=128", *networks)
+    places = {name: net.add(name) for name in ("scheduler", "a", "b")}
+    cluster = Cluster(tmp_path / "cluster", places)
+    try:
+        for name in ("a", "b"):
+            cluster.add(name)
+        there, here = make_clone(empty_store), make_clone(empty_store)
+        words = (*places["scheduler"][1], sys.executable)
+        done = subprocess.run(
+            [*words, str(there.root / "run.py"), *sweep, f"hydra.launcher.cluster={cluster.address}"],
+            env=os.environ | {"MLFLOW_PORT": "5000"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert here.quick(*sweep)[0] == 0
+        assert contents(there.store, "mnist") == contents(here.store, "mnist")
+        used = {line.split(":")[0] for line in done.stdout.splitlines() if line.startswith("on ")}
+        assert used == {"on a", "on b"}
+    finally:
+        cluster.stop()
+
+
+def test_a_search_on_two_machines_has_runs_that_each_are_as_if_alone(cluster, clone):
+    search = ("-m", "data=digits", "data.val_size=300", "hydra/sweeper=search", "hydra.sweeper.n_trials=32")
+    search += ("trainer.epochs=10", "optim.lr=tag(log,interval(0.01,0.5))", "tracking.pictures=none")
+    for name in ("a", "b"):
+        cluster.add(name)
+    code, _, err = clone.quick(*search, f"hydra.launcher.cluster={cluster.address}")
+    assert code == 0, err
+    client = mlflow.MlflowClient(clone.store)
+    runs = client.search_runs(["1"], "tags.`lockstep.kind` = 'run'", max_results=100)
+    [folder] = (clone.root / "outputs" / "studies").glob("*/")
+    study = optuna.load_study(
+        study_name=folder.name, storage=JournalStorage(JournalFileBackend(str(folder / FILE)))
+    )
+    trials = [trial for trial in study.get_trials() if trial.state.is_finished()]
+    assert len(trials) == len(runs) == 32
+    accuracies = sorted(run.data.metrics["val/accuracy"] for run in runs)
+    assert sorted(trial.user_attrs["outcome"]["metrics"]["val/accuracy"] for trial in trials) == accuracies
+    pruned = [run for run in runs if "lockstep.pruned_at" in run.data.tags]
+    whole = [run for run in runs if run not in pruned]
+    assert pruned and whole
+    for run in (*whole, *pruned[:3]):
+        alone = [f"{key}={run.data.params[key]}" for key in ("optim.lr", "seed")]
+        common = [word for word in search if word.startswith(("data", "trainer", "tracking"))]
+        code, _, err = clone.quick(*common, *alone, "tracking.experiment=alone")
+        assert code == 0, err
+        experiment = client.get_experiment_by_name("alone").experiment_id
+        [again] = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=1)
+        for metric in ("train/loss", "val/loss", "test/accuracy"):
+            here, there = (
+                {point.step: point.value for point in client.get_metric_history(of.info.run_id, metric)}
+                for of in (run, again)
+            )
+            steps = here.keys() & there.keys()  # a pruned run ends at a rung
+            assert steps and {step: here[step] for step in steps} == {step: there[step] for step in steps}
