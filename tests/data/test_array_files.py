@@ -11,8 +11,8 @@ import pytest
 from helpers.data_files import X, save
 from helpers.in_worker import opened
 
+from lockstep.config.data_config import ArraysConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig
 from lockstep.data import array_files, arrays, datasets, sources
 from lockstep.data.array_files import NAMES
 from lockstep.execution import pool

@@ -6,6 +6,7 @@
 - `description`: a data set without its tensors.
 - `images`: flat instances in the shape that a network of images sees.
 - `augmentation`: random shifts and flips of training images.
+- `splits`: stratified splits of rows.
 - `minibatches`: the validation split, and the order of training instances.
 - `downloads`: MNIST and Fashion-MNIST, downloaded once; `idx`: their file format.
 - `arrays`: the user's own arrays, checked.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from lockstep.config.schema import DataConfig
+from lockstep.config.data_config import DataConfig
 from lockstep.data import sources
 from lockstep.data.array_files import ArrayFiles
 from lockstep.data.description import DataDescription

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a process without pydantic describes data, too
-    from lockstep.config.schema import DataConfig
+    from lockstep.config.data_config import DataConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lockstep.config.schema import DataConfig
+from lockstep.config.data_config import DataConfig
 from lockstep.data.description import is_image
 
 Array = NDArray[Any]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from lockstep.config.schema import ArraysConfig, AugmentConfig, DataConfig, DigitsConfig
+from lockstep.config.data_config import ArraysConfig, AugmentConfig, DataConfig, DigitsConfig
 from lockstep.data import arrays, downloads, scaling
 from lockstep.data.array_files import Prepared, Source
 from lockstep.data.arrays import Array

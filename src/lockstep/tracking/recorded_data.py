@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
+from lockstep.config.data_config import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig, RunConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import downloads, sources
 from lockstep.data.array_files import Source
 

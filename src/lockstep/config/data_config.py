@@ -1,0 +1,59 @@
+"""The data sets that a config names, and the minibatches that a run draws from them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from lockstep.config.frozen import MOST, Count, Frozen
+
+# Hydra reads 255 as a number.
+_Scale = Annotated[
+    Literal["auto", "none", "255", "standardize"],
+    BeforeValidator(lambda value: "255" if type(value) is int and value == 255 else value),
+]
+
+
+class AugmentConfig(Frozen):
+    """Random shifts, by at most `shift` pixels, and flips: see `lockstep.data.augmentation`."""
+
+    shift: int = Field(ge=0, le=MOST, default=0)
+    flip: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether images are changed at all."""
+        return self != AugmentConfig()
+
+
+class _Stream(Frozen):
+    """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
+
+    scale: _Scale = "auto"
+    augment: AugmentConfig = AugmentConfig()
+    batch_size: Count
+    drop_last: bool
+    val_size: int = Field(ge=0, le=MOST)
+    shuffle_seed: int = Field(ge=0, lt=2**63)
+
+
+class DownloadedConfig(_Stream):
+    """MNIST or Fashion-MNIST; `root` is the folder of the files, None for the user's cache folder."""
+
+    name: Literal["mnist", "fashion_mnist"]
+    root: str | None
+
+
+class DigitsConfig(_Stream):
+    """scikit-learn's digits."""
+
+    name: Literal["digits"]
+
+
+class ArraysConfig(_Stream):
+    """The user's own .npz at `path`."""
+
+    name: Literal["arrays"]
+    path: str
+
+
+DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
