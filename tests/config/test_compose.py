@@ -32,6 +32,8 @@ def test_defaults_are_the_workshops(root):
         "data": "mnist",
         "data.batch_size": 64,
         "data.drop_last": True,
+        "data.fold": None,
+        "data.folds": None,
         "data.scale": "auto",
         "data.root": None,
         "data.augment.flip": False,

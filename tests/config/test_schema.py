@@ -189,6 +189,29 @@ def test_a_warmup_ends_before_training_does(warmup, epochs, refused):
     )
 
 
+@pytest.mark.parametrize(
+    ("fold", "folds", "said"),
+    [
+        (4, 5, None),
+        (None, None, None),
+        (5, 5, "data.fold=5: allowed: 0 to 4 (data.folds=5)"),
+        (0, None, "data.fold=0: needs data.folds, how many there are, such as 5"),
+        (
+            *(None, 3),
+            "data.folds=3: needs data.fold, the one that is the test set; for all of them in turn:"
+            " -m 'data.fold=range(0,3)'",
+        ),
+    ],
+)
+def test_a_fold_is_one_of_so_many(fold, folds, said):
+    if said is None:
+        assert config(data__fold=fold, data__folds=folds).data.fold == fold
+        return
+    with pytest.raises(Refused) as caught:
+        config(data__fold=fold, data__folds=folds)
+    assert caught.value.problems == (said,)
+
+
 @pytest.mark.parametrize("key", ["root", "path"])
 @pytest.mark.parametrize("typed", ["here/x", "./here/../here/x", "~/here/x", "{}/here/x"])
 def test_paths_are_resolved_where_they_are_typed(monkeypatch, tmp_path, key, typed):

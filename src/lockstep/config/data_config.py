@@ -1,8 +1,8 @@
 """The data sets that a config names, and the minibatches that a run draws from them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from lockstep.config.frozen import MOST, Count, Frozen
 
@@ -26,7 +26,10 @@ class AugmentConfig(Frozen):
 
 
 class _Stream(Frozen):
-    """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
+    """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches.
+
+    `fold`, one of `folds`, is the test set: see `lockstep.data.folds`. Without them it is the data set's own.
+    """
 
     scale: _Scale = "auto"
     augment: AugmentConfig = AugmentConfig()
@@ -34,6 +37,22 @@ class _Stream(Frozen):
     drop_last: bool
     val_size: int = Field(ge=0, le=MOST)
     shuffle_seed: int = Field(ge=0, lt=2**63)
+    fold: int | None = Field(ge=0, le=MOST, default=None)
+    folds: int | None = Field(ge=2, le=MOST, default=None)
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_folds(self) -> Self:
+        fold, folds = self.fold, self.folds
+        if fold is None and folds is not None:
+            raise ValueError(
+                f"data.folds={folds}: needs data.fold, the one that is the test set;"
+                f" for all of them in turn: -m 'data.fold=range(0,{folds})'"
+            )
+        if fold is not None and folds is None:
+            raise ValueError(f"data.fold={fold}: needs data.folds, how many there are, such as 5")
+        if fold is not None and folds is not None and fold >= folds:
+            raise ValueError(f"data.fold={fold}: allowed: 0 to {folds - 1} (data.folds={folds})")
+        return self
 
 
 class DownloadedConfig(_Stream):

@@ -3,6 +3,7 @@
 - `sources`: loading a data set, whose arrays are in files; start reading here.
 - `array_files`: these files, kept for the next command.
 - `datasets`: the same as tensors.
+- `folds`: cross-validation, one fold being the test set.
 - `description`: a data set without its tensors.
 - `images`: flat instances in the shape that a network of images sees.
 - `augmentation`: random shifts and flips of training images.

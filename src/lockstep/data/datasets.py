@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lockstep.config.data_config import DataConfig
-from lockstep.data import sources
+from lockstep.data import folds, sources
 from lockstep.data.array_files import ArrayFiles
 from lockstep.data.description import DataDescription
 from lockstep.data.used_features import UsedFeatures, used_features
@@ -49,5 +49,10 @@ def load(config: DataConfig) -> Dataset:
 def mapped(files: ArrayFiles) -> Dataset:
     """Map a data set into this process's memory, once."""
     # Copy-on-write, as torch needs writable memory; nothing is written.
-    tensors = (torch.from_numpy(np.load(path, mmap_mode="c")) for path in files.paths)
-    return Dataset(files.description, *tensors)
+    x_train, y_train, x_test, y_test, x_blank = (
+        torch.from_numpy(np.load(path, mmap_mode="c")) for path in files.paths
+    )
+    if files.description.fold_sizes:
+        train, test = folds.stretches(files.description)
+        x_train, y_train, x_test, y_test = x_train[train], y_train[train], x_train[test], y_train[test]
+    return Dataset(files.description, x_train, y_train, x_test, y_test, x_blank)

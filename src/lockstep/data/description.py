@@ -1,8 +1,9 @@
 """A data set without its tensors, as recorded in the store and used to plan."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:  # a process without pydantic describes data, too
     from lockstep.config.data_config import DataConfig
@@ -20,6 +21,11 @@ class DataDescription:
         n_train, n_test: instances.
         source: where the data came from: a function, a class or a path.
         scale: how features were scaled: `none`, a divisor, or `standardize`; empty if not recorded.
+        majority: the most frequent class of the training instances; of equally frequent ones the first.
+        majority_accuracy: the share of the test instances that have it; None if not recorded.
+        fold: the fold that is the test set, see `lockstep.data.folds`; None without folds.
+        pool_digest: of the instances of all folds, as divided into them; empty without folds.
+        fold_sizes: instances of each fold, where the files of the arrays are those of all folds; else empty.
     """
 
     name: str
@@ -30,6 +36,17 @@ class DataDescription:
     n_test: int
     source: str
     scale: str = ""
+    majority: int = 0
+    majority_accuracy: float | None = None
+    fold: int | None = None
+    pool_digest: str = ""
+    fold_sizes: tuple[int, ...] = ()
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the description whose `asdict` was written as JSON, which has no tuples."""
+        as_tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **as_tuples})
 
     @property
     def n_features(self) -> int:
