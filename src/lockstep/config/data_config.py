@@ -75,4 +75,41 @@ class ArraysConfig(_Stream):
     path: str
 
 
-DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
+# Hydra reads 2020, the name of a column, as a number.
+_Name = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+_Names = Annotated[tuple[_Name, ...], Field(strict=False)]
+
+
+class TableConfig(_Stream):
+    """The user's own table at `path`, a CSV or parquet file: see `lockstep.data.tables`.
+
+    The test set is `test_path`, or else a share of the rows. `features` are columns, None for all but `drop`.
+    """
+
+    name: Literal["table"]
+    path: str
+    target: _Name
+    features: _Names | None = None
+    drop: _Names = ()
+    missing: Literal["refuse", "impute"] = "refuse"
+    test_size: float | None = Field(gt=0, lt=1, default=0.2)
+    test_path: str | None = None
+    split_seed: int = Field(ge=0, lt=2**32, default=0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.test_path is not None:  # so that runs of equal data have equal settings
+            object.__setattr__(self, "test_size", None)
+        elif self.test_size is None:
+            raise ValueError("data.test_size=null: needs data.test_path; allowed: 0 < data.test_size < 1")
+        if self.features is not None and self.drop:
+            raise ValueError(f"data.drop=[{','.join(self.drop)}]: data.features names all columns to use")
+        if self.target in (*(self.features or ()), *self.drop):
+            key = "drop" if self.target in self.drop else "features"
+            raise ValueError(f"data.{key}: names data.target={self.target}, which is what networks predict")
+        if self.scale != "auto":
+            raise ValueError(f"data.scale={self.scale}: data=table standardizes its numeric columns (auto)")
+        return self
+
+
+DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig | TableConfig

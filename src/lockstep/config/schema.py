@@ -133,7 +133,7 @@ class RunConfig(Frozen):
         """
         if isinstance(data := tree.get("data"), dict):
             # Later commands may be started in other folders.
-            located = {key: data.get(key) for key in ("root", "path")}
+            located = {key: data.get(key) for key in ("root", "path", "test_path")}
             paths = {
                 key: os.path.abspath(os.path.expanduser(path))
                 for key, path in located.items()

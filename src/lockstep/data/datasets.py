@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from lockstep.config.data_config import DataConfig
-from lockstep.data import folds, sources
+from lockstep.config.data_config import DataConfig, TableConfig
+from lockstep.data import folds, minibatches, sources, splits
 from lockstep.data.array_files import ArrayFiles
 from lockstep.data.description import DataDescription
 from lockstep.data.used_features import UsedFeatures, used_features
@@ -30,6 +30,16 @@ class Dataset:
     x_test: torch.Tensor
     y_test: torch.Tensor
     x_blank: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1))
+
+    def split(self, stream: DataConfig) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows of the training set to train on and to validate on: int64, disjoint, ascending.
+
+        Of a table, the second are stratified, and drawn with data.split_seed; see also `minibatches.split`.
+        """
+        if isinstance(stream, TableConfig):
+            left_N, val_N = splits.stratified(self.y_train.numpy(), stream.val_size, stream.split_seed)
+            return torch.from_numpy(left_N), torch.from_numpy(val_N)
+        return minibatches.split(self.description.n_train, stream.val_size)
 
     @functools.cached_property
     def used_features(self) -> UsedFeatures:

@@ -5,8 +5,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from lockstep.data.columns import Column
+
 if TYPE_CHECKING:  # a process without pydantic describes data, too
     from lockstep.config.data_config import DataConfig
+
+
+@dataclass(frozen=True)
+class TableDescription:
+    """A table's columns.
+
+    Attributes:
+        target: the column that is predicted.
+        columns: that it is predicted from, as they were fitted on the training split.
+        left_out: columns that say nothing, and why.
+    """
+
+    target: str
+    columns: tuple[Column, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the description whose `asdict` was written as JSON."""
+        left_out = tuple((name, why) for name, why in values["left_out"])
+        return cls(values["target"], tuple(map(Column.of_json, values["columns"])), left_out)
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,7 @@ class DataDescription:
         fold: the fold that is the test set, see `lockstep.data.folds`; None without folds.
         pool_digest: of the instances of all folds, as divided into them; empty without folds.
         fold_sizes: instances of each fold, where the files of the arrays are those of all folds; else empty.
+        table: the columns of a table, None of other data.
     """
 
     name: str
@@ -41,12 +65,15 @@ class DataDescription:
     fold: int | None = None
     pool_digest: str = ""
     fold_sizes: tuple[int, ...] = ()
+    table: TableDescription | None = None
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the description whose `asdict` was written as JSON, which has no tuples."""
-        as_tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **as_tuples})
+        found = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        if (table := values.get("table")) is not None:
+            found["table"] = TableDescription.of_json(table)
+        return cls(**found)
 
     @property
     def n_features(self) -> int:

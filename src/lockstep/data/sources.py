@@ -1,6 +1,7 @@
 """Data sets as arrays in files, scaled; no torch is needed.
 
-MNIST and Fashion-MNIST come from `downloads`, the user's own arrays from `arrays`, digits from scikit-learn.
+MNIST and Fashion-MNIST come from `downloads`, the user's own data from `arrays` and `tables`, digits from
+scikit-learn.
 """
 
 import contextlib
@@ -8,15 +9,23 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from platformdirs import user_cache_path
 
-from lockstep.config.data_config import ArraysConfig, AugmentConfig, DataConfig, DigitsConfig
+from lockstep.config.data_config import (
+    ArraysConfig,
+    AugmentConfig,
+    DataConfig,
+    DigitsConfig,
+    DownloadedConfig,
+    TableConfig,
+)
 from lockstep.data import arrays, downloads, scaling
 from lockstep.data import folds as of_folds
 from lockstep.data.array_files import Prepared, Source
@@ -24,6 +33,9 @@ from lockstep.data.arrays import Array
 from lockstep.data.description import DataDescription, has_channels_last, is_image
 from lockstep.data.labels import Labels, encode, listed, majority_of
 from lockstep.data.scaling import Scaling
+
+if TYPE_CHECKING:
+    from lockstep.data.tables import Wanted
 
 log = logging.getLogger("lockstep")
 
@@ -38,23 +50,21 @@ def load(config: DataConfig) -> Source:
 
     Raise Refused if it isn't available (no source reached, folder not writable) or has invalid arrays.
     """
+    if isinstance(config, TableConfig):
+        return _table(config)
     wanted = Scaling.of(config)
     if config.fold is None:
         return _load(config, wanted, None)
     return _load_fold(_load(config, replace(wanted, val_size=0), config.folds), config.fold, wanted.val_size)
 
 
-def _load(config: DataConfig, wanted: Scaling, folds: int | None) -> Source:
+def _load(config: DownloadedConfig | DigitsConfig | ArraysConfig, wanted: Scaling, folds: int | None) -> Source:
     """Return a data set; with `folds`, the pool of its instances, see `lockstep.data.folds`."""
     if isinstance(config, DigitsConfig):
         return _load_digits(wanted, folds)
     if isinstance(config, ArraysConfig):
         path = Path(os.path.expanduser(config.path)).absolute()
-        if _kept is None:
-            return _load_arrays(path, _stamp(path), wanted, folds)
-        if (path, wanted, folds) not in _kept:
-            _kept[path, wanted, folds] = _load_arrays(path, _stamp(path), wanted, folds)
-        return _kept[path, wanted, folds]
+        return _once((path, wanted, folds), lambda: _load_arrays(path, _stamp(path), wanted, folds))
     root = user_cache_path("lockstep") if config.root is None else Path(os.path.expanduser(config.root))
     return _load_downloaded(config.name, root.absolute(), wanted, folds)
 
@@ -65,12 +75,12 @@ def _load_fold(pool: Source, fold: int, val_size: int) -> Source:
     return Source(key, pool.description.source, lambda: of_folds.fold_of(pool, fold, val_size))
 
 
-_kept: dict[tuple[Path, Scaling, int | None], Source] | None = None
+_kept: dict[object, Source] | None = None
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Read each file of arrays once: all runs have one content, whatever happens to the file meanwhile."""
+    """Read each file of the user's once: all runs have one content, whatever happens to it meanwhile."""
     global _kept
     _kept = {}
     try:
@@ -79,16 +89,26 @@ def kept() -> Iterator[None]:
         _kept = None
 
 
+def _once(wanted: object, load: Callable[[], Source]) -> Source:
+    if _kept is None:
+        return load()
+    if wanted not in _kept:
+        _kept[wanted] = load()
+    return _kept[wanted]
+
+
 def check_stream(config: DataConfig, data: DataDescription) -> list[str]:
     """Return why this data set can't be split and batched as configured, a message per key."""
     n, problems = data.n_train, _check_augment(config.augment, data)
     left, whence = n - config.val_size, f" that data.val_size={config.val_size} leaves"
-    if left < 1:
+    least = 1 if data.table is None else data.n_classes  # one row of each
+    if left < least:
+        rest = "none" if least == 1 else f"too few, for {least} classes,"
         problems.append(
-            f"data.val_size={config.val_size}: leaves none of the {n:,} training instances to train on; "
-            f"allowed: 0 to {n - 1}"
+            f"data.val_size={config.val_size}: leaves {rest} of the {n:,} training instances to train on; "
+            f"allowed: 0 to {n - least}"
         )
-    if left < 1 or left == n:
+    if left < least or left == n:
         left, whence = n, ""
     if config.batch_size > left:
         problems.append(
@@ -151,12 +171,8 @@ def _load_downloaded(name: str, root: Path, wanted: Scaling, folds: int | None) 
 
 @functools.lru_cache(maxsize=8)
 def _load_arrays(path: Path, stamp: tuple[int, int] | None, wanted: Scaling, folds: int | None) -> Source:
-    key = None
-    with contextlib.suppress(OSError):
-        if path.is_file():  # to open a pipe would wait for a writer
-            with open(path, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            key = _key("arrays", content, wanted, folds)
+    content = _content(path)
+    key = None if content is None else _key("arrays", content, wanted, folds)
 
     def prepare() -> Prepared:
         prepared = _of_file(path, wanted, folds)
@@ -178,6 +194,38 @@ def _of_file(path: Path, wanted: Scaling, folds: int | None) -> Prepared:
         what += ", images are taken as N x H x W x C"
     remark = (logging.INFO, f"features are {what}; classes: {classes}")
     return replace(prepared, remarks=(*prepared.remarks, remark))
+
+
+def _table(config: TableConfig) -> Source:
+    from lockstep.data.tables import Wanted  # here, because workers don't read tables
+
+    wanted = Wanted.of(config)
+    return _once(wanted, lambda: _load_table(wanted, tuple(map(_stamp, wanted.paths))))
+
+
+@functools.lru_cache(maxsize=8)
+def _load_table(wanted: "Wanted", stamps: tuple[tuple[int, int] | None, ...]) -> Source:
+    from lockstep.data import tables
+
+    contents = [_content(path) for path in wanted.paths]
+    settings = [value for key, value in vars(wanted).items() if not key.endswith("path")]
+    key = None if None in contents else _key("table", tables.FORMAT, contents, settings)
+
+    def prepare() -> Prepared:
+        prepared = tables.prepare(wanted)
+        is_kept = tuple(map(_stamp, wanted.paths)) == stamps
+        return prepared if is_kept else replace(prepared, is_kept=False)
+
+    return Source(key, str(wanted.path), prepare)
+
+
+def _content(path: Path) -> str | None:
+    """Return the digest of a file, None if it can't be read."""
+    with contextlib.suppress(OSError):
+        if path.is_file():  # to open a pipe would wait for a writer
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -1,13 +1,17 @@
-"""The table of runs that have ended, best first, and the plan of a dry run."""
+"""The table of runs that have ended, best first; what a dry run shows."""
 
 from collections.abc import Sequence
 
 from rich.table import Table
 
+from lockstep.data.columns import Column as FittedColumn
+from lockstep.data.description import DataDescription
+from lockstep.data.labels import listed
 from lockstep.execution.plan import Plan
 from lockstep.results.run_result import RunResult, short_length
 from lockstep.results.winner import Repeats
 from lockstep.terminal.columns import Column, fitted
+from lockstep.terminal.console import printable
 
 SECONDS = "time/train_seconds"
 
@@ -105,3 +109,31 @@ def plan_summary(planned: Plan, flops: float) -> str:
         f"{runs} in {arrays} on {workers}: about {planned.cost / flops:.0f} s of training, and"
         f" {planned.bytes / 2**20:.1f} MiB at once for weights, gradients and optimizers, beside the data."
     )
+
+
+def columns_table(data: DataDescription, drop: Sequence[str], width: int) -> Table:
+    """Return the table of what each column of the user's table becomes.
+
+    Args:
+        drop: columns that the user leaves out.
+        width: see `fitted`.
+    """
+    assert data.table is not None
+    rows = [(column.name, *_becomes(column)) for column in data.table.columns]
+    rows += [(name, "0 features", f"it {why}") for name, why in data.table.left_out]
+    rows += [(name, "0 features", "data.drop") for name in drop]
+    rows.append((data.table.target, f"{data.n_classes:,} classes", listed(data.class_names)))
+    names, kinds, becomes = ([printable(row[place]) for row in rows] for place in range(3))
+    columns = [Column("becomes", kinds, kind="word"), Column("", becomes, kind="words")]
+    if any(column.n_missing for column in data.table.columns):
+        counts = [f"{column.n_missing:,}" for column in data.table.columns]
+        counts += [""] * (len(rows) - len(counts))
+        columns.insert(0, Column("missing", counts))
+    return fitted(Column("column", names), columns, width)
+
+
+def _becomes(column: FittedColumn) -> tuple[str, str]:
+    n = len(column.feature_names)
+    if column.categories is None:
+        return "1 feature", f"(number - {column.mean:.4g}) / {column.scale:.4g}"
+    return f"{n:,} feature{'s' * (n != 1)}", f"one-hot: {listed(column.categories)}"

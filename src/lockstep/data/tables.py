@@ -1,0 +1,253 @@
+"""The user's own table: its columns chosen and checked, its rows split, its features made.
+
+Suffixes: N rows, F features.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from lockstep.config.data_config import TableConfig
+from lockstep.config.errors import Refused, nearest
+from lockstep.data import columns, splits
+from lockstep.data.array_files import Prepared
+from lockstep.data.columns import Array, Column, Values
+from lockstep.data.description import DataDescription, TableDescription
+from lockstep.data.labels import listed
+from lockstep.data.memory import physical_bytes
+from lockstep.data.table_checks import as_classes, check
+from lockstep.data.table_files import NUMBERS, TableFile, kind_of, opened
+
+FORMAT = 1
+"""Of the features: raise it when those of an equal table change, as their digest must, too."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a config asks for, see TableConfig; a table's features depend on nothing else."""
+
+    path: Path
+    test_path: Path | None
+    target: str
+    features: tuple[str, ...] | None
+    drop: tuple[str, ...]
+    missing: str
+    test_size: float | None
+    split_seed: int
+    val_size: int
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        return [path for path in (self.path, self.test_path) if path is not None]
+
+    @classmethod
+    def of(cls, config: TableConfig) -> Self:
+        """Return what a config asks for."""
+        test_path = None if config.test_path is None else Path(config.test_path)
+        chosen = (config.target, config.features, config.drop, config.missing)
+        return cls(
+            Path(config.path), test_path, *chosen, config.test_size, config.split_seed, config.val_size
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table as it was read: the rows of its file, then those of the file with the test set.
+
+    Attributes:
+        content: columns in NUMBERS or CATEGORIES, or null.
+        n_first: rows of the first file.
+    """
+
+    content: pa.Table
+    n_first: int
+
+    def column(self, name: str) -> Values:
+        """Return a column; its categories are those that it has."""
+        column = self.content.column(name)
+        if pa.types.is_null(column.type):
+            return Values(name, np.full(len(column), np.nan), None)
+        if column.type == NUMBERS:
+            return Values(name, column.to_numpy(), None)
+        whole = column.combine_chunks()
+        codes_N = whole.indices.fill_null(-1).to_numpy().astype(np.int32)
+        texts = whole.dictionary.to_pylist()
+        used = sorted(texts[code] for code in np.unique(codes_N) if code >= 0 and texts[code] != "")
+        place = {text: place for place, text in enumerate(used)}
+        places = np.array([*(place.get(text, -1) for text in texts), -1], np.int32)
+        return Values(name, places[codes_N], tuple(used))
+
+
+def prepare(wanted: Wanted) -> Prepared:
+    """Return a table as a data set: numbers standardized, categories one-hot, the target as classes.
+
+    Raises:
+        Refused: if a file can't be read, or a column can't be used.
+    """
+    first = opened("data.path", wanted.path)
+    second = None if wanted.test_path is None else opened("data.test_path", wanted.test_path)
+    names = _chosen(first, wanted)
+    table = _read(first, second, [*names, wanted.target])
+    target = as_classes(table.column(wanted.target), table.n_first, f"data.target={wanted.target}")
+    imputes = wanted.missing == "impute"
+    checked = check(table.column, names, table.n_first, first.label, imputes, wanted.features, wanted.drop)
+    used = [name for name in names if name not in checked.left_out]
+    train_N, test_N = _split(target, table.n_first, wanted)
+    fitted_N = _without_validation(target, train_N, wanted)
+    fitted = columns.fit((table.column(name).at(fitted_N) for name in used), imputes)
+    fitted = [replace(column, n_missing=checked.n_missing[column.name]) for column in fitted]
+    x_train, x_test = _features(table, fitted, (train_N, test_N), first.label)
+    y_N = target.values_N.astype(np.int64)
+    blank_1xF = np.zeros((1, x_train.shape[1]), np.float32)
+    description = DataDescription(
+        name="table",
+        digest=_digest(table, target, used),
+        feature_shape=x_train.shape[1:],
+        class_names=target.categories or (),
+        n_train=len(train_N),
+        n_test=len(test_N),
+        source=str(wanted.path),
+        scale="standardize",
+        table=TableDescription(wanted.target, tuple(fitted), tuple(checked.left_out.items())),
+    )
+    arrays = (x_train, y_N[train_N], x_test, y_N[test_N], blank_1xF)
+    return Prepared(description, arrays, _remarks(description))
+
+
+def _chosen(file: TableFile, wanted: Wanted) -> list[str]:
+    """Return the columns to predict from, in the file's order."""
+    asked = {"target": [wanted.target], "features": wanted.features or (), "drop": wanted.drop}
+    listing = listed(tuple(file.types))
+    problems = [
+        f"data.{key}={name}: {file.label} has no such column; it has {listing}{nearest(name, file.types)}"
+        for key, names in asked.items()
+        for name in names
+        if name not in file.types
+    ]
+    out = {wanted.target, *wanted.drop}
+    chosen = [name for name in file.types if name not in out and name in (wanted.features or file.types)]
+    for name in [*chosen, wanted.target]:
+        kind = kind_of(file.types[name]) if name in file.types else "nothing"
+        if kind == "dates":
+            problems.append(
+                f"{file.label}: column {name!r} has dates or times; write them as numbers, or leave it out"
+            )
+        elif kind not in ("numbers", "categories", "nothing"):
+            problems.append(
+                f"{file.label}: column {name!r} has the type {kind}; allowed: numbers, text, bools"
+            )
+    if problems:
+        raise Refused(problems)
+    return chosen
+
+
+def _read(first: TableFile, second: TableFile | None, names: list[str]) -> Table:
+    """Return columns of both files, those of the second below those of the first."""
+    if second is None:
+        content = first.read(names)
+        return Table(content, len(content))
+    if lacking := [name for name in names if name not in second.types]:
+        raise Refused([f"{second.label}: lacks the columns {listed(tuple(lacking))} of {first.label}"])
+    above, below = first.read(names), second.read(names)
+    merged, problems = {}, []
+    for name in names:
+        parts = [above.column(name), below.column(name)]
+        kinds = [kind_of(part.type) for part in parts]
+        if {*kinds} == {"numbers", "categories"}:
+            problems.append(
+                f"{second.label}: column {name!r} has {kinds[1]}, but {kinds[0]} in {first.label}"
+            )
+            continue
+        merged[name] = pa.chunked_array([c for part in parts for c in _in_type_of(part, parts).chunks])
+    if problems:
+        raise Refused(problems)
+    return Table(pa.table(merged).unify_dictionaries(), len(above))
+
+
+def _in_type_of(column: pa.ChunkedArray, columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Return a column; if it has no values, in the type of those that have."""
+    known = [each.type for each in columns if not pa.types.is_null(each.type)]
+    return column.cast(known[0]) if pa.types.is_null(column.type) and known else column
+
+
+def _split(target: Values, n_first: int, wanted: Wanted) -> tuple[Array, Array]:
+    """Return the rows of the training set, and those of the test set."""
+    n = len(target.values_N)
+    if wanted.test_size is None:
+        return np.arange(n_first), np.arange(n_first, n)
+    n_test, most = splits.n_test(n, wanted.test_size), n - len(target.categories or ())
+    if n_test > most:
+        raise Refused(
+            [
+                f"data.test_size={wanted.test_size}: {n_test:,} of {n:,} rows; allowed: {most:,}, so that the"
+                " training set has a row of each class"
+            ]
+        )
+    return splits.stratified(target.values_N, n_test, wanted.split_seed)
+
+
+def _without_validation(target: Values, train_N: Array, wanted: Wanted) -> Array:
+    """Return the training rows that are not set aside for validation, see Dataset.split."""
+    labels_N = target.values_N[train_N]
+    if wanted.val_size > len(labels_N) - len(np.unique(labels_N)):
+        return train_N  # check_stream refuses it later
+    return train_N[splits.stratified(labels_N, wanted.val_size, wanted.split_seed)[0]]
+
+
+def _features(table: Table, fitted: Sequence[Column], parts: Sequence[Array], label: str) -> list[Array]:
+    """Return the features of some rows, and of others: N x F, float32."""
+    widths = [len(column.feature_names) for column in fitted]
+    needed, memory = sum(widths) * sum(map(len, parts)) * 4, physical_bytes()
+    if needed > memory // 2:
+        raise Refused(
+            [
+                f"{label}: {sum(widths):,} features need {needed / 2**30:.1f} GiB, more than half of this"
+                f" machine's memory ({memory / 2**30:.1f} GiB)"
+            ]
+        )
+    found = [np.empty((len(rows), sum(widths)), np.float32) for rows in parts]
+    stops = np.cumsum(widths)
+    problems = []
+    for column, width, stop in zip(fitted, widths, stops, strict=True):
+        values = table.column(column.name)
+        for rows, x_NxF in zip(parts, found, strict=True):
+            column.write(values.at(rows), x_NxF[:, stop - width : stop])
+            if not np.isfinite(x_NxF[:, stop - width : stop]).all():
+                problems.append(f"{label}: column {column.name!r} has numbers that are too large")
+    if problems:
+        raise Refused(problems)
+    return found
+
+
+def _digest(table: Table, target: Values, names: Sequence[str]) -> str:
+    """Return the digest of a table's content: of what is used, whatever the file's format."""
+    sha256 = hashlib.sha256(f"table {FORMAT} {table.n_first} ".encode())
+    for column in (target, *(table.column(name) for name in names)):
+        sha256.update(repr((column.name, column.categories)).encode())
+        values_N = column.values_N
+        if column.categories is None:
+            values_N = np.where(np.isnan(values_N), np.nan, values_N)  # one NaN of many
+        sha256.update(np.ascontiguousarray(values_N).data)
+    return sha256.hexdigest()[:32]
+
+
+def _remarks(data: DataDescription) -> list[tuple[int, str]]:
+    assert data.table is not None
+    n_numbers = sum(column.categories is None for column in data.table.columns)
+    n_others = len(data.table.columns) - n_numbers
+    kinds = [f"{n:,} {what}" for n, what in ((n_numbers, "of numbers"), (n_others, "of categories")) if n]
+    summary = (
+        f"columns: {' and '.join(kinds)}, {data.n_features:,} features; {data.n_train:,} rows to train on,"
+        f" {data.n_test:,} to test; classes: {listed(data.class_names)}"
+    )
+    left_out = [
+        (logging.WARNING, f"column {name!r} {why}: it is left out") for name, why in data.table.left_out
+    ]
+    return [*left_out, (logging.INFO, summary)]
