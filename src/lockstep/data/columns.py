@@ -84,7 +84,8 @@ class Column:
             numbers_N = column.values_N
             if self.fill is not None:
                 numbers_N = np.where(np.isnan(numbers_N), self.fill, numbers_N)
-            out_NxF[:, 0] = (numbers_N - self.mean) / self.scale
+            with np.errstate(over="ignore"):  # to infinity, in float32
+                out_NxF[:, 0] = (numbers_N - self.mean) / self.scale
             return
         assert column.categories is not None
         place = {category: place for place, category in enumerate(self.categories)}

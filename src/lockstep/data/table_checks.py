@@ -113,15 +113,26 @@ def check(
     if len(problems) > NAMES_SHOWN:
         said.append(f"{label}: {len(problems) - NAMES_SHOWN:,} more such columns")
     if problems and chosen is None:
-        said.append(f"to leave out columns: {for_shell([f'data.drop={as_text([*drop, *problems])}'])}")
+        said.append(to_leave_out([*drop, *problems]))
     if not imputes:
         incomplete = {name: n for name, n in n_missing.items() if n and name not in {**left_out, **problems}}
         said += [f"{label}: {_missing(incomplete)}; data.missing=impute fills them in"] if incomplete else []
     if len(left_out) == len(names):
-        said.append(f"{label}: no column is left to predict from")
+        reasons = "".join(f"; {name!r} {why}" for name, why in [*left_out.items()][:NAMES_SHOWN])
+        said.append(f"{label}: no column is left to predict from{reasons}")
     if said:
         raise Refused(said)
     return Checked(left_out, n_missing)
+
+
+def to_leave_out(names: Sequence[str]) -> str:
+    """Return a line that says how to leave out columns."""
+    return f"to leave out columns: {for_shell([f'data.drop={as_text([*names])}'])}"
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text reads as a number."""
+    return _NUMBER.fullmatch(text) is not None
 
 
 def _missing(counts: Mapping[str, int]) -> str:
@@ -141,8 +152,8 @@ def _problem(column: Values) -> str:
     """Return why a column can't be used; empty if it can."""
     known_N = column.values_N[~column.is_missing_N]
     if column.categories is None:
-        n_infinite = int(np.isinf(known_N).sum())
-        return f"has {n_infinite:,} infinite values" if n_infinite else ""
+        n_large = int((np.abs(known_N) > np.finfo(np.float32).max).sum())
+        return f"has {n_large:,} numbers that are infinite or too large for float32" if n_large else ""
     if len(column.categories) > MOST_CATEGORIES:
         n = len(column.categories)
         return f"has {n:,} different texts; allowed: {MOST_CATEGORIES:,}, as each becomes a feature"

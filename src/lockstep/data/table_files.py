@@ -4,6 +4,7 @@ Text that stands for a missing value is pyarrow's (NA, NaN, null, …), and empt
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from lockstep.data.memory import physical_bytes
 BLOCK_BYTES = 2**24
 """How much of a CSV file decides the types of its columns."""
 
-COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+"""Endings of compressed CSV files, and pyarrow's names of the compressions."""
 
 ALLOWED = f"allowed: .csv, .tsv (also compressed: {', '.join(COMPRESSIONS)}), .parquet"
 
@@ -110,26 +112,29 @@ def opened(key: str, path: Path) -> TableFile:
         if kind == ".parquet":
             schema = parquet.read_schema(path)
         else:
-            delimiter = "\t" if kind == ".tsv" else _delimiter(path)
+            delimiter = "\t" if kind == ".tsv" else _delimiter(label, path)
             options = csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True)
             with _open_csv(path, delimiter, options) as reader:
                 schema = reader.schema
-    if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        names = schema.names
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise Refused([f"{label}: has several columns named {', '.join(map(repr, twice[:5]))}; rename them"])
-    return TableFile(label, path, dict(zip(schema.names, schema.types, strict=True)), delimiter)
+    if delimiter is not None and any(map(pa.types.is_binary, schema.types)):
+        raise Refused([f"{label}: {_NOT_UTF8}"])
+    return TableFile(label, path, dict(zip(names, schema.types, strict=True)), delimiter)
 
 
-def kind_of(dtype: pa.DataType) -> str:
-    """Return what a column has: `numbers`, `categories`, `nothing`, `dates`, or an unusable type."""
+def unusable(dtype: pa.DataType) -> str:
+    """Return what is wrong with a column of this type; empty if it has numbers, text or bools, or nothing."""
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
-    if pa.types.is_null(dtype):
-        return "nothing"
-    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
-        return "numbers"
-    if pa.types.is_boolean(dtype) or _is_text(dtype):
-        return "categories"
-    return "dates" if pa.types.is_temporal(dtype) else str(dtype)
+    if pa.types.is_null(dtype) or pa.types.is_boolean(dtype) or _is_numeric(dtype) or _is_text(dtype):
+        return ""
+    return "has dates or times" if pa.types.is_temporal(dtype) else f"has the type {dtype}"
+
+
+def _is_numeric(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
 
 
 def _is_text(dtype: pa.DataType) -> bool:
@@ -140,7 +145,7 @@ def _is_text(dtype: pa.DataType) -> bool:
 
 def _read_as(dtype: pa.DataType) -> pa.DataType:
     """Return the type in which to read a CSV file's column, whose first block is of this type."""
-    if kind_of(dtype) == "numbers":
+    if _is_numeric(dtype):
         return NUMBERS
     return dtype if pa.types.is_boolean(dtype) else CATEGORIES
 
@@ -149,7 +154,7 @@ def _canonical(column: pa.Array) -> pa.Array:
     """Return a column in NUMBERS or CATEGORIES; empty text and NaN are missing."""
     if pa.types.is_dictionary(column.type) and not column.type.equals(CATEGORIES):
         column = column.dictionary_decode()
-    if kind_of(column.type) == "numbers":
+    if _is_numeric(column.type):
         return column.cast(NUMBERS, safe=False)
     return column.cast(pa.string()).dictionary_encode() if column.type != CATEGORIES else column
 
@@ -163,16 +168,22 @@ def _settled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(label: str, path: Path) -> str:
     """Return what separates the names in a file's first line: a comma, or else a tab or a semicolon."""
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with _stream(path) as stream:
         line = stream.read(2**16).partition(b"\n")[0]
+    if b"\0" in line:  # UTF-16, or no text at all
+        raise Refused([f"{label}: {_NOT_UTF8}"])
     return next((mark for mark in ",\t;" if mark.encode() in line), ",")
+
+
+def _stream(path: Path) -> pa.NativeFile:
+    return pa.input_stream(str(path), compression=COMPRESSIONS.get(path.suffix.lower()))
 
 
 def _open_csv(path: Path, delimiter: str, options: csv.ConvertOptions) -> csv.CSVStreamingReader:
     return csv.open_csv(
-        pa.input_stream(str(path), compression="detect"),
+        _stream(path),
         # Without threads, an error says in which row it is.
         read_options=csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),

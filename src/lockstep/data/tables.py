@@ -21,8 +21,8 @@ from lockstep.data.columns import Array, Column, Values
 from lockstep.data.description import DataDescription, TableDescription
 from lockstep.data.labels import listed
 from lockstep.data.memory import physical_bytes
-from lockstep.data.table_checks import as_classes, check
-from lockstep.data.table_files import NUMBERS, TableFile, kind_of, opened
+from lockstep.data.table_checks import as_classes, check, is_number, to_leave_out
+from lockstep.data.table_files import NUMBERS, TableFile, opened, unusable
 
 FORMAT = 1
 """Of the features: raise it when those of an equal table change, as their digest must, too."""
@@ -108,7 +108,7 @@ def prepare(wanted: Wanted) -> Prepared:
     blank_1xF = np.zeros((1, x_train.shape[1]), np.float32)
     description = DataDescription(
         name="table",
-        digest=_digest(table, target, used),
+        digest=_digest(_content(table, target, used), test_N, fitted_N),
         feature_shape=x_train.shape[1:],
         class_names=target.categories or (),
         n_train=len(train_N),
@@ -125,24 +125,24 @@ def _chosen(file: TableFile, wanted: Wanted) -> list[str]:
     """Return the columns to predict from, in the file's order."""
     asked = {"target": [wanted.target], "features": wanted.features or (), "drop": wanted.drop}
     listing = listed(tuple(file.types))
+    hint = "; is there no line of names above?" if all(map(is_number, file.types)) else ""
     problems = [
-        f"data.{key}={name}: {file.label} has no such column; it has {listing}{nearest(name, file.types)}"
+        f"data.{key}={name}: {file.label} has no such column; it has {listing}"
+        f"{nearest(name, file.types) or hint}"
         for key, names in asked.items()
         for name in names
         if name not in file.types
     ]
     out = {wanted.target, *wanted.drop}
     chosen = [name for name in file.types if name not in out and name in (wanted.features or file.types)]
-    for name in [*chosen, wanted.target]:
-        kind = kind_of(file.types[name]) if name in file.types else "nothing"
-        if kind == "dates":
-            problems.append(
-                f"{file.label}: column {name!r} has dates or times; write them as numbers, or leave it out"
-            )
-        elif kind not in ("numbers", "categories", "nothing"):
-            problems.append(
-                f"{file.label}: column {name!r} has the type {kind}; allowed: numbers, text, bools"
-            )
+    wrong = {
+        name: why for name in (*chosen, wanted.target) if (why := unusable(file.types.get(name, pa.null())))
+    }
+    problems += [
+        f"{file.label}: column {name!r} {why}; allowed: numbers, text, bools" for name, why in wrong.items()
+    ]
+    if (others := [name for name in wrong if name != wanted.target]) and wanted.features is None:
+        problems.append(to_leave_out([*wanted.drop, *others]))
     if problems:
         raise Refused(problems)
     return chosen
@@ -159,8 +159,8 @@ def _read(first: TableFile, second: TableFile | None, names: list[str]) -> Table
     merged, problems = {}, []
     for name in names:
         parts = [above.column(name), below.column(name)]
-        kinds = [kind_of(part.type) for part in parts]
-        if {*kinds} == {"numbers", "categories"}:
+        kinds = ["numbers" if part.type == NUMBERS else "text" for part in parts]
+        if len({*kinds}) == 2 and not any(pa.types.is_null(part.type) for part in parts):
             problems.append(
                 f"{second.label}: column {name!r} has {kinds[1]}, but {kinds[0]} in {first.label}"
             )
@@ -220,14 +220,14 @@ def _features(table: Table, fitted: Sequence[Column], parts: Sequence[Array], la
         for rows, x_NxF in zip(parts, found, strict=True):
             column.write(values.at(rows), x_NxF[:, stop - width : stop])
             if not np.isfinite(x_NxF[:, stop - width : stop]).all():
-                problems.append(f"{label}: column {column.name!r} has numbers that are too large")
+                problems.append(f"{label}: column {column.name!r} has numbers far beyond those trained on")
     if problems:
         raise Refused(problems)
     return found
 
 
-def _digest(table: Table, target: Values, names: Sequence[str]) -> str:
-    """Return the digest of a table's content: of what is used, whatever the file's format."""
+def _content(table: Table, target: Values, names: Sequence[str]) -> str:
+    """Return the digest of a table's content: of what is used, whatever the files' format."""
     sha256 = hashlib.sha256(f"table {FORMAT} {table.n_first} ".encode())
     for column in (target, *(table.column(name) for name in names)):
         sha256.update(repr((column.name, column.categories)).encode())
@@ -235,6 +235,14 @@ def _digest(table: Table, target: Values, names: Sequence[str]) -> str:
         if column.categories is None:
             values_N = np.where(np.isnan(values_N), np.nan, values_N)  # one NaN of many
         sha256.update(np.ascontiguousarray(values_N).data)
+    return sha256.hexdigest()
+
+
+def _digest(content: str, test_N: Array, fitted_N: Array) -> str:
+    """Return the digest of a table as it is split: features differ with the rows that they are fitted on."""
+    sha256 = hashlib.sha256(content.encode())
+    for rows in (test_N, fitted_N):
+        sha256.update(f" {len(rows)} ".encode() + rows.astype("<i8").tobytes())
     return sha256.hexdigest()[:32]
 
 
