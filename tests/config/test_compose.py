@@ -113,11 +113,11 @@ def test_presets(preset, model):
     assert (config.model.name, config.optim.name, config.data.name) == (model, "sgd", "mnist")
 
 
-@pytest.mark.parametrize("option", ["mnist", "fashion_mnist", "digits", "arrays"])
+@pytest.mark.parametrize("option", ["mnist", "fashion_mnist", "digits", "arrays", "table"])
 @pytest.mark.parametrize("optim", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("model", ["logreg", "mlp"])
 def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model):
-    path = ["data.path=my.npz"] if option == "arrays" else []
+    path = {"arrays": ["data.path=my.npz"], "table": ["data.path=my.csv", "data.target=y"]}.get(option, [])
     [config] = configs_of([f"data={option}", f"optim={optim}", f"model={model}", *path])
     assert (config.data.name, config.optim.name, config.model.name) == (option, optim, model)
 
@@ -166,7 +166,10 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ),
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
         ("model=mpl", "model=mpl: not one of cnn, logreg, mlp, module; did you mean mlp?"),
-        ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
+        (
+            "data=minst",
+            "data=minst: not one of arrays, digits, fashion_mnist, mnist, table; did you mean mnist?",
+        ),
         ("model=null", "model=null: not one of cnn, logreg, mlp, module"),
         ("experiment=[bonus,nope]", "experiment=[bonus,nope]: not one of bonus, explore, workshop_cnn"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),
