@@ -259,6 +259,10 @@ def test_a_table_s_data_is_identified_by_its_digest_and_its_split_by_its_setting
     ("changes", "said"),
     [
         ({"test_size": None}, "data.test_size=null: needs data.test_path; allowed: 0 < data.test_size < 1"),
+        (
+            {"test_path": "/u", "fold": 0, "folds": 2},
+            "data.test_path=/u: data.fold is the test set; leave one out",
+        ),
         ({"test_size": 1}, "data.test_size=1: must be less than 1"),
         ({"features": ["a"], "drop": ["b"]}, "data.drop=[b]: data.features names all columns to use"),
         ({"drop": ["y"]}, "data.drop: names data.target=y, which is what networks predict"),

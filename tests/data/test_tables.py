@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from lockstep.config.data_config import TableConfig
 from lockstep.data import sources, tables
 from lockstep.data.datasets import load
+from lockstep.data.folds import divided
 from lockstep.data.splits import stratified
 
 STREAM = dict(batch_size=2, drop_last=True, val_size=0, shuffle_seed=0)
@@ -147,6 +148,26 @@ def test_a_file_with_the_test_set(tmp_path):
         "values are missing in mass (20); data.missing=impute fills them in"
     ]
     assert made(path, test_path=tmp_path / "v.csv", missing="impute").description.n_test == 20
+
+
+def test_folds(tmp_path):
+    table, path = birds(), tmp_path / "t.csv"
+    made(path, table)
+    found = [made(path, test_size=None, fold=fold, folds=4, split_seed=3) for fold in range(4)]
+    fold_N = divided(table.species, 4, 3)
+    for fold, each in enumerate(found):
+        names, description = each.description.class_names, each.description
+        assert [names[label] for label in each.arrays[3]] == list(table.species[fold_N == fold])
+        mass = table.mass[fold_N != fold]
+        assert description.table.columns[0].mean == pytest.approx(mass.mean())
+        majority = table.species[fold_N != fold].value_counts().index[0]
+        assert (description.fold, description.majority) == (fold, names.index(majority))
+        share = (table.species[fold_N == fold] == majority).mean()
+        assert description.majority_accuracy == pytest.approx(share)
+    assert len({each.description.digest for each in found}) == 4
+    assert len({each.description.pool_digest for each in found}) == 1
+    other = made(path, test_size=None, fold=0, folds=4)
+    assert other.description.pool_digest != found[0].description.pool_digest
 
 
 def test_too_large_a_test_set(tmp_path):

@@ -20,6 +20,8 @@ WANTED = Wanted(
     test_size=0.2,
     split_seed=0,
     val_size=0,
+    fold=None,
+    folds=None,
 )
 
 

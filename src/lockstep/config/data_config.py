@@ -83,7 +83,8 @@ _Names = Annotated[tuple[_Name, ...], Field(strict=False)]
 class TableConfig(_Stream):
     """The user's own table at `path`, a CSV or parquet file: see `lockstep.data.tables`.
 
-    The test set is `test_path`, or else a share of the rows. `features` are columns, None for all but `drop`.
+    The test set is `test_path`, or `fold`, or else a share of the rows. `features` are columns, None for all
+    but `drop`.
     """
 
     name: Literal["table"]
@@ -98,8 +99,10 @@ class TableConfig(_Stream):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.test_path is not None:  # so that runs of equal data have equal settings
-            object.__setattr__(self, "test_size", None)
+        if self.test_path is not None and self.fold is not None:
+            raise ValueError(f"data.test_path={self.test_path}: data.fold is the test set; leave one out")
+        if self.test_path is not None or self.fold is not None:
+            object.__setattr__(self, "test_size", None)  # so that runs of equal data have equal settings
         elif self.test_size is None:
             raise ValueError("data.test_size=null: needs data.test_path; allowed: 0 < data.test_size < 1")
         if self.features is not None and self.drop:

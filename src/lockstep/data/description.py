@@ -70,7 +70,9 @@ class DataDescription:
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the description whose `asdict` was written as JSON, which has no tuples."""
-        found = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        found: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         if (table := values.get("table")) is not None:
             found["table"] = TableDescription.of_json(table)
         return cls(**found)

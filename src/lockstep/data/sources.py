@@ -58,7 +58,9 @@ def load(config: DataConfig) -> Source:
     return _load_fold(_load(config, replace(wanted, val_size=0), config.folds), config.fold, wanted.val_size)
 
 
-def _load(config: DownloadedConfig | DigitsConfig | ArraysConfig, wanted: Scaling, folds: int | None) -> Source:
+def _load(
+    config: DownloadedConfig | DigitsConfig | ArraysConfig, wanted: Scaling, folds: int | None
+) -> Source:
     """Return a data set; with `folds`, the pool of its instances, see `lockstep.data.folds`."""
     if isinstance(config, DigitsConfig):
         return _load_digits(wanted, folds)
@@ -171,7 +173,7 @@ def _load_downloaded(name: str, root: Path, wanted: Scaling, folds: int | None) 
 
 @functools.lru_cache(maxsize=8)
 def _load_arrays(path: Path, stamp: tuple[int, int] | None, wanted: Scaling, folds: int | None) -> Source:
-    content = _content(path)
+    content = _content(path, stamp)
     key = None if content is None else _key("arrays", content, wanted, folds)
 
     def prepare() -> Prepared:
@@ -203,11 +205,11 @@ def _table(config: TableConfig) -> Source:
     return _once(wanted, lambda: _load_table(wanted, tuple(map(_stamp, wanted.paths))))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _load_table(wanted: "Wanted", stamps: tuple[tuple[int, int] | None, ...]) -> Source:
     from lockstep.data import tables
 
-    contents = [_content(path) for path in wanted.paths]
+    contents = [_content(path, stamp) for path, stamp in zip(wanted.paths, stamps, strict=True)]
     settings = [value for key, value in vars(wanted).items() if not key.endswith("path")]
     key = None if None in contents else _key("table", tables.FORMAT, contents, settings)
 
@@ -219,8 +221,9 @@ def _load_table(wanted: "Wanted", stamps: tuple[tuple[int, int] | None, ...]) ->
     return Source(key, str(wanted.path), prepare)
 
 
-def _content(path: Path) -> str | None:
-    """Return the digest of a file, None if it can't be read."""
+@functools.lru_cache(maxsize=32)
+def _content(path: Path, stamp: tuple[int, int] | None) -> str | None:
+    """Return the digest of a file with this stamp, None if it can't be read."""
     with contextlib.suppress(OSError):
         if path.is_file():  # to open a pipe would wait for a writer
             with open(path, "rb") as file:

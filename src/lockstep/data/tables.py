@@ -19,7 +19,8 @@ from lockstep.data import columns, splits
 from lockstep.data.array_files import Prepared
 from lockstep.data.columns import Array, Column, Values
 from lockstep.data.description import DataDescription, TableDescription
-from lockstep.data.labels import listed
+from lockstep.data.folds import divided
+from lockstep.data.labels import listed, majority_of
 from lockstep.data.memory import physical_bytes
 from lockstep.data.table_checks import as_classes, check, is_number, to_leave_out
 from lockstep.data.table_files import NUMBERS, TableFile, opened, unusable
@@ -41,6 +42,8 @@ class Wanted:
     test_size: float | None
     split_seed: int
     val_size: int
+    fold: int | None
+    folds: int | None
 
     @property
     def paths(self) -> list[Path]:
@@ -50,10 +53,18 @@ class Wanted:
     @classmethod
     def of(cls, config: TableConfig) -> Self:
         """Return what a config asks for."""
-        test_path = None if config.test_path is None else Path(config.test_path)
-        chosen = (config.target, config.features, config.drop, config.missing)
         return cls(
-            Path(config.path), test_path, *chosen, config.test_size, config.split_seed, config.val_size
+            path=Path(config.path),
+            test_path=None if config.test_path is None else Path(config.test_path),
+            target=config.target,
+            features=config.features,
+            drop=config.drop,
+            missing=config.missing,
+            test_size=config.test_size,
+            split_seed=config.split_seed,
+            val_size=config.val_size,
+            fold=config.fold,
+            folds=config.folds,
         )
 
 
@@ -99,22 +110,28 @@ def prepare(wanted: Wanted) -> Prepared:
     imputes = wanted.missing == "impute"
     checked = check(table.column, names, table.n_first, first.label, imputes, wanted.features, wanted.drop)
     used = [name for name in names if name not in checked.left_out]
-    train_N, test_N = _split(target, table.n_first, wanted)
+    content = _content(table, target, used)
+    train_N, test_N, pool_digest = _split(target, table.n_first, wanted, content)
     fitted_N = _without_validation(target, train_N, wanted)
     fitted = columns.fit((table.column(name).at(fitted_N) for name in used), imputes)
     fitted = [replace(column, n_missing=checked.n_missing[column.name]) for column in fitted]
     x_train, x_test = _features(table, fitted, (train_N, test_N), first.label)
     y_N = target.values_N.astype(np.int64)
+    majority, accuracy = majority_of(y_N[train_N], y_N[test_N])
     blank_1xF = np.zeros((1, x_train.shape[1]), np.float32)
     description = DataDescription(
         name="table",
-        digest=_digest(_content(table, target, used), test_N, fitted_N),
+        digest=_digest(content, test_N, fitted_N),
         feature_shape=x_train.shape[1:],
         class_names=target.categories or (),
         n_train=len(train_N),
         n_test=len(test_N),
         source=str(wanted.path),
         scale="standardize",
+        majority=majority,
+        majority_accuracy=accuracy,
+        fold=wanted.fold,
+        pool_digest=pool_digest,
         table=TableDescription(wanted.target, tuple(fitted), tuple(checked.left_out.items())),
     )
     arrays = (x_train, y_N[train_N], x_test, y_N[test_N], blank_1xF)
@@ -177,11 +194,20 @@ def _in_type_of(column: pa.ChunkedArray, columns: Sequence[pa.ChunkedArray]) -> 
     return column.cast(known[0]) if pa.types.is_null(column.type) and known else column
 
 
-def _split(target: Values, n_first: int, wanted: Wanted) -> tuple[Array, Array]:
-    """Return the rows of the training set, and those of the test set."""
+def _split(target: Values, n_first: int, wanted: Wanted, content: str) -> tuple[Array, Array, str]:
+    """Return the rows of the training set, those of the test set, and the digest of all folds, if there are.
+
+    Args:
+        n_first: rows of the first file.
+        content: the table's digest.
+    """
     n = len(target.values_N)
+    if wanted.folds is not None:
+        fold_N = divided(target.values_N, wanted.folds, wanted.split_seed)
+        is_test_N = fold_N == wanted.fold
+        return np.flatnonzero(~is_test_N), np.flatnonzero(is_test_N), _digest(content, fold_N)
     if wanted.test_size is None:
-        return np.arange(n_first), np.arange(n_first, n)
+        return np.arange(n_first), np.arange(n_first, n), ""
     n_test, most = splits.n_test(n, wanted.test_size), n - len(target.categories or ())
     if n_test > most:
         raise Refused(
@@ -190,7 +216,7 @@ def _split(target: Values, n_first: int, wanted: Wanted) -> tuple[Array, Array]:
                 " training set has a row of each class"
             ]
         )
-    return splits.stratified(target.values_N, n_test, wanted.split_seed)
+    return *splits.stratified(target.values_N, n_test, wanted.split_seed), ""
 
 
 def _without_validation(target: Values, train_N: Array, wanted: Wanted) -> Array:
@@ -238,10 +264,11 @@ def _content(table: Table, target: Values, names: Sequence[str]) -> str:
     return sha256.hexdigest()
 
 
-def _digest(content: str, test_N: Array, fitted_N: Array) -> str:
-    """Return the digest of a table as it is split: features differ with the rows that they are fitted on."""
+def _digest(content: str, *parts: Array) -> str:
+    """Return the digest of a table as it is split: the rows of its test set, and those that features are
+    fitted on."""
     sha256 = hashlib.sha256(content.encode())
-    for rows in (test_N, fitted_N):
+    for rows in parts:
         sha256.update(f" {len(rows)} ".encode() + rows.astype("<i8").tobytes())
     return sha256.hexdigest()[:32]
 
