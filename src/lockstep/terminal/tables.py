@@ -119,21 +119,20 @@ def columns_table(data: DataDescription, drop: Sequence[str], width: int) -> Tab
         width: see `fitted`.
     """
     assert data.table is not None
-    rows = [(column.name, *_becomes(column)) for column in data.table.columns]
-    rows += [(name, "0 features", f"it {why}") for name, why in data.table.left_out]
-    rows += [(name, "0 features", "data.drop") for name in drop]
-    rows.append((data.table.target, f"{data.n_classes:,} classes", listed(data.class_names)))
-    names, kinds, becomes = ([printable(row[place]) for row in rows] for place in range(3))
-    columns = [Column("becomes", kinds, kind="word"), Column("", becomes, kind="words")]
+    rows = [
+        *((c.name, f"{c.n_missing:,}", f"{len(c.feature_names):,}", _becomes(c)) for c in data.table.columns),
+        *((name, "", "0", f"left out: it {why}") for name, why in data.table.left_out),
+        *((name, "", "0", "left out: data.drop") for name in drop),
+        (data.table.target, "", "", f"target, {data.n_classes:,} classes: {listed(data.class_names)}"),
+    ]
+    names, missing, n_features, becomes = zip(*[map(printable, row) for row in rows], strict=True)
+    columns = [Column("features", n_features), Column("becomes", becomes, kind="words")]
     if any(column.n_missing for column in data.table.columns):
-        counts = [f"{column.n_missing:,}" for column in data.table.columns]
-        counts += [""] * (len(rows) - len(counts))
-        columns.insert(0, Column("missing", counts))
+        columns.insert(0, Column("missing", missing, importance=0))
     return fitted(Column("column", names), columns, width)
 
 
-def _becomes(column: FittedColumn) -> tuple[str, str]:
-    n = len(column.feature_names)
+def _becomes(column: FittedColumn) -> str:
     if column.categories is None:
-        return "1 feature", f"(number - {column.mean:.4g}) / {column.scale:.4g}"
-    return f"{n:,} feature{'s' * (n != 1)}", f"one-hot: {listed(column.categories)}"
+        return f"(number - {column.mean:.4g}) / {column.scale:.4g}"
+    return f"one-hot: {listed(column.categories)}"
