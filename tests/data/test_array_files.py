@@ -39,7 +39,8 @@ def own(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(arrays, "read", counted)
 
     def load(**settings):
-        sources._load_arrays.cache_clear()
+        for cached in (sources._load_arrays, sources._content, array_files._say_once):
+            cached.cache_clear()
         return sources.load(ArraysConfig(name="arrays", path=str(path), **STREAM | settings))
 
     return SimpleNamespace(path=path, load=load, n_read=n_read)

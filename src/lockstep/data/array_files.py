@@ -5,6 +5,7 @@ its checksum, and what describes them. A folder appears whole or not at all. Whe
 written, the files have no names, and end with the process.
 """
 
+import functools
 import json
 import logging
 import os
@@ -91,7 +92,7 @@ class Source:
         self._opened = self._found() or self._made()
         self.description = self._opened.description
         for level, text in self._opened.remarks:
-            log.log(level, "%s: %s", source, text)
+            _say_once(level, f"{source}: {text}")
 
     def files(self) -> ArrayFiles:
         """Return the files, checked once: damaged ones are made again.
@@ -147,6 +148,12 @@ class Source:
                 opened = _Opened(Path(folder), self._source)
         opened.checksums = None
         return opened
+
+
+@functools.cache
+def _say_once(level: int, text: str) -> None:
+    """Log what the folds of a data set, say, have in common."""
+    log.log(level, "%s", text)
 
 
 class _Opened:

@@ -278,9 +278,12 @@ def _remarks(data: DataDescription) -> list[tuple[int, str]]:
     n_numbers = sum(column.categories is None for column in data.table.columns)
     n_others = len(data.table.columns) - n_numbers
     kinds = [f"{n:,} {what}" for n, what in ((n_numbers, "of numbers"), (n_others, "of categories")) if n]
+    rows = f"{data.n_train:,} rows to train on, {data.n_test:,} to test"
+    if data.fold is not None:  # of which each has about as many
+        rows = f"{data.n_train + data.n_test:,} rows"
     summary = (
-        f"columns: {' and '.join(kinds)}, {data.n_features:,} features; {data.n_train:,} rows to train on,"
-        f" {data.n_test:,} to test; classes: {listed(data.class_names)}"
+        f"columns: {' and '.join(kinds)}, {data.n_features:,} features; {rows};"
+        f" classes: {listed(data.class_names)}"
     )
     left_out = [
         (logging.WARNING, f"column {name!r} {why}: it is left out") for name, why in data.table.left_out
