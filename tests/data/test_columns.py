@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lockstep.data import columns
-from lockstep.data.columns import Column, Values, fit
+from lockstep.data.columns import fit
+from lockstep.data.table_model import Column, Values
 
 TEXTS = ("blue", "green", "Ärger", "red, dark", "x=1")
 

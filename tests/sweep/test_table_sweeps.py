@@ -2,6 +2,7 @@
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.configs import LOGREG, job, with_pictures
 from helpers.records import carried_out, statuses
@@ -9,9 +10,13 @@ from helpers.tables import birds, write
 
 from lockstep.config.data_config import TableConfig
 from lockstep.config.run_request import RunRequest
+from lockstep.data.datasets import load
+from lockstep.data.splits import stratified
 from lockstep.results.winner import Ranking, ranked
 from lockstep.sweep import planning
 from lockstep.terminal.console import console
+from lockstep.tracking.logged_model import log_model
+from lockstep.tracking.store import Store
 
 STREAM = {"batch_size": 8, "drop_last": True, "val_size": 0, "shuffle_seed": 0}
 
@@ -45,6 +50,30 @@ def test_a_copy_in_another_format_is_the_same_run(requests, tmp_path, uri):
     assert (
         '"class_names": ["Adelie", "Chinstrap", "Gentoo"]' in stored.inputs.dataset_inputs[0].dataset.profile
     )
+
+
+def test_the_logged_model_takes_the_rows_of_the_file(requests, tmp_path, uri):
+    table = birds().assign(mass=birds().mass.where(birds().mass > 3500))
+    path = write(tmp_path / "t.csv", table)
+    request = requests(path, {"missing": "impute"})
+    [run] = carried_out(request, [], n_jobs=1, folder=tmp_path / "sweep")
+    address = log_model(Store(uri), run.run_id)
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.pyfunc.load_model(address)
+    rows = pd.read_csv(path)
+    found = model.predict(rows.drop(columns="species"))
+    _, test_N = stratified(rows.species, 12, 0)
+    accuracy = (found.species == rows.species)[test_N].mean()
+    assert accuracy == pytest.approx(run.metrics["test/accuracy"])
+    assert model.metadata.signature.inputs.input_names() == ["mass", "island", "flipper", "is_banded"]
+    assert model.metadata.metadata["class_names"] == ["Adelie", "Chinstrap", "Gentoo"]
+    assert model.input_example.shape == (5, 4)
+    examples = model.predict(model.input_example)
+    assert examples.to_dict("list") == found.loc[test_N[:5]].to_dict("list")
+    network, dataset = mlflow.pytorch.load_model(address), load(request[0].config.data)
+    assert found.species[test_N].tolist() == [
+        dataset.description.class_names[label] for label in network(dataset.x_test).argmax(1)
+    ]
 
 
 def test_folds_are_repeats(requests, tmp_path):

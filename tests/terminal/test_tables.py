@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from helpers.configs import run_config
 
-from lockstep.data.columns import Column
 from lockstep.data.description import DataDescription, TableDescription
+from lockstep.data.table_model import Column
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Ranking, ranked
 from lockstep.terminal.console import PlainConsole

@@ -12,7 +12,7 @@
 - `downloads`: MNIST and Fashion-MNIST, downloaded once; `idx`: their file format.
 - `arrays`: the user's own arrays, checked.
 - `tables`: the user's own table as a data set; `table_files`: its file; `table_checks`: what can't be used;
-  `columns`: what its columns become.
+  `columns`, `table_model`: what its columns become, and a network that takes its raw rows.
 - `used_features`: those that aren't 0 in every training instance.
 - `labels`: labels of any kind, as class indices.
 - `memory`: this machine's.

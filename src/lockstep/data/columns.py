@@ -1,101 +1,19 @@
 """What each column of a table becomes: numbers are standardized, categories one-hot.
 
 It is fitted by scikit-learn's ColumnTransformer, and kept as plain numbers and text, which need neither
-scikit-learn nor pickle to be applied. Suffixes: N rows, K columns, F features.
+scikit-learn nor pickle to be applied. Suffixes: N rows, K columns.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from lockstep.data.table_model import Column, Values
 
 BLOCK_BYTES = 2**26
 """About how many bytes of columns are fitted at a time: scikit-learn makes several copies of them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Values:
-    """A column of a table as it was read.
-
-    Attributes:
-        values_N: numbers in float64, where NaN is missing; of categories, int32 indices of them, where -1 is
-            missing.
-        categories: sorted; None of numbers.
-    """
-
-    name: str
-    values_N: Array
-    categories: tuple[str, ...] | None
-
-    @property
-    def is_missing_N(self) -> Array:
-        """Which values are missing."""
-        return np.isnan(self.values_N) if self.categories is None else self.values_N < 0
-
-    def at(self, rows: Array | slice) -> "Values":
-        """Return these rows of it."""
-        return Values(self.name, self.values_N[rows], self.categories)
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a column becomes, fitted on the training split.
-
-    Attributes:
-        categories: one feature each, which is 1 for this category; None of a column of numbers, which become
-            (number - mean) / scale.
-        fill: what a missing value counts as: the median, or the most frequent category; None if missing
-            values are refused.
-        n_missing: missing values of the whole table.
-    """
-
-    name: str
-    categories: tuple[str, ...] | None
-    mean: float = 0.0
-    scale: float = 1.0
-    fill: float | str | None = None
-    n_missing: int = 0
-
-    @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the column whose `asdict` was written as JSON."""
-        categories = values["categories"]
-        return cls(**{**values, "categories": None if categories is None else tuple(categories)})
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """The names of its features: `island=Biscoe`, or the column's own."""
-        if self.categories is None:
-            return (self.name,)
-        return tuple(f"{self.name}={category}" for category in self.categories)
-
-    def write(self, column: Values, out_NxF: Array) -> None:
-        """Write the features of a column's rows; of a category that wasn't fitted, all are 0.
-
-        Args:
-            out_NxF: F of this column, float32.
-        """
-        if self.categories is None:
-            numbers_N = column.values_N
-            if self.fill is not None:
-                numbers_N = np.where(np.isnan(numbers_N), self.fill, numbers_N)
-            with np.errstate(over="ignore"):  # to infinity, in float32
-                out_NxF[:, 0] = (numbers_N - self.mean) / self.scale
-            return
-        assert column.categories is not None
-        place = {category: place for place, category in enumerate(self.categories)}
-        missing = place.get(str(self.fill), -1)
-        places_N = np.array([*(place.get(category, -1) for category in column.categories), missing])[
-            column.values_N  # of which -1 is the last
-        ]
-        out_NxF[:] = 0
-        rows = np.flatnonzero(places_N >= 0)
-        out_NxF[rows, places_N[rows]] = 1
 
 
 def fit(columns: Iterable[Values], imputes: bool) -> list[Column]:

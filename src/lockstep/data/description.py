@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from lockstep.data.columns import Column
+from lockstep.data.table_model import Column
 
 if TYPE_CHECKING:  # a process without pydantic describes data, too
     from lockstep.config.data_config import DataConfig
@@ -19,17 +19,20 @@ class TableDescription:
         target: the column that is predicted.
         columns: that it is predicted from, as they were fitted on the training split.
         left_out: columns that say nothing, and why.
+        examples: some rows of the columns, as they are in the file.
     """
 
     target: str
     columns: tuple[Column, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    examples: tuple[tuple[float | str | None, ...], ...] = ()
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the description whose `asdict` was written as JSON."""
         left_out = tuple((name, why) for name, why in values["left_out"])
-        return cls(values["target"], tuple(map(Column.of_json, values["columns"])), left_out)
+        columns, examples = map(Column.of_json, values["columns"]), map(tuple, values["examples"])
+        return cls(values["target"], tuple(columns), left_out, tuple(examples))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 from lockstep.config.errors import Refused
 from lockstep.config.parsing import as_text, for_shell
-from lockstep.data.columns import Values
 from lockstep.data.labels import NAMES_SHOWN, listed
+from lockstep.data.table_model import Values
 
 MOST_CATEGORIES = 1000
 """The most features that one column may become."""

@@ -17,16 +17,19 @@ from lockstep.config.data_config import TableConfig
 from lockstep.config.errors import Refused, nearest
 from lockstep.data import columns, splits
 from lockstep.data.array_files import Prepared
-from lockstep.data.columns import Array, Column, Values
 from lockstep.data.description import DataDescription, TableDescription
 from lockstep.data.folds import divided
 from lockstep.data.labels import listed, majority_of
 from lockstep.data.memory import physical_bytes
 from lockstep.data.table_checks import as_classes, check, is_number, to_leave_out
 from lockstep.data.table_files import NUMBERS, TableFile, opened, unusable
+from lockstep.data.table_model import Array, Column, Values
 
 FORMAT = 1
 """Of the features: raise it when those of an equal table change, as their digest must, too."""
+
+EXAMPLES = 5
+"""The number of rows of a logged model's input example."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Table:
         places = np.array([*(place.get(text, -1) for text in texts), -1], np.int32)
         return Values(name, places[codes_N], tuple(used))
 
+    def raw(self, names: Sequence[str], rows: Array) -> tuple[tuple[float | str | None, ...], ...]:
+        """Return rows of columns as they are in the file; None for what is missing."""
+        values = self.content.select(list(names)).take(pa.array(rows)).to_pydict()
+        return tuple(zip(*(values[name] for name in names), strict=True))
+
 
 def prepare(wanted: Wanted) -> Prepared:
     """Return a table as a data set: numbers standardized, categories one-hot, the target as classes.
@@ -132,7 +140,9 @@ def prepare(wanted: Wanted) -> Prepared:
         majority_accuracy=accuracy,
         fold=wanted.fold,
         pool_digest=pool_digest,
-        table=TableDescription(wanted.target, tuple(fitted), tuple(checked.left_out.items())),
+        table=TableDescription(
+            wanted.target, tuple(fitted), tuple(checked.left_out.items()), table.raw(used, test_N[:EXAMPLES])
+        ),
     )
     arrays = (x_train, y_N[train_N], x_test, y_N[test_N], blank_1xF)
     return Prepared(description, arrays, _remarks(description))

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from lockstep.data.columns import Column as FittedColumn
 from lockstep.data.description import DataDescription
 from lockstep.data.labels import listed
+from lockstep.data.table_model import Column as FittedColumn
 from lockstep.execution.plan import Plan
 from lockstep.results.run_result import RunResult, short_length
 from lockstep.results.winner import Repeats
