@@ -11,8 +11,8 @@
 - `minibatches`: the validation split, and the order of training instances.
 - `downloads`: MNIST and Fashion-MNIST, downloaded once; `idx`: their file format.
 - `arrays`: the user's own arrays, checked.
-- `tables`: the user's own table as a data set; `table_files`: its file; `table_checks`: what can't be used;
-  `columns`, `table_model`: what its columns become, and a network that takes its raw rows.
+- `tables`: the user's own table as a data set; `table_files`, `table_content`: its file, read;
+  `table_checks`: what can't be used; `columns`: what columns become; `table_model`: a network with them.
 - `used_features`: those that aren't 0 in every training instance.
 - `labels`: labels of any kind, as class indices.
 - `memory`: this machine's.

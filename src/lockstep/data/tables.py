@@ -22,7 +22,8 @@ from lockstep.data.folds import divided
 from lockstep.data.labels import listed, majority_of
 from lockstep.data.memory import physical_bytes
 from lockstep.data.table_checks import as_classes, check, is_number, to_leave_out
-from lockstep.data.table_files import NUMBERS, TableFile, opened, unusable
+from lockstep.data.table_content import Table, read
+from lockstep.data.table_files import TableFile, opened, unusable
 from lockstep.data.table_model import Array, Column, Values
 
 FORMAT = 1
@@ -71,39 +72,6 @@ class Wanted:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A table as it was read: the rows of its file, then those of the file with the test set.
-
-    Attributes:
-        content: columns in NUMBERS or CATEGORIES, or null.
-        n_first: rows of the first file.
-    """
-
-    content: pa.Table
-    n_first: int
-
-    def column(self, name: str) -> Values:
-        """Return a column; its categories are those that it has."""
-        column = self.content.column(name)
-        if pa.types.is_null(column.type):
-            return Values(name, np.full(len(column), np.nan), None)
-        if column.type == NUMBERS:
-            return Values(name, column.to_numpy(), None)
-        whole = column.combine_chunks()
-        codes_N = whole.indices.fill_null(-1).to_numpy().astype(np.int32)
-        texts = whole.dictionary.to_pylist()
-        used = sorted(texts[code] for code in np.unique(codes_N) if code >= 0 and texts[code] != "")
-        place = {text: place for place, text in enumerate(used)}
-        places = np.array([*(place.get(text, -1) for text in texts), -1], np.int32)
-        return Values(name, places[codes_N], tuple(used))
-
-    def raw(self, names: Sequence[str], rows: Array) -> tuple[tuple[float | str | None, ...], ...]:
-        """Return rows of columns as they are in the file; None for what is missing."""
-        values = self.content.select(list(names)).take(pa.array(rows)).to_pydict()
-        return tuple(zip(*(values[name] for name in names), strict=True))
-
-
 def prepare(wanted: Wanted) -> Prepared:
     """Return a table as a data set: numbers standardized, categories one-hot, the target as classes.
 
@@ -113,7 +81,7 @@ def prepare(wanted: Wanted) -> Prepared:
     first = opened("data.path", wanted.path)
     second = None if wanted.test_path is None else opened("data.test_path", wanted.test_path)
     names = _chosen(first, wanted)
-    table = _read(first, second, [*names, wanted.target])
+    table = read(first, second, [*names, wanted.target])
     target = as_classes(table.column(wanted.target), table.n_first, f"data.target={wanted.target}")
     imputes = wanted.missing == "impute"
     checked = check(table.column, names, table.n_first, first.label, imputes, wanted.features, wanted.drop)
@@ -173,35 +141,6 @@ def _chosen(file: TableFile, wanted: Wanted) -> list[str]:
     if problems:
         raise Refused(problems)
     return chosen
-
-
-def _read(first: TableFile, second: TableFile | None, names: list[str]) -> Table:
-    """Return columns of both files, those of the second below those of the first."""
-    if second is None:
-        content = first.read(names)
-        return Table(content, len(content))
-    if lacking := [name for name in names if name not in second.types]:
-        raise Refused([f"{second.label}: lacks the columns {listed(tuple(lacking))} of {first.label}"])
-    above, below = first.read(names), second.read(names)
-    merged, problems = {}, []
-    for name in names:
-        parts = [above.column(name), below.column(name)]
-        kinds = ["numbers" if part.type == NUMBERS else "text" for part in parts]
-        if len({*kinds}) == 2 and not any(pa.types.is_null(part.type) for part in parts):
-            problems.append(
-                f"{second.label}: column {name!r} has {kinds[1]}, but {kinds[0]} in {first.label}"
-            )
-            continue
-        merged[name] = pa.chunked_array([c for part in parts for c in _in_type_of(part, parts).chunks])
-    if problems:
-        raise Refused(problems)
-    return Table(pa.table(merged).unify_dictionaries(), len(above))
-
-
-def _in_type_of(column: pa.ChunkedArray, columns: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
-    """Return a column; if it has no values, in the type of those that have."""
-    known = [each.type for each in columns if not pa.types.is_null(each.type)]
-    return column.cast(known[0]) if pa.types.is_null(column.type) and known else column
 
 
 def _split(target: Values, n_first: int, wanted: Wanted, content: str) -> tuple[Array, Array, str]:
