@@ -78,6 +78,14 @@ def prepare(wanted: Wanted) -> Prepared:
     Raises:
         Refused: if a file can't be read, or a column can't be used.
     """
+    try:
+        return _prepared(wanted)
+    finally:
+        # Else this process keeps the memory: 0.9 GiB after a table of 1,000,000 x 100.
+        pa.default_memory_pool().release_unused()
+
+
+def _prepared(wanted: Wanted) -> Prepared:
     first = opened("data.path", wanted.path)
     second = None if wanted.test_path is None else opened("data.test_path", wanted.test_path)
     names = _chosen(first, wanted)
