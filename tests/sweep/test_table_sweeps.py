@@ -9,6 +9,7 @@ from helpers.records import carried_out, statuses
 from helpers.tables import birds, write
 
 from lockstep.config.data_config import TableConfig
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.data.datasets import load
 from lockstep.data.splits import stratified
@@ -38,11 +39,16 @@ def test_a_copy_in_another_format_is_the_same_run(requests, tmp_path, uri):
     table = birds().assign(mass=birds().mass.where(birds().mass > 3500))
     settings = ({"missing": "impute"}, {"missing": "impute", "val_size": 8})
     runs = carried_out(
-        requests(write(tmp_path / "t.csv", table), *settings), [], n_jobs=1, folder=tmp_path / "a"
+        requests(write(tmp_path / "t.csv", table), *settings),
+        [],
+        launcher=LauncherConfig(n_jobs=1),
+        folder=tmp_path / "a",
     )
     assert statuses(runs) == [("FINISHED", False)] * 2
     copy = write(tmp_path / "t.parquet", table)
-    again = carried_out(requests(copy, *settings), [], n_jobs=1, folder=tmp_path / "b")
+    again = carried_out(
+        requests(copy, *settings), [], launcher=LauncherConfig(n_jobs=1), folder=tmp_path / "b"
+    )
     assert statuses(again) == [("FINISHED", True)] * 2
     assert [run.run_id for run in again] == [run.run_id for run in runs]
     stored = mlflow.MlflowClient(uri).get_run(runs[1].run_id)
@@ -56,7 +62,7 @@ def test_the_logged_model_takes_the_rows_of_the_file(requests, tmp_path, uri):
     table = birds().assign(mass=birds().mass.where(birds().mass > 3500))
     path = write(tmp_path / "t.csv", table)
     request = requests(path, {"missing": "impute"})
-    [run] = carried_out(request, [], n_jobs=1, folder=tmp_path / "sweep")
+    [run] = carried_out(request, [], launcher=LauncherConfig(n_jobs=1), folder=tmp_path / "sweep")
     address = log_model(Store(uri), run.run_id)
     mlflow.set_tracking_uri(uri)
     model = mlflow.pyfunc.load_model(address)
@@ -79,7 +85,9 @@ def test_the_logged_model_takes_the_rows_of_the_file(requests, tmp_path, uri):
 def test_folds_are_repeats(requests, tmp_path):
     path = write(tmp_path / "t.csv", birds())
     folds = [{"fold": fold, "folds": 3, "val_size": 6} for fold in range(3)]
-    runs = carried_out(requests(path, *folds), [], n_jobs=1, folder=tmp_path / "sweep")
+    runs = carried_out(
+        requests(path, *folds), [], launcher=LauncherConfig(n_jobs=1), folder=tmp_path / "sweep"
+    )
     assert len({run.run_key for run in runs}) == len({run.data_digest for run in runs}) == 3
     [row] = ranked(runs, Ranking.of(runs))
     accuracies = [run.metrics["val/accuracy"] for run in runs]
