@@ -122,6 +122,15 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
     assert (config.data.name, config.optim.name, config.model.name) == (option, optim, model)
 
 
+def test_names_of_columns_are_quoted():
+    names = ['data.target="price, in €"', 'data.features=[a.b,"a=b","c d","é",7,"x,y"]']
+    [config] = configs_of(["data=table", "data.path=my.csv", *names])
+    assert config.data.target == "price, in €"
+    assert config.data.features == ("a.b", "a=b", "c d", "é", "7", "x,y")
+    [config] = configs_of(["data=table", "data.path=my.csv", "data.target=7", 'data.drop=["",id]'])
+    assert (config.data.target, config.data.drop) == ("7", ("", "id"))
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
