@@ -248,7 +248,7 @@ def test_a_table_s_data_is_identified_by_its_digest_and_its_split_by_its_setting
         table(target="z"),
         table(path="u"),
     ]
-    same += [table(test_path="u", test_size=size) for size in (None, 0.2, 0.5)]
+    same += [table(test_path="u", test_size=size) for size in (None, 0.2, 0.5)] + [table(test_path="v")]
     assert {config.run_key("d") for config in same[:5]} == {table().run_key("d")}
     assert len({config.run_key("d") for config in same[5:]}) == 1
     keys = {table(**change).run_key("d") for change in ({}, {"test_size": 0.3}, {"split_seed": 1})}

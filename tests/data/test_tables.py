@@ -56,6 +56,7 @@ def test_equal_content_is_the_same_data_whatever_its_file(tmp_path):
     copies = {
         "b.parquet": table.assign(island=table.island.astype("category"), note=[None, "x"] * 30),
         "c.tsv": table.to_csv(index=False, sep="\t"),
+        "b2.parquet": table,  # with empty texts
         "d.csv": table.drop(columns="k").to_csv(index=False, sep=";"),
         "e.csv": table.assign(k=2),  # what isn't used doesn't count
     }
@@ -69,10 +70,10 @@ def test_equal_content_is_the_same_data_whatever_its_file(tmp_path):
         "order": table[::-1],
         "label": table.assign(species=table.species.replace("Adelie", "Adélie")),
     }
-    digests = {
-        made(tmp_path / "o.csv", other, missing="impute").description.digest for other in others.values()
-    }
-    assert len(digests | {first.description.digest}) == 5
+    found = [made(tmp_path / "o.csv", other, missing="impute") for other in (*others.values(), table)]
+    splits = ({"split_seed": 1}, {"test_size": 0.3}, {"val_size": 5})
+    found += [made(tmp_path / "o.csv", missing="impute", **split) for split in splits]
+    assert len({each.description.digest for each in found}) == 8  # executors tell data sets apart by it
 
 
 def test_features_and_drop_choose_columns(tmp_path):
