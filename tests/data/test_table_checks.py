@@ -36,11 +36,12 @@ NUMBERS = [str(i % 5) for i in range(N - 2)]
             ],
         ),
         (
-            {"day": pd.date_range("2020-01-01", periods=N).date, "at": ["10:30:00"] * N},
+            {"id": range(N), "day": pd.date_range("2020-01-01", periods=N).date, "at": ["10:30:00"] * N},
             [
                 "column 'day' has dates or times; allowed: numbers, text, bools",
                 "column 'at' has dates or times; allowed: numbers, text, bools",
-                drop("day", "at"),
+                "column 'id' numbers the rows",
+                drop("day", "at", "id"),
             ],
         ),
         (
@@ -122,6 +123,7 @@ def test_columns_that_say_nothing_are_left_out(tmp_path):
         ([np.nan, *[0.5] * (N - 1)], ["1 of 60 rows have none", "has the number 0.5; predicting a number"]),
         ([1e300, 1] * 30, ["has the number 1e+300; predicting a number is regression"]),
         ([None, "a", *["b"] * (N - 2)], ["1 of 60 rows have none; remove these rows"]),
+        (pd.date_range("2020-01-01", periods=N).date, ["has dates or times; allowed: numbers, text, bools"]),
     ],
 )
 def test_targets_that_cannot_be_used(tmp_path, labels, said):

@@ -86,6 +86,7 @@ def check(
     imputes: bool,
     chosen: Sequence[str] | None,
     drop: Sequence[str],
+    unusable: Mapping[str, str],
 ) -> Checked:
     """Check the columns to predict from.
 
@@ -96,11 +97,13 @@ def check(
         imputes: whether missing values are filled in.
         chosen: data.features; None where it names no columns.
         drop: data.drop.
+        unusable: columns that were not read, as their type has no use, and why.
 
     Raises:
         Refused: listing every problem.
     """
-    left_out, n_missing, problems = {}, {}, {}
+    left_out, n_missing = {}, {}
+    problems = {name: f"{why}; allowed: numbers, text, bools" for name, why in unusable.items()}
     for name in names:
         values = column(name)
         n_missing[name] = int(values.is_missing_N.sum())
@@ -113,21 +116,16 @@ def check(
     if len(problems) > NAMES_SHOWN:
         said.append(f"{label}: {len(problems) - NAMES_SHOWN:,} more such columns")
     if problems and chosen is None:
-        said.append(to_leave_out([*drop, *problems]))
+        said.append(f"to leave out columns: {for_shell([f'data.drop={as_text([*drop, *problems])}'])}")
     if not imputes:
         incomplete = {name: n for name, n in n_missing.items() if n and name not in {**left_out, **problems}}
         said += [f"{label}: {_missing(incomplete)}; data.missing=impute fills them in"] if incomplete else []
-    if len(left_out) == len(names):
+    if len(left_out) == len(names) and not problems:
         reasons = "".join(f"; {name!r} {why}" for name, why in [*left_out.items()][:NAMES_SHOWN])
         said.append(f"{label}: no column is left to predict from{reasons}")
     if said:
         raise Refused(said)
     return Checked(left_out, n_missing)
-
-
-def to_leave_out(names: Sequence[str]) -> str:
-    """Return a line that says how to leave out columns."""
-    return f"to leave out columns: {for_shell([f'data.drop={as_text([*names])}'])}"
 
 
 def is_number(text: str) -> bool:

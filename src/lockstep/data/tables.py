@@ -21,7 +21,7 @@ from lockstep.data.description import DataDescription, TableDescription
 from lockstep.data.folds import divided
 from lockstep.data.labels import listed, majority_of
 from lockstep.data.memory import physical_bytes
-from lockstep.data.table_checks import as_classes, check, is_number, to_leave_out
+from lockstep.data.table_checks import as_classes, check, is_number
 from lockstep.data.table_content import Table, read
 from lockstep.data.table_files import TableFile, opened, unusable
 from lockstep.data.table_model import Array, Column, Values
@@ -88,11 +88,15 @@ def prepare(wanted: Wanted) -> Prepared:
 def _prepared(wanted: Wanted) -> Prepared:
     first = opened("data.path", wanted.path)
     second = None if wanted.test_path is None else opened("data.test_path", wanted.test_path)
-    names = _chosen(first, wanted)
+    chosen = _chosen(first, wanted)
+    wrong = {name: why for name in chosen if (why := unusable(first.types[name]))}
+    names = [name for name in chosen if name not in wrong]
     table = read(first, second, [*names, wanted.target])
     target = as_classes(table.column(wanted.target), table.n_first, f"data.target={wanted.target}")
     imputes = wanted.missing == "impute"
-    checked = check(table.column, names, table.n_first, first.label, imputes, wanted.features, wanted.drop)
+    checked = check(
+        table.column, names, table.n_first, first.label, imputes, wanted.features, wanted.drop, wrong
+    )
     used = [name for name in names if name not in checked.left_out]
     content = _content(table, target, used)
     train_N, test_N, pool_digest = _split(target, table.n_first, wanted, content)
@@ -138,14 +142,8 @@ def _chosen(file: TableFile, wanted: Wanted) -> list[str]:
     ]
     out = {wanted.target, *wanted.drop}
     chosen = [name for name in file.types if name not in out and name in (wanted.features or file.types)]
-    wrong = {
-        name: why for name in (*chosen, wanted.target) if (why := unusable(file.types.get(name, pa.null())))
-    }
-    problems += [
-        f"{file.label}: column {name!r} {why}; allowed: numbers, text, bools" for name, why in wrong.items()
-    ]
-    if (others := [name for name in wrong if name != wanted.target]) and wanted.features is None:
-        problems.append(to_leave_out([*wanted.drop, *others]))
+    if why := unusable(file.types.get(wanted.target, pa.null())):
+        problems.append(f"data.target={wanted.target}: {why}; allowed: numbers, text, bools")
     if problems:
         raise Refused(problems)
     return chosen
