@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import nn
 
-from lockstep.config.schema import DataConfig, DigitsConfig, DownloadedConfig
+from lockstep.config.data_config import DataConfig, DigitsConfig, DownloadedConfig
 from lockstep.data.datasets import load
 from lockstep.data.minibatches import Minibatches, split
 

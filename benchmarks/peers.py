@@ -25,7 +25,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state
 from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
-from lockstep.config.schema import DownloadedConfig
+from lockstep.config.data_config import DownloadedConfig
 from lockstep.data.datasets import load
 from lockstep.training.networks import LogisticRegression, MultilayerPerceptron
 

@@ -21,13 +21,14 @@ from helpers.clone import REPOSITORY, Clone
 from helpers.configs import STREAM
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from sklearn.datasets import load_wine
 
 from lockstep.config.errors import Refused
 from lockstep.data.datasets import load
 from lockstep.training.networks import MultilayerPerceptron
 
 README, SWEEPS = REPOSITORY / "README.md", REPOSITORY / "docs" / "sweeps.md"
-MODELS = REPOSITORY / "docs" / "models.md"
+MODELS, DATA = REPOSITORY / "docs" / "models.md", REPOSITORY / "docs" / "data.md"
 PAGES = [README, REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PAGES.remove(REPOSITORY / "docs" / "cluster.md")  # execution/test_cluster_docs.py
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -78,6 +79,8 @@ def clone(tmp_path_factory, empty_store):
     [network] = re.findall(r"^```python\n(# my_nets\.py\n.*?)^```$", MODELS.read_text(), re.M | re.S)
     (clone.root / "my_nets.py").write_text(network)
     np.savez(clone.root / "wine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    wine = load_wine(as_frame=True)
+    wine.frame.assign(target=wine.target_names[wine.target]).to_csv(clone.root / "wine.csv", index=False)
     sweep = ("-m", "data=digits", "model=logreg", "trainer.epochs=1", "seed=0,1", "hydra.launcher.n_jobs=1")
     code, _, err = clone.quick(*sweep)
     assert (code, err) == (0, "")
@@ -125,7 +128,8 @@ def carried_out(line, is_shown, clone):
             words += ["tracking.pictures=none", f"hydra.launcher.n_jobs={1 + ('dry_run=true' in words)}"]
         else:
             words = [word for word in words if not word.startswith("data.val_size")] + ["dry_run=true"]
-            words += [] if "data=arrays" in words else ["data=digits", "data.val_size=200"]
+            has_data = {"data=arrays", "data=table"} & {*words}
+            words += [] if has_data else ["data=digits", "data.val_size=200"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environment |= {**setting, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     if words[0] == "python":
@@ -170,7 +174,7 @@ def test_lines_are_compared_to_the_digits_that_count():
 
 def settings():
     """Rows of the docs' tables of settings: keys, and the defaults as they are written."""
-    for page, prefix in ((README, ""), (SWEEPS, "hydra.sweeper.")):
+    for page, prefix in ((README, ""), (SWEEPS, "hydra.sweeper."), (DATA, "")):
         [table] = re.findall(
             r"^\| key \| default \| meaning \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", page.read_text(), re.M
         )
@@ -180,7 +184,15 @@ def settings():
 
 
 IN_WORDS = {
-    *("model.hidden_dims", "data.root", "data.path", "tracking.experiment", "tracking.name", "tracking.uri"),
+    *(
+        "model.hidden_dims",
+        "data.root",
+        "data.path",
+        "data.target",
+        "tracking.experiment",
+        "tracking.name",
+        "tracking.uri",
+    ),
     *("hydra.sweeper.direction", "hydra.sweeper.min_epochs"),
 }
 """Keys whose defaults are no plain values."""
@@ -190,7 +202,9 @@ def test_defaults_are_those_that_the_docs_say(monkeypatch):
     monkeypatch.setenv("LOCKSTEP_ROOT", "/")
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         composed = {
-            optim: compose("config", ["hydra/sweeper=search", f"optim={optim}"], return_hydra_config=True)
+            optim: compose(
+                "config", ["hydra/sweeper=search", "data=table", f"optim={optim}"], return_hydra_config=True
+            )
             for optim in ("sgd", "adam", "adamw")
         }
     wrong, n_compared = {}, 0

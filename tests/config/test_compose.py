@@ -32,6 +32,8 @@ def test_defaults_are_the_workshops(root):
         "data": "mnist",
         "data.batch_size": 64,
         "data.drop_last": True,
+        "data.fold": None,
+        "data.folds": None,
         "data.scale": "auto",
         "data.root": None,
         "data.augment.flip": False,
@@ -111,13 +113,22 @@ def test_presets(preset, model):
     assert (config.model.name, config.optim.name, config.data.name) == (model, "sgd", "mnist")
 
 
-@pytest.mark.parametrize("option", ["mnist", "fashion_mnist", "digits", "arrays"])
+@pytest.mark.parametrize("option", ["mnist", "fashion_mnist", "digits", "arrays", "table"])
 @pytest.mark.parametrize("optim", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("model", ["logreg", "mlp"])
 def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model):
-    path = ["data.path=my.npz"] if option == "arrays" else []
+    path = {"arrays": ["data.path=my.npz"], "table": ["data.path=my.csv", "data.target=y"]}.get(option, [])
     [config] = configs_of([f"data={option}", f"optim={optim}", f"model={model}", *path])
     assert (config.data.name, config.optim.name, config.model.name) == (option, optim, model)
+
+
+def test_names_of_columns_are_quoted():
+    names = ['data.target="price, in €"', 'data.features=[a.b,"a=b","c d","é",7,"x,y"]']
+    [config] = configs_of(["data=table", "data.path=my.csv", *names])
+    assert config.data.target == "price, in €"
+    assert config.data.features == ("a.b", "a=b", "c d", "é", "7", "x,y")
+    [config] = configs_of(["data=table", "data.path=my.csv", "data.target=7", 'data.drop=["",id]'])
+    assert (config.data.target, config.data.drop) == ("7", ("", "id"))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +175,10 @@ def test_every_option_composes_and_each_of_its_keys_is_read(option, optim, model
         ),
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
         ("model=mpl", "model=mpl: not one of cnn, logreg, mlp, module; did you mean mlp?"),
-        ("data=minst", "data=minst: not one of arrays, digits, fashion_mnist, mnist; did you mean mnist?"),
+        (
+            "data=minst",
+            "data=minst: not one of arrays, digits, fashion_mnist, mnist, table; did you mean mnist?",
+        ),
         ("model=null", "model=null: not one of cnn, logreg, mlp, module"),
         ("experiment=[bonus,nope]", "experiment=[bonus,nope]: not one of bonus, explore, workshop_cnn"),
         ("model.hidden_dim2=null", "model.hidden_dim2=null: must be a valid integer"),

@@ -67,6 +67,8 @@ KEYS = {
     "data.scale=auto,none,255,standardize": """
         26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90 26272fc5b8e035c8b5a0b22ba176cc90
         26272fc5b8e035c8b5a0b22ba176cc90""",
+    "data.folds=5 data.fold=0,1": """
+        02318ca1ebbbe527aaf298f2f187f85b 3e29ec555d7e44eb691e99e68343e057""",
     "tracking.pictures=none tracking.experiment=x trainer.checkpoint_seconds=1 data.root=/x rerun=true": """
         26272fc5b8e035c8b5a0b22ba176cc90""",
 }
@@ -77,7 +79,7 @@ OF_VERSION_3 = """
     188878a4062e52da b1909da7223b5faa 977c8fdb3902bdf7 c4efcff531cc7516 f3f55f87c52e8ba1 61e82467826cb9d2
     add1d9d3907545c1 4c5a9656ad3b0aa6 36bd25e95b596580 73627ca4d8958eb0 59d9eeb6c63953ff 3f5726072df57f2e
     1ea49f4995723f50 9d98c3e9e048759a fd6a45d1253e24cb 221b67228bd120f5 f1c3417647ca3dba 7c21d54189cc7644
-    d156b44ce643bd79 62be958a90fbf688 188878a4062e52da
+    d156b44ce643bd79 62be958a90fbf688 6d69de365a506868 188878a4062e52da
 """
 
 

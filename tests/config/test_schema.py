@@ -189,18 +189,94 @@ def test_a_warmup_ends_before_training_does(warmup, epochs, refused):
     )
 
 
-@pytest.mark.parametrize("key", ["root", "path"])
+@pytest.mark.parametrize(
+    ("fold", "folds", "said"),
+    [
+        (4, 5, None),
+        (None, None, None),
+        (5, 5, "data.fold=5: allowed: 0 to 4 (data.folds=5)"),
+        (0, None, "data.fold=0: needs data.folds, how many there are, such as 5"),
+        (
+            *(None, 3),
+            "data.folds=3: needs data.fold, the one that is the test set; for all of them in turn:"
+            " -m 'data.fold=range(0,3)'",
+        ),
+    ],
+)
+def test_a_fold_is_one_of_so_many(fold, folds, said):
+    if said is None:
+        assert config(data__fold=fold, data__folds=folds).data.fold == fold
+        return
+    with pytest.raises(Refused) as caught:
+        config(data__fold=fold, data__folds=folds)
+    assert caught.value.problems == (said,)
+
+
+@pytest.mark.parametrize("key", ["root", "path", "test_path"])
 @pytest.mark.parametrize("typed", ["here/x", "./here/../here/x", "~/here/x", "{}/here/x"])
 def test_paths_are_resolved_where_they_are_typed(monkeypatch, tmp_path, key, typed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     tree = OmegaConf.create(TREE)
-    if key == "path":
+    if key != "root":
         del tree.data.root
-        tree.data.name = "arrays"
+        tree.data.update(
+            {"name": "arrays"} if key == "path" else {"name": "table", "path": "x", "target": "y"}
+        )
     tree.data[key] = typed.format(tmp_path)
     data = RunConfig.of(tree).data
     assert getattr(data, key) == str(tmp_path / "here" / "x")
+
+
+def table(**changes):
+    tree = OmegaConf.create(TREE)
+    del tree.data.root
+    tree.data.update({"name": "table", "path": "t.csv", "target": "y", **changes})
+    return RunConfig.of(tree)
+
+
+def test_names_of_columns_may_be_numbers():
+    data = table(target=2020, features=[1, "a=b, c"]).data
+    assert (data.target, data.features) == ("2020", ("1", "a=b, c"))
+
+
+def test_a_table_s_data_is_identified_by_its_digest_and_its_split_by_its_settings():
+    same = [
+        table(features=["a"]),
+        table(drop=["b"]),
+        table(missing="impute"),
+        table(target="z"),
+        table(path="u"),
+    ]
+    same += [table(test_path="u", test_size=size) for size in (None, 0.2, 0.5)] + [table(test_path="v")]
+    assert {config.run_key("d") for config in same[:5]} == {table().run_key("d")}
+    assert len({config.run_key("d") for config in same[5:]}) == 1
+    keys = {table(**change).run_key("d") for change in ({}, {"test_size": 0.3}, {"split_seed": 1})}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"test_size": None}, "data.test_size=null: needs data.test_path; allowed: 0 < data.test_size < 1"),
+        (
+            {"test_path": "/u", "fold": 0, "folds": 2},
+            "data.test_path=/u: data.fold is the test set; leave one out",
+        ),
+        ({"test_size": 1}, "data.test_size=1: must be less than 1"),
+        ({"features": ["a"], "drop": ["b"]}, "data.drop=[b]: data.features names all columns to use"),
+        ({"drop": ["y"]}, "data.drop: names data.target=y, which is what networks predict"),
+        ({"features": ["y"]}, "data.features: names data.target=y, which is what networks predict"),
+        ({"features": [1.5]}, "data.features[0]=1.5: must be a valid string"),
+        ({"scale": "255"}, "data.scale=255: data=table standardizes its numeric columns (auto)"),
+        ({"missing": "inpute"}, "data.missing=inpute: must be 'refuse' or 'impute'; did you mean impute?"),
+        ({"split_seed": 2**32}, "data.split_seed=4294967296: must be less than 4294967296"),
+    ],
+)
+def test_tables_settings_that_are_refused(changes, said):
+    with pytest.raises(Refused) as refused:
+        table(**changes)
+    assert refused.value.problems == (said,)
 
 
 @pytest.mark.parametrize("scale", ["auto", "none", "255", 255, "standardize"])

@@ -11,8 +11,8 @@ import pytest
 from helpers.data_files import X, save
 from helpers.in_worker import opened
 
+from lockstep.config.data_config import ArraysConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig
 from lockstep.data import array_files, arrays, datasets, sources
 from lockstep.data.array_files import NAMES
 from lockstep.execution import pool
@@ -39,7 +39,8 @@ def own(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(arrays, "read", counted)
 
     def load(**settings):
-        sources._load_arrays.cache_clear()
+        for cached in (sources._load_arrays, sources._content, array_files._say_once):
+            cached.cache_clear()
         return sources.load(ArraysConfig(name="arrays", path=str(path), **STREAM | settings))
 
     return SimpleNamespace(path=path, load=load, n_read=n_read)

@@ -6,7 +6,7 @@ import torch
 from helpers.data_files import save
 from helpers.reference import variant_of
 
-from lockstep.config.schema import ArraysConfig, AugmentConfig, DigitsConfig
+from lockstep.config.data_config import ArraysConfig, AugmentConfig, DigitsConfig
 from lockstep.data import datasets, sources
 from lockstep.data.augmentation import Augmentation
 from lockstep.data.description import DataDescription

@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers.data_files import GOOD, PIXELS, X, good_source, save, tiny
 
+from lockstep.config.data_config import ArraysConfig, DigitsConfig, DownloadedConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig, DigitsConfig, DownloadedConfig
 from lockstep.data import datasets, downloads, sources
 from lockstep.data.description import DataDescription
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.data_files import save
 
-from lockstep.config.schema import ArraysConfig
+from lockstep.config.data_config import ArraysConfig
 from lockstep.data import datasets
 from lockstep.data.description import DataDescription, has_channels_last, is_image
 from lockstep.data.images import as_input

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers.data_files import Y, save
 
+from lockstep.config.data_config import ArraysConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig
 from lockstep.data import datasets
 
 ANIMALS = np.array(["cat", "dog", "emu"])

@@ -8,7 +8,7 @@ import torch
 from helpers.configs import LOGREG, run_config, sgd
 from helpers.data_files import PIXELS, good_source, save, tiny
 
-from lockstep.config.schema import ArraysConfig, DigitsConfig, DownloadedConfig
+from lockstep.config.data_config import ArraysConfig, DigitsConfig, DownloadedConfig
 from lockstep.data import datasets, downloads, sources
 from lockstep.data.minibatches import split
 from lockstep.training.loop import train

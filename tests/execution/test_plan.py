@@ -5,9 +5,9 @@ from helpers.configs import LOGREG, MLP, run_config, sgd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lockstep.config.data_config import AugmentConfig
 from lockstep.config.model_config import MLPConfig
 from lockstep.config.optim_config import AdamConfig
-from lockstep.config.schema import AugmentConfig
 from lockstep.data.description import DataDescription
 from lockstep.execution import plan as plan_module
 from lockstep.execution.plan import Need, cost, plan, state_bytes

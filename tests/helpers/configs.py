@@ -1,9 +1,10 @@
 """Configs of small runs on digits, and of runs on MNIST."""
 
+from lockstep.config.data_config import DigitsConfig, DownloadedConfig
 from lockstep.config.model_config import LogRegConfig, MLPConfig
 from lockstep.config.optim_config import SGDConfig
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import DigitsConfig, DownloadedConfig, RunConfig, TrackingConfig, TrainerConfig
+from lockstep.config.schema import RunConfig, TrackingConfig, TrainerConfig
 from lockstep.config.search_config import SearchConfig
 
 MLP = MLPConfig(

@@ -6,10 +6,11 @@ import mlflow
 import numpy as np
 import torch
 
+from lockstep.config.data_config import DigitsConfig
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig
 from lockstep.config.optim_config import SGDConfig
-from lockstep.config.schema import DigitsConfig, RunConfig, TrackingConfig, TrainerConfig
+from lockstep.config.schema import RunConfig, TrackingConfig, TrainerConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription
 from lockstep.recovery.description import Description

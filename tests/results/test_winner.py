@@ -48,6 +48,18 @@ def test_runs_that_differ_in_seeds_only_are_repeats(seed):
     assert repeats.mean("val/accuracy") == pytest.approx(0.6)
 
 
+def test_folds_of_the_same_instances_are_repeats_and_the_first_stands_for_them():
+    def fold(k, pool="all"):
+        one = run(0.1, 0.5 + k / 10, digest=f"{pool} {k}", pool_digest=pool)
+        return replace(
+            one, name=f"lr=0.1 f{k}", params={**one.params, "data.fold": str(k), "data.folds": "11"}
+        )
+
+    rows = ranked([*map(fold, (10, 9, 2)), fold(2, "others")], BY_ACCURACY)
+    assert [(row.name, len(row.runs)) for row in rows] == [("lr=0.1", 3), ("lr=0.1 f2", 1)]
+    assert rows[0].representative.params["data.fold"] == "2"
+
+
 def test_the_same_run_asked_for_twice_counts_once():
     [repeats] = ranked([run(0.1, 0.5), run(0.1, 0.5), run(0.1, 0.7, seed=1)], BY_ACCURACY)
     assert [one.params["seed"] for one in repeats.runs] == ["0", "1"]

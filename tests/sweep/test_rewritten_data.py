@@ -8,9 +8,9 @@ from helpers.data_files import save
 from helpers.records import carried_out, statuses
 
 from lockstep.cli import leftovers
+from lockstep.config.data_config import ArraysConfig
 from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
-from lockstep.config.schema import ArraysConfig
 from lockstep.data import sources
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import session

@@ -3,10 +3,12 @@ from dataclasses import replace
 import pytest
 from helpers.configs import run_config
 
+from lockstep.data.description import DataDescription, TableDescription
+from lockstep.data.table_model import Column
 from lockstep.results.run_result import RunResult
 from lockstep.results.winner import Ranking, ranked
 from lockstep.terminal.console import PlainConsole
-from lockstep.terminal.tables import leaderboard
+from lockstep.terminal.tables import columns_table, leaderboard
 
 
 def result(name, test=(), val=(), status="FINISHED", reason="", stored=False, pruned_at=None, **settings):
@@ -121,3 +123,25 @@ def test_where_there_is_no_room_columns_are_left_out_and_figures_and_ids_never_c
     lines = shown(runs, width=width)
     assert all(len(line) <= width for line in lines)
     assert any("0.5000 ± 0.0000  0.9100 ± 0.0141" in line and line.endswith("00000000") for line in lines)
+
+
+def test_what_each_column_becomes():
+    columns = (
+        Column("mass [g]", None, 4201.756, 801.5, fill=4100.0, n_missing=12),
+        Column("island", ("Biscoe", "Dream", "Torgersen")),
+        Column("sex", ("female",), fill="female"),
+    )
+    table = TableDescription("species", columns, (("k", "is constant"),))
+    data = DataDescription("table", "0" * 32, (5,), ("Adelie", "Gentoo"), 275, 69, "t.csv", table=table)
+    console = PlainConsole(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(columns_table(data, ("id\t",), 80))
+    assert [line.rstrip() for line in captured.get().splitlines()] == [
+        "column    missing  features  becomes",
+        "mass [g]       12         1  (number - 4202) / 801.5",
+        "island          0         3  one-hot: Biscoe, Dream, Torgersen",
+        "sex             0         1  one-hot: female",
+        "k                         0  left out: it is constant",
+        "id\\t                      0  left out: data.drop",
+        "species                      target, 2 classes: Adelie, Gentoo",
+    ]

@@ -16,8 +16,9 @@ from helpers.data_files import good_source, save, tiny
 from mlflow.artifacts import download_artifacts
 
 from lockstep.cli import reproduce as reproducing
+from lockstep.config.data_config import ArraysConfig, DownloadedConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig, DownloadedConfig, RunConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import datasets, downloads, sources
 from lockstep.tracking import recorded_data
 from lockstep.tracking.store import Store

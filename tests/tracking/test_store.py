@@ -43,6 +43,8 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "data.augment.shift": "0",
         "data.batch_size": "2",
         "data.drop_last": "true",
+        "data.fold": "null",
+        "data.folds": "null",
         "data.scale": "auto",
         "data.shuffle_seed": "0",
         "data.val_size": "0",

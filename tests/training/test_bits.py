@@ -10,8 +10,8 @@ from helpers.reference import OPTIMS, clipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lockstep.config.data_config import AugmentConfig
 from lockstep.config.model_config import LogRegConfig, MLPConfig, ModuleConfig
-from lockstep.config.schema import AugmentConfig
 from lockstep.data.datasets import Dataset
 from lockstep.data.description import DataDescription, iterations_per_epoch
 from lockstep.pictures.representations import planes_of, separation

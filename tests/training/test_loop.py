@@ -12,9 +12,10 @@ from helpers.reference import dropout_mask, variant_of
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from lockstep.config.data_config import AugmentConfig
 from lockstep.config.errors import Refused
 from lockstep.config.model_config import MLPConfig
-from lockstep.config.schema import AugmentConfig, TrainerConfig
+from lockstep.config.schema import TrainerConfig
 from lockstep.data.datasets import load
 from lockstep.data.minibatches import split
 from lockstep.training import networks

@@ -5,8 +5,8 @@
   as plain data; `job_folder`: Hydra's folder of each job.
 - `loader`: Hydra's loader, for one command; `hydra_settings`, `targets`: checks of `hydra.*`.
 - `parsing`, `overrides`: Hydra's grammar: overrides that set, sweep or search a value.
-- `schema`, `model_config`, `optim_config`, `tracking_config`, `search_config`: the settings of a run and of
-  a search, and their limits; `frozen`: their base; `launcher_config`: the launcher's settings.
+- `schema`, `model_config`, `optim_config`, `data_config`, `tracking_config`, `search_config`: the settings of
+  a run and of a search, and their limits; `frozen`: their base; `launcher_config`: the launcher's settings.
 - `own_network`: the user's own network, whose code runs only if it is typed.
 - `plain_yaml`: YAML that is not trusted.
 - `places`: where outputs and settings are.

@@ -8,12 +8,15 @@ NUMERICS_VERSION = 3
 EARLIER_VERSIONS = (2,)
 """The earlier versions whose finished runs still count, latest first; their interrupted runs train anew."""
 
-SEEDS = ("seed", "data.shuffle_seed")
-"""Runs that differ only in these settings are repeats."""
+SEEDS = ("seed", "data.shuffle_seed", "data.fold")
+"""Runs that differ only in these settings are repeats: other random numbers, or another fold."""
 
-_CONTENT = ("data.root", "data.path", "data.scale", "model.path")
-"""Settings that name files: the data is identified by a digest of its content as scaled, and the user's own
-network by `model.source`."""
+_CONTENT = (
+    *("data.root", "data.path", "data.scale", "model.path"),
+    *("data.test_path", "data.target", "data.features", "data.drop", "data.missing"),
+)
+"""Settings that name files, or choose from a table: data is identified by a digest of its scaled content, and
+the user's own network by `model.source`."""
 
 _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 """Settings of how a command proceeds, which change no number."""
@@ -21,6 +24,8 @@ _PROCEDURE = ("tracking", "trainer.checkpoint_seconds", "dry_run", "rerun")
 ADDED = {
     "data.augment.flip": "false",
     "data.augment.shift": "0",
+    "data.fold": "null",
+    "data.folds": "null",
     "optim.clip_norm": "null",
     "trainer.label_smoothing": "0.0",
     "trainer.monitor": "val/loss",

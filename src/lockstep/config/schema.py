@@ -14,67 +14,16 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lockstep.config import plain_yaml
+from lockstep.config.data_config import DataConfig
 from lockstep.config.errors import NAMED, Refused, problem
-from lockstep.config.frozen import MOST, Count, Frozen, members
+from lockstep.config.frozen import Count, Frozen, members
 from lockstep.config.identity import ADDED, EARLIER_VERSIONS, NUMERICS_VERSION, is_identity
 from lockstep.config.model_config import ModelConfig
 from lockstep.config.optim_config import AdamConfig, SGDConfig
 from lockstep.config.tracking_config import TrackingConfig
-
-# Hydra reads 255 as a number.
-_Scale = Annotated[
-    Literal["auto", "none", "255", "standardize"],
-    BeforeValidator(lambda value: "255" if type(value) is int and value == 255 else value),
-]
-
-
-class AugmentConfig(Frozen):
-    """Random shifts, by at most `shift` pixels, and flips: see `lockstep.data.augmentation`."""
-
-    shift: int = Field(ge=0, le=MOST, default=0)
-    flip: bool = False
-
-    @property
-    def is_on(self) -> bool:
-        """Whether images are changed at all."""
-        return self != AugmentConfig()
-
-
-class _Stream(Frozen):
-    """Settings of all data sets: `scale` of their features, see `lockstep.data.scaling`; minibatches."""
-
-    scale: _Scale = "auto"
-    augment: AugmentConfig = AugmentConfig()
-    batch_size: Count
-    drop_last: bool
-    val_size: int = Field(ge=0, le=MOST)
-    shuffle_seed: int = Field(ge=0, lt=2**63)
-
-
-class DownloadedConfig(_Stream):
-    """MNIST or Fashion-MNIST; `root` is the folder of the files, None for the user's cache folder."""
-
-    name: Literal["mnist", "fashion_mnist"]
-    root: str | None
-
-
-class DigitsConfig(_Stream):
-    """scikit-learn's digits."""
-
-    name: Literal["digits"]
-
-
-class ArraysConfig(_Stream):
-    """The user's own .npz at `path`."""
-
-    name: Literal["arrays"]
-    path: str
-
-
-DataConfig = DownloadedConfig | DigitsConfig | ArraysConfig
 
 
 class TrainerConfig(Frozen):
@@ -184,8 +133,12 @@ class RunConfig(Frozen):
         """
         if isinstance(data := tree.get("data"), dict):
             # Later commands may be started in other folders.
-            located = {key: data[key] for key in ("root", "path") if isinstance(data.get(key), str)}
-            paths = {key: os.path.abspath(os.path.expanduser(path)) for key, path in located.items()}
+            located = {key: data.get(key) for key in ("root", "path", "test_path")}
+            paths = {
+                key: os.path.abspath(os.path.expanduser(path))
+                for key, path in located.items()
+                if isinstance(path, str)
+            }
             tree = {**tree, "data": {**data, **paths}}
         try:
             return cls.model_validate(tree)

@@ -5,6 +5,7 @@ its checksum, and what describes them. A folder appears whole or not at all. Whe
 written, the files have no names, and end with the process.
 """
 
+import functools
 import json
 import logging
 import os
@@ -48,13 +49,13 @@ class Prepared:
     """A data set's arrays, scaled.
 
     Attributes:
-        arrays: of NAMES, in this order.
+        arrays: of NAMES, in this order, or the files that have them.
         remarks: what is logged when the data set is loaded: levels and texts.
         is_kept: False if the data changed while they were read.
     """
 
     description: DataDescription
-    arrays: Sequence[Array]
+    arrays: Sequence[Array | Path]
     remarks: Sequence[tuple[int, str]] = ()
     is_kept: bool = True
 
@@ -77,6 +78,7 @@ class Source:
 
     Attributes:
         key: the same.
+        is_kept: whether its files are, or would be if the cache folder could be written.
 
     Raises:
         Refused: if `prepare` does.
@@ -84,13 +86,13 @@ class Source:
     """
 
     def __init__(self, key: str | None, source: str, prepare: Callable[[], Prepared]) -> None:
-        self.key = key
         self._folder = None if key is None else user_cache_path("lockstep") / "arrays" / key
+        self.key, self.is_kept = key, key is not None
         self._prepare, self._source = prepare, source
         self._opened = self._found() or self._made()
         self.description = self._opened.description
         for level, text in self._opened.remarks:
-            log.log(level, "%s: %s", source, text)
+            _say_once(level, f"{source}: {text}")
 
     def files(self) -> ArrayFiles:
         """Return the files, checked once: damaged ones are made again.
@@ -123,7 +125,8 @@ class Source:
         """Make the files, and keep them if there is a place for them."""
         prepared = self._prepare()
         cache = _cache_folder()
-        if cache is not None and self._folder is not None and prepared.is_kept:
+        self.is_kept &= prepared.is_kept
+        if cache is not None and self._folder is not None and self.is_kept:
             with FileLock(cache / "arrays.lock"):
                 if (found := self._found()) is not None:  # another process has made them by now
                     return found
@@ -147,6 +150,12 @@ class Source:
         return opened
 
 
+@functools.cache
+def _say_once(level: int, text: str) -> None:
+    """Log what the folds of a data set, say, have in common."""
+    log.log(level, "%s", text)
+
+
 class _Opened:
     """The files of a folder, open until this object ends, and what describes them.
 
@@ -159,10 +168,7 @@ class _Opened:
         if int(checksum) != zlib.crc32(text.encode()):
             raise ValueError(f"{folder / DESCRIBED} is damaged")
         described = json.loads(text)
-        described["description"]["source"] = source
-        shape = tuple(described["description"].pop("feature_shape"))
-        names = tuple(described["description"].pop("class_names"))
-        self.description = DataDescription(feature_shape=shape, class_names=names, **described["description"])
+        self.description = DataDescription.of_json({**described["description"], "source": source})
         self.remarks = [(int(level), str(text)) for level, text in described["remarks"]]
         self.checksums: list[int] | None = list(described["checksums"])
         with ExitStack() as stack:
@@ -182,6 +188,9 @@ class _Opened:
 
 def _write(prepared: Prepared, folder: Path) -> None:
     for name, array in zip(NAMES, prepared.arrays, strict=True):
+        if isinstance(array, Path):
+            _link(array, folder / f"{name}.npy")
+            continue
         with open(folder / f"{name}.npy", "wb") as file:
             try:
                 if sys.platform == "linux":  # NumPy does not say "disk full"
@@ -200,6 +209,14 @@ def _write(prepared: Prepared, folder: Path) -> None:
     (folder / DESCRIBED).write_text(f"{zlib.crc32(text.encode())}\n{text}")
 
 
+def _link(file: Path, path: Path) -> None:
+    """Let `path` be one more name of a file that this process holds open; copy it where that can't be."""
+    try:
+        os.link(os.path.realpath(file), path)
+    except OSError:  # it has no name any more, or is on another disk
+        shutil.copyfile(file, path)
+
+
 def _checksum(path: Path) -> int:
     """Return the CRC-32 of a file; 4 GB/s, where SHA-256 has 1.8 (Zen 4)."""
     checksum, part = 0, memoryview(bytearray(2**20))
@@ -214,7 +231,8 @@ def _remove_others(folder: Path) -> None:
     others = []
     for other in folder.parent.iterdir():
         with suppress(OSError):
-            size = sum(file.stat().st_size for file in other.iterdir())
+            files = [file.stat() for file in other.iterdir()]
+            size = sum(file.st_size // file.st_nlink for file in files)  # of links, each its share
             others.append((other != folder, -other.stat().st_mtime_ns, size, other))
     total = 0
     for n, (is_other, _, size, other) in enumerate(sorted(others), start=1):

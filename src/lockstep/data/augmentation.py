@@ -7,7 +7,7 @@ image's features lie as A x H x W x D: its C channels are either A or D, and the
 import torch
 from torch import Tensor
 
-from lockstep.config.schema import AugmentConfig
+from lockstep.config.data_config import AugmentConfig
 from lockstep.data.description import DataDescription, has_channels_last
 
 ROWS_AT_ONCE = 128

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from lockstep.config.schema import DataConfig
-from lockstep.data import sources
+from lockstep.config.data_config import DataConfig, TableConfig
+from lockstep.data import folds, minibatches, sources, splits
 from lockstep.data.array_files import ArrayFiles
 from lockstep.data.description import DataDescription
 from lockstep.data.used_features import UsedFeatures, used_features
@@ -31,6 +31,16 @@ class Dataset:
     y_test: torch.Tensor
     x_blank: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1))
 
+    def split(self, stream: DataConfig) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows of the training set to train on and to validate on: int64, disjoint, ascending.
+
+        Of a table, the second are stratified, and drawn with data.split_seed; see also `minibatches.split`.
+        """
+        if isinstance(stream, TableConfig):
+            left_N, val_N = splits.stratified(self.y_train.numpy(), stream.val_size, stream.split_seed)
+            return torch.from_numpy(left_N), torch.from_numpy(val_N)
+        return minibatches.split(self.description.n_train, stream.val_size)
+
     @functools.cached_property
     def used_features(self) -> UsedFeatures:
         """The features that some training instance uses."""
@@ -49,5 +59,10 @@ def load(config: DataConfig) -> Dataset:
 def mapped(files: ArrayFiles) -> Dataset:
     """Map a data set into this process's memory, once."""
     # Copy-on-write, as torch needs writable memory; nothing is written.
-    tensors = (torch.from_numpy(np.load(path, mmap_mode="c")) for path in files.paths)
-    return Dataset(files.description, *tensors)
+    x_train, y_train, x_test, y_test, x_blank = (
+        torch.from_numpy(np.load(path, mmap_mode="c")) for path in files.paths
+    )
+    if files.description.fold_sizes:
+        train, test = folds.stretches(files.description)
+        x_train, y_train, x_test, y_test = x_train[train], y_train[train], x_train[test], y_train[test]
+    return Dataset(files.description, x_train, y_train, x_test, y_test, x_blank)

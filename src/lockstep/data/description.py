@@ -1,11 +1,38 @@
 """A data set without its tensors, as recorded in the store and used to plan."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+from lockstep.data.table_model import Column
 
 if TYPE_CHECKING:  # a process without pydantic describes data, too
-    from lockstep.config.schema import DataConfig
+    from lockstep.config.data_config import DataConfig
+
+
+@dataclass(frozen=True)
+class TableDescription:
+    """A table's columns.
+
+    Attributes:
+        target: the column that is predicted.
+        columns: that it is predicted from, as they were fitted on the training split.
+        left_out: columns that say nothing, and why.
+        examples: some rows of the columns, as they are in the file.
+    """
+
+    target: str
+    columns: tuple[Column, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    examples: tuple[tuple[float | str | None, ...], ...] = ()
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the description whose `asdict` was written as JSON."""
+        left_out = tuple((name, why) for name, why in values["left_out"])
+        columns, examples = map(Column.of_json, values["columns"]), map(tuple, values["examples"])
+        return cls(values["target"], tuple(columns), left_out, tuple(examples))
 
 
 @dataclass(frozen=True)
@@ -20,6 +47,12 @@ class DataDescription:
         n_train, n_test: instances.
         source: where the data came from: a function, a class or a path.
         scale: how features were scaled: `none`, a divisor, or `standardize`; empty if not recorded.
+        majority: the most frequent class of the training instances; of equally frequent ones the first.
+        majority_accuracy: the share of the test instances that have it; None if not recorded.
+        fold: the fold that is the test set, see `lockstep.data.folds`; None without folds.
+        pool_digest: of the instances of all folds, as divided into them; empty without folds.
+        fold_sizes: instances of each fold, where the files of the arrays are those of all folds; else empty.
+        table: the columns of a table, None of other data.
     """
 
     name: str
@@ -30,6 +63,22 @@ class DataDescription:
     n_test: int
     source: str
     scale: str = ""
+    majority: int = 0
+    majority_accuracy: float | None = None
+    fold: int | None = None
+    pool_digest: str = ""
+    fold_sizes: tuple[int, ...] = ()
+    table: TableDescription | None = None
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the description whose `asdict` was written as JSON, which has no tuples."""
+        found: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        if (table := values.get("table")) is not None:
+            found["table"] = TableDescription.of_json(table)
+        return cls(**found)
 
     @property
     def n_features(self) -> int:

@@ -83,6 +83,19 @@ def check_classes(y_train: Array, y_test: Array | None) -> list[str]:
     return problems
 
 
+def majority_of(train_N: Array, test_N: Array) -> tuple[int, float | None]:
+    """Return the most frequent class of the training set, and the share of the test set that has it.
+
+    Args:
+        train_N, test_N: class indices.
+
+    Returns:
+        Of equally frequent classes the first; no share of a test set that is empty.
+    """
+    majority = int(np.bincount(train_N).argmax())
+    return majority, float((test_N == majority).mean()) if len(test_N) else None
+
+
 def listed(names: tuple[str, ...]) -> str:
     """Return names in one line, the first `NAMES_SHOWN` of them."""
     return ", ".join(names[:NAMES_SHOWN]) + (f", … ({len(names)})" if len(names) > NAMES_SHOWN else "")

@@ -1,13 +1,14 @@
 """Scaling of features: `data.scale`. N training and M test instances, F features."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lockstep.config.schema import DataConfig
+from lockstep.config.data_config import DataConfig
 from lockstep.data.description import is_image
 
 Array = NDArray[Any]
@@ -71,27 +72,33 @@ def automatic(x_train: Array) -> int:
     return 255 if x_train.max() > (FEW_LEVELS if is_grey_or_color else 127) else 1
 
 
+def flat(x_train: Array, x_test: Array) -> list[Array]:
+    """Return N x F, M x F, and 1 x F of zeros, as they are."""
+    n_features = math.prod(x_train.shape[1:])
+    return [x.reshape(len(x), n_features) for x in (x_train, x_test, np.zeros_like(x_train[:1]))]
+
+
 def scaled(x_train: Array, x_test: Array, resolved: str, val_size: int) -> list[Array]:
     """Return N x F, M x F, and 1 x F of what is blank, in float32, scaled as resolved.
 
     Blank is a raw 0; in a feature that is standardized, but constant, it is the constant.
     """
-    flat = [x.reshape(len(x), -1) for x in (x_train, x_test, np.zeros_like(x_train[:1]))]
+    flat_NxF = flat(x_train, x_test)
     if resolved != "standardize":
         divisor = 1 if resolved == "none" else int(resolved)
         # Cast first, then divide in float32: so pixels equal torchvision's ToTensor bit for bit.
-        return [np.divide(x := each.astype(np.float32), np.float32(divisor), out=x) for each in flat]
+        return [np.divide(x := each.astype(np.float32), np.float32(divisor), out=x) for each in flat_NxF]
     from lockstep.data.minibatches import split  # here, because it loads torch
 
     n = len(x_train)
     # A val_size that leaves nothing to train on is refused later, by check_stream.
-    fitted_NxF = flat[0][split(n, val_size)[0].numpy() if 0 < val_size < n else slice(None)]
+    fitted_NxF = flat_NxF[0][split(n, val_size)[0].numpy() if 0 < val_size < n else slice(None)]
     center_F, spread_F = fitted_NxF.mean(0, dtype=np.float64), fitted_NxF.std(0, dtype=np.float64)
     is_constant_F = fitted_NxF.min(0) == fitted_NxF.max(0)
     center_F[is_constant_F] = fitted_NxF[0][is_constant_F]  # its mean may be off by rounding
     spread_F[is_constant_F] = 1
-    flat[2][0][is_constant_F] = fitted_NxF[0][is_constant_F]  # a 0 where all is 255 would be -255
-    return [((x - center_F) / spread_F).astype(np.float32) for x in flat]
+    flat_NxF[2][0][is_constant_F] = fitted_NxF[0][is_constant_F]  # a 0 where all is 255 would be -255
+    return [((x - center_F) / spread_F).astype(np.float32) for x in flat_NxF]
 
 
 def warning(x_train: Array) -> str | None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lockstep.config.data_config import ArraysConfig, DataConfig, DownloadedConfig, TableConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig, DataConfig, DownloadedConfig
 from lockstep.data import sources
 from lockstep.data.array_files import NAMES, Prepared, Source
 from lockstep.data.description import DataDescription
@@ -74,7 +74,7 @@ def _found(key: str | None, config: DataConfig) -> Source | None:
     if isinstance(config, DownloadedConfig):
         config = config.model_copy(update={"root": None})  # a folder of the command's machine
     try:
-        if not isinstance(config, ArraysConfig):
+        if not isinstance(config, ArraysConfig | TableConfig):
             return sources.load(config)
         return None if key is None else Source(key, config.path, _nothing)
     except (LookupError, Refused, OSError):

@@ -65,7 +65,4 @@ class Description:
 
     def data_description(self) -> DataDescription | None:
         """Return the data set's description, None for a parent and in folders of version 0.1.0."""
-        if self.data is None:
-            return None
-        shape, names = tuple(self.data["feature_shape"]), tuple(self.data["class_names"])
-        return DataDescription(**{**self.data, "feature_shape": shape, "class_names": names})
+        return None if self.data is None else DataDescription.of_json(self.data)

@@ -82,7 +82,7 @@ def _verdict(pair: Pair) -> str:
 
 
 def _data(sweep: Sweep) -> frozenset[str]:
-    return frozenset(run.data_digest for run in sweep.runs)
+    return frozenset(run.instances_digest for run in sweep.runs)
 
 
 def _side(store: Store, sweep: Sweep) -> dict[str, object]:

@@ -21,6 +21,8 @@ COMPARED = 20
 
 TEST = "test/accuracy"
 
+FOLD = "data.fold"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -89,7 +91,13 @@ def _networks(sweep: Sweep, predictions_of: OfRun) -> tuple[tuple[Network, ...],
     if best is None or of_best is None or not others:
         return (), 0
     found = [_test(run, predictions_of) for run in others]
-    comparable = [test is not None and np.array_equal(test.label_N, of_best.label_N) for test in found]
+    comparable = [
+        test is not None
+        and run.params.get(FOLD) == best.params.get(FOLD)
+        # Folds may have equal labels, but have other instances.
+        and np.array_equal(test.label_N, of_best.label_N)
+        for run, test in zip(others, found, strict=True)
+    ]
     right = [test.is_right_N for test, fits in zip(found, comparable, strict=True) if test and fits]
     differences = iter(significance.compare_networks(of_best.is_right_N, right))
     networks = [Network(best, of_best.accuracy, significance.interval(of_best.is_right_N))]

@@ -24,6 +24,7 @@ class RunResult:
         name: as in MLflow.
         run_key: identifies what was trained, see RunConfig.run_key.
         data_digest: of the data it was trained on.
+        pool_digest: of the instances of all folds, where one fold was its test set; else empty.
         params: every setting by its key, as text.
         overrides: that asked for it.
         status: FINISHED, FAILED, KILLED, or RUNNING, as MLflow has them.
@@ -52,6 +53,12 @@ class RunResult:
     stopped_at: int | None = None
     restored_epoch: int | None = None
     numerics_version: int = NUMERICS_VERSION
+    pool_digest: str = ""
+
+    @property
+    def instances_digest(self) -> str:
+        """The digest of the instances that it was trained and tested on: the same for all folds of them."""
+        return self.pool_digest or self.data_digest
 
     @property
     def is_complete(self) -> bool:

@@ -1,6 +1,7 @@
 """Which run of a sweep is best. Decided here only; everybody else reads the decision.
 
-Runs that differ in seeds only are repeats: they are ranked by their mean, so a lucky seed wins nothing.
+Runs that differ in seeds or folds only are repeats: they are ranked by their mean, so a lucky seed wins
+nothing.
 """
 
 import json
@@ -18,10 +19,10 @@ from lockstep.results.run_result import RunResult
 SAME = " = "
 """Between the names of requests that meant the same run."""
 
-SHORT_SEEDS = {"seed": "s", "shuffle_seed": "o"}
-"""How names shorten `seed=0` and `shuffle_seed=0`: s0 and o0."""
+SHORT_SEEDS = {"seed": "s", "shuffle_seed": "o", "fold": "f"}
+"""How names shorten `seed=0`, `shuffle_seed=0` and `fold=0`: s0, o0 and f0."""
 
-_SEED_IN_NAME = re.compile(r"(^| )(seed=|shuffle_seed=|[so])\d+(?= |$)")
+_SEED_IN_NAME = re.compile(r"(^| )(seed=|shuffle_seed=|fold=|[sof])\d+(?= |$)")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Repeats:
 
     @property
     def representative(self) -> RunResult:
-        """The run with the lowest seed: it stands for all of them."""
-        return min(self.runs, key=lambda run: [int(run.params.get(seed, 0)) for seed in SEEDS])
+        """The run with the lowest seed and fold: it stands for all of them."""
+        return min(self.runs, key=lambda run: [run.params.get(seed, "").zfill(20) for seed in SEEDS])
 
     @property
     def restored(self) -> str:
@@ -161,4 +162,4 @@ def _finite_mean(group: Repeats, ranking: Ranking) -> float | None:
 
 def _but_for_seeds(run: RunResult) -> tuple[str, frozenset[tuple[str, str]]]:
     settings = ((key, value) for key, value in run.params.items() if is_identity(key) and key not in SEEDS)
-    return run.data_digest, frozenset(settings)
+    return run.instances_digest, frozenset(settings)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import Trial
 
-from lockstep.config.schema import DataConfig
+from lockstep.config.data_config import DataConfig
 from lockstep.results.early_stopping import has_ended
 from lockstep.sweep.entry import Entry
 

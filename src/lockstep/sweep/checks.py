@@ -6,9 +6,10 @@ from functools import cache
 
 from mlflow.exceptions import MlflowException
 
+from lockstep.config.data_config import DataConfig
 from lockstep.config.errors import Refused
 from lockstep.config.model_config import LogRegConfig, MLPConfig
-from lockstep.config.schema import DataConfig, RunConfig, TrainerConfig
+from lockstep.config.schema import RunConfig, TrainerConfig
 from lockstep.data import sources
 from lockstep.data.array_files import Source
 from lockstep.data.description import DataDescription

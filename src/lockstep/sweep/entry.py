@@ -105,4 +105,5 @@ class Entry:
             stopped_at=stopped_at,
             restored_epoch=restored_epoch,
             numerics_version=self.version,
+            pool_digest=self.data.pool_digest,
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
+from lockstep.config.data_config import TableConfig
 from lockstep.config.errors import Refused
 from lockstep.config.identity import NUMERICS_VERSION
 from lockstep.config.model_config import LogRegConfig, MLPConfig
@@ -99,6 +100,7 @@ def device_of(trainer: TrainerConfig) -> str:
 def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
     """Print the plan of these runs with its estimated time; train nothing."""
     runs = list(dict(zip(identities(requests)[NUMERICS_VERSION], requests, strict=True)).values())
+    _show_columns([request.config for request in runs])
     planned = plan_of([request.config for request in runs], n_jobs)
     flops = aside.call(_flops)
     console.print(tables.plan_table(planned, run_names(runs), flops))
@@ -111,6 +113,14 @@ def show_plan(requests: Sequence[RunRequest], n_jobs: int) -> None:
             " more of them, which pays for large networks, and changes its bits.",
             soft_wrap=True,
         )
+
+
+def _show_columns(configs: Sequence[RunConfig]) -> None:
+    """Print what the columns of the user's tables become, for each table once."""
+    settings = (config.data for config in configs if isinstance(config.data, TableConfig))
+    for description, drop in dict.fromkeys((sources.load(data).description, data.drop) for data in settings):
+        console.print(tables.columns_table(description, drop, console.width))
+        console.print()
 
 
 def _may_have_threads(config: RunConfig) -> bool:

@@ -1,13 +1,17 @@
-"""The table of runs that have ended, best first, and the plan of a dry run."""
+"""The table of runs that have ended, best first; what a dry run shows."""
 
 from collections.abc import Sequence
 
 from rich.table import Table
 
+from lockstep.data.description import DataDescription
+from lockstep.data.labels import listed
+from lockstep.data.table_model import Column as FittedColumn
 from lockstep.execution.plan import Plan
 from lockstep.results.run_result import RunResult, short_length
 from lockstep.results.winner import Repeats
 from lockstep.terminal.columns import Column, fitted
+from lockstep.terminal.console import printable
 
 SECONDS = "time/train_seconds"
 
@@ -105,3 +109,30 @@ def plan_summary(planned: Plan, flops: float) -> str:
         f"{runs} in {arrays} on {workers}: about {planned.cost / flops:.0f} s of training, and"
         f" {planned.bytes / 2**20:.1f} MiB at once for weights, gradients and optimizers, beside the data."
     )
+
+
+def columns_table(data: DataDescription, drop: Sequence[str], width: int) -> Table:
+    """Return the table of what each column of the user's table becomes.
+
+    Args:
+        drop: columns that the user leaves out.
+        width: see `fitted`.
+    """
+    assert data.table is not None
+    rows = [
+        *((c.name, f"{c.n_missing:,}", f"{len(c.feature_names):,}", _becomes(c)) for c in data.table.columns),
+        *((name, "", "0", f"left out: it {why}") for name, why in data.table.left_out),
+        *((name, "", "0", "left out: data.drop") for name in drop),
+        (data.table.target, "", "", f"target, {data.n_classes:,} classes: {listed(data.class_names)}"),
+    ]
+    names, missing, n_features, becomes = zip(*[map(printable, row) for row in rows], strict=True)
+    columns = [Column("features", n_features), Column("becomes", becomes, kind="words")]
+    if any(column.n_missing for column in data.table.columns):
+        columns.insert(0, Column("missing", missing, importance=0))
+    return fitted(Column("column", names), columns, width)
+
+
+def _becomes(column: FittedColumn) -> str:
+    if column.categories is None:
+        return f"(number - {column.mean:.4g}) / {column.scale:.4g}"
+    return f"one-hot: {listed(column.categories)}"

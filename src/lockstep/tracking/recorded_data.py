@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
+from lockstep.config.data_config import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig, TableConfig
 from lockstep.config.errors import Refused
-from lockstep.config.schema import ArraysConfig, DataConfig, DigitsConfig, DownloadedConfig, RunConfig
+from lockstep.config.schema import RunConfig
 from lockstep.data import downloads, sources
 from lockstep.data.array_files import Source
 
@@ -15,7 +16,7 @@ def load(run: Run, config: RunConfig, moved_to: str | None = None) -> Source:
     """Load the data that a run in the store was trained on.
 
     Args:
-        moved_to: where the data is now, the file of data=arrays or the folder of MNIST; None: where it was.
+        moved_to: where the data is now, the user's own file or the folder of MNIST; None: where it was.
 
     Raises:
         Refused: if it isn't available, or its content is not what the run was trained on.
@@ -42,7 +43,7 @@ def _located(data: DataConfig, moved_to: str | None) -> DataConfig:
         if moved_to is not None:
             raise Refused([f"--data {moved_to}: data=digits is part of scikit-learn; leave --data out"])
         return data
-    key = "path" if isinstance(data, ArraysConfig) else "root"
+    key = "path" if isinstance(data, ArraysConfig | TableConfig) else "root"
     if moved_to is not None:
         return data.model_copy(update={key: os.path.abspath(os.path.expanduser(moved_to))})
     if isinstance(data, DownloadedConfig) and data.root is not None:

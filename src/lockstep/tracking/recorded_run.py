@@ -10,6 +10,7 @@ from lockstep.config.schema import RunConfig
 from lockstep.results.run_result import RunResult
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import (
+    DATA_POOL,
     NUMERICS,
     OVERRIDES,
     PRUNED_AT,
@@ -32,6 +33,7 @@ def result_of(run: Run) -> RunResult:
         name=run.info.run_name,
         run_key=tags.get(RUN_KEY, run.info.run_id),
         data_digest=inputs[0].dataset.digest if inputs else "",
+        pool_digest=tags.get(DATA_POOL, ""),
         params={**run.data.params, **ADDED, **run.data.params},  # in the order in which they were recorded
         overrides=tuple(tags.get(OVERRIDES, "").split()),
         status=run.info.status,

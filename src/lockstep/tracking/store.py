@@ -29,7 +29,6 @@ from lockstep.tracking.opening import open_store
 from lockstep.tracking.patience import patient
 from lockstep.tracking.run import Recorded, RecordedRun
 from lockstep.tracking.tags import (
-    DATA_SCALE,
     ENVIRONMENT,
     KIND,
     NUMERICS,
@@ -39,6 +38,7 @@ from lockstep.tracking.tags import (
     SWEEP_KEY,
     TOKEN,
     labels,
+    of_data,
 )
 from lockstep.tracking.tags import description as described
 
@@ -195,8 +195,7 @@ class Store:
             tags |= {KIND: "run", RUN_KEY: key, **own, **described(own, environment.note(config, data))}
             if description.numerics_version is not None:
                 tags[NUMERICS] = str(description.numerics_version)
-            if data.scale:
-                tags[DATA_SCALE] = data.scale
+            tags |= of_data(data)
         return tags
 
     def resume(self, run_id: str, description: Description, n_journaled: int) -> Recorded:

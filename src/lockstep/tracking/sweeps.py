@@ -271,7 +271,7 @@ def _json(store: Store, run_id: str, artifact: str, *lists: str) -> dict[str, An
 def _swept(runs: Sequence[RunResult]) -> tuple[str, ...]:
     """Return typed keys with different values that change numbers; a value that follows from another key
     isn't swept. Where the runs' data is the same, neither is its location."""
-    same_data = len({run.data_digest for run in runs}) == 1
+    same_data = len({run.instances_digest for run in runs}) == 1
     wanted = is_identity if same_data else changes_numbers
     keys = dict.fromkeys(key for run in runs for key in run.params if wanted(key) and key not in SEEDS)
     differ = [key for key in keys if len({run.params.get(key, "") for run in runs}) > 1]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lockstep.config.tracking_config import TrackingConfig
+from lockstep.data.description import DataDescription
 from lockstep.recovery.journal import Ended
 from lockstep.results.history import History, Status
 from lockstep.results.run_result import epochs_text
@@ -19,9 +20,10 @@ OUTPUTS = "lockstep.outputs"
 """The tag with the id of the outputs folder whose command recorded a run: only that folder's continue it."""
 
 DATA_SCALE, CANARY, ARTIFACTS = "lockstep.data_scale", "lockstep.canary", "lockstep.artifacts"
+DATA_POOL = "lockstep.data_pool"
 """Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment; DATA_SCALE
-is how features were scaled, see DataDescription; CANARY tells which machines trained the run, see Epoch;
-ARTIFACTS lists the files that its worker wrote, joined by commas."""
+is how features were scaled, DATA_POOL the digest of all folds, see DataDescription; CANARY tells which
+machines trained the run, see Epoch; ARTIFACTS lists the files that its worker wrote, joined by commas."""
 
 REPORT = "lockstep.report"
 """The parent run's tag with a hash of what its report was made of."""
@@ -38,6 +40,12 @@ def labels(tracking: TrackingConfig) -> dict[str, str]:
     """Return the tags that a user gave: their own, and the note."""
     note = {} if tracking.note is None else {USER_NOTE: tracking.note}
     return {**(tracking.tags or {}), **note}
+
+
+def of_data(data: DataDescription) -> dict[str, str]:
+    """Return the tags that tell of a run's data."""
+    tags = {DATA_SCALE: data.scale, DATA_POOL: data.pool_digest}
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def description(tags: Mapping[str, str], text: str = "") -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lockstep.config.schema import RunConfig
 from lockstep.data.augmentation import Augmentation
 from lockstep.data.datasets import Dataset
-from lockstep.data.minibatches import Minibatches, split
+from lockstep.data.minibatches import Minibatches
 from lockstep.results.early_stopping import best_epoch, has_ended
 from lockstep.results.history import Epoch, Evaluation, FloatArray, HeldOut, History
 from lockstep.training import networks, schedule
@@ -146,7 +146,7 @@ class _Data:
         stream = config.data
         self.device, self.matmul_dtype = device_of(config.trainer), getattr(torch, config.trainer.precision)
         self.dtype = torch.float32 if self.matmul_dtype == torch.bfloat16 else self.matmul_dtype
-        train_N, val_N = split(dataset.description.n_train, stream.val_size)
+        train_N, val_N = dataset.split(stream)
         self.augmentation, self.used = None, None
         if stream.augment.is_on:
             draws = generator(stream.shuffle_seed, "augment")

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lockstep.data.datasets import Dataset
-from lockstep.data.minibatches import split
 from lockstep.results.history import HeldOut
 from lockstep.results.predictions import Predictions
 from lockstep.training.array import MODULE_ROWS, rows_at_once
@@ -22,7 +21,7 @@ def predict(run: TrainedRun, dataset: Dataset) -> dict[HeldOut, Predictions]:
 
     They are computed as the run's accuracies are, so they agree with them.
     """
-    _, val_N = split(dataset.description.n_train, run.config.data.val_size)
+    _, val_N = dataset.split(run.config.data)
     found: dict[HeldOut, Predictions] = {"test": _on(run, dataset.x_test, dataset.y_test, dataset)}
     if len(val_N):
         found["val"] = _on(run, dataset.x_train[val_N], dataset.y_train[val_N], dataset)
