@@ -1,6 +1,7 @@
 """The training array against the nn.Modules trained by autograd and torch.optim, in float64."""
 
 import copy
+import warnings
 from itertools import product
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from helpers.reference import FAMILIES, OPTIMS, C, F, N, clipped, dropout_mask, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from torch import nn
 
 from lockstep.data.used_features import used_features
@@ -74,6 +76,12 @@ def problem():
     return x, y
 
 
+def balanced_accuracy(y, logits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of predicted classes that no instance has
+        return balanced_accuracy_score(y, logits.argmax(1))
+
+
 def assert_equal(module, reference, tolerance=1e-10):
     for given_p, expected_p in zip(module.parameters(), reference.module.parameters(), strict=True):
         torch.testing.assert_close(given_p.detach(), expected_p.detach(), rtol=0, atol=tolerance)
@@ -97,8 +105,7 @@ DECAYING = [optim for optim, config in OPTIMS.items() if config.weight_decay]
     [*product(FAMILIES, OPTIMS, [[]]), *product(FAMILIES, DECAYING, [BLANK])],
 )
 def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim, blank, size, monkeypatch):
-    x, y = problem
-    x = x.clone()
+    x, y = (tensor.clone() for tensor in problem)
     x[:, blank] = 0
     used = used_features(x) if blank else None
     monkeypatch.setattr("lockstep.training.stretch.INSTANCES_AT_ONCE", 70)
@@ -117,10 +124,13 @@ def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, opt
             [n_correct / len(rows) for (_, n_correct), rows in zip(expected, part, strict=True)], abs=1e-15
         )
         assert_equal(module, reference)
-    loss_K, accuracy_K = array.evaluate(x, y)
-    logits = reference.module.eval()(x)
-    assert loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
-    assert accuracy_K.item() == (logits.argmax(1) == y).double().mean().item()
+    y[y == 0] = 1  # a class without instances
+    scores, logits = array.evaluate(x, y), reference.module.eval()(x)
+    assert scores.loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
+    assert scores.accuracy_K.item() == (logits.argmax(1) == y).double().mean().item()
+    assert scores.balanced_accuracy_K.tolist() == [pytest.approx(balanced_accuracy(y, logits), rel=1e-14)]
+    expected = f1_score(y, logits.argmax(1), average="macro")
+    assert scores.f1_macro_K.tolist() == [pytest.approx(expected, rel=1e-14)]
 
 
 @pytest.mark.parametrize(("smoothing", "clip_norm"), [(0.1, None), (0.0, 0.3), (0.4, 0.3)])
@@ -147,7 +157,7 @@ def test_smoothed_and_clipped_steps_equal_torchs(problem, optim, smoothing, clip
         norms = [norm for reference in references for norm in reference.norms]
         assert min(norms) < clip_norm < max(norms)
     # What is measured on held-out instances is the plain cross-entropy.
-    loss_K, _ = array.evaluate(x, y)
+    loss_K = array.evaluate(x, y).loss_K
     plain = [nn.functional.cross_entropy(reference.module.eval()(x), y).item() for reference in references]
     assert loss_K.tolist() == pytest.approx(plain, rel=0, abs=1e-12)
 

@@ -120,11 +120,13 @@ def test_runs_of_other_hyperparameters_are_those_of_a_cpu_stack(family, optim, c
     found = trained(DeviceStack, families, optims, changing)
     assert_close(found, trained(Stack, families, optims, changing))
     stack, x_NxF, y_N = found[2]
-    loss_R, accuracy_R = stack.evaluate(x_NxF, y_N)
-    for run, loss, accuracy in zip(stack.runs, loss_R, accuracy_R, strict=True):
+    for run, loss, counts_Cx2 in zip(stack.runs, *stack.evaluate(x_NxF, y_N), strict=True):
         logits_NxC = run.network(x_NxF)
         assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits_NxC, y_N).item())
-        assert accuracy.item() == (logits_NxC.argmax(1) == y_N).double().mean().item()
+        prediction_N = logits_NxC.argmax(1)
+        of_classes = [(prediction_N == c, (prediction_N == c) & (y_N == c)) for c in range(C)]
+        expected = [[(all_N & ~right_N).sum().item(), right_N.sum().item()] for all_N, right_N in of_classes]
+        assert counts_Cx2.tolist() == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,6 +1,7 @@
 """Results of runs. Needs NumPy only.
 
 - `history`: a run's measurements, epoch by epoch.
+- `class_scores`: scores that count every class alike.
 - `early_stopping`: when a run with a patience ends, and which epoch's weights it keeps.
 - `run_result`: how a run ended; start reading here.
 - `winner`: which run of a sweep is best, and repeats over seeds.
