@@ -43,19 +43,20 @@ def torch_optimizer(config, module):
 class Reference:
     """The same run by autograd and torch.optim. `norms` are its gradients' before they are clipped."""
 
-    def __init__(self, module, config, dropout_seed, label_smoothing=0.0):
+    def __init__(self, module, config, dropout_seed, label_smoothing=0.0, class_weights_C=None):
         self.module = copy.deepcopy(module).train()
         if isinstance(module, MultilayerPerceptron):
             generator = torch.Generator().manual_seed(dropout_seed)
             self.module.dropout = SeededDropout(module.dropout.p, generator)
             self.module.input_dropout = SeededDropout(module.input_dropout.p, generator)
         self.optimizer = torch_optimizer(config, self.module)
-        self.clip_norm, self.label_smoothing, self.norms = config.clip_norm, label_smoothing, []
+        self.clip_norm, self.norms = config.clip_norm, []
+        self.loss = nn.CrossEntropyLoss(class_weights_C, label_smoothing=label_smoothing)
 
     def step(self, x, y):
         self.module.train()
         logits = self.module(x)
-        loss = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)(logits, y)
+        loss = self.loss(logits, y)
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_norm is not None:
@@ -133,20 +134,27 @@ def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, opt
     assert scores.f1_macro_K.tolist() == [pytest.approx(expected, rel=1e-14)]
 
 
-@pytest.mark.parametrize(("smoothing", "clip_norm"), [(0.1, None), (0.0, 0.3), (0.4, 0.3)])
+@pytest.mark.parametrize(
+    ("smoothing", "clip_norm", "is_weighted"),
+    [(0.1, None, False), (0.0, 0.3, False), (0.4, 0.3, True), (0.0, None, True)],
+)
 @pytest.mark.parametrize("optim", OPTIMS)
-def test_smoothed_and_clipped_steps_equal_torchs(problem, optim, smoothing, clip_norm, size, monkeypatch):
+def test_steps_of_other_losses_equal_torchs(
+    problem, optim, smoothing, clip_norm, is_weighted, size, monkeypatch
+):
     x, y = problem
     monkeypatch.setattr("lockstep.training.optim.NORM_CHUNK", 16)
     families, smoothings = ["logreg", "mlp", "mlp"], [smoothing, smoothing, smoothing / 2]
     config = clipped(OPTIMS[optim], clip_norm)
     modules = [module_of(FAMILIES[family], seed) for seed, family in enumerate(families)]
+    weights = [torch.arange(1, C + 1, dtype=torch.float64) if is_weighted else None] * 3
     references = [
-        Reference(module, config, seed, of_run)
-        for seed, (module, of_run) in enumerate(zip(modules, smoothings, strict=True))
+        Reference(module, config, seed, *of_run)
+        for seed, (module, *of_run) in enumerate(zip(modules, smoothings, weights, strict=True))
     ]
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    array = TrainingArray(modules, [config] * 3, generators, label_smoothings=smoothings)
+    losses = {"label_smoothings": smoothings, "class_weights": weights}
+    array = TrainingArray(modules, [config] * 3, generators, **losses)
     minibatches = [*torch.arange(N).split(37), torch.arange(0, N, 11)]
     loss_KxT, _ = array.train(x, y, minibatches)
     for module, reference, loss_T in zip(modules, references, loss_KxT, strict=True):

@@ -53,7 +53,7 @@ class TrainingArray:
             else runs on `torch.get_num_threads()`, which should be 1 unless a run of a module asks for more.
         states: the state that each run resumes from, see `state`; None for a run that starts.
         schedules: each run's learning rate; by default its config's, constant.
-        label_smoothings: each run's, of the loss that it minimises; by default 0.
+        label_smoothings, class_weights: each run's, of the loss that it minimises; by default 0 and None.
 
     Attributes:
         share_K: each run's share of the last training's time: its stack's, divided by the runs of the stack.
@@ -72,13 +72,16 @@ class TrainingArray:
         schedules: Sequence[Schedule] | None = None,
         label_smoothings: Sequence[float] | None = None,
         used: UsedFeatures | None = None,
+        class_weights: Sequence[Tensor | None] | None = None,
     ) -> None:
         self._used = used
         self._exact, self._threads = exact, threads
         self._matmul_dtype = matmul_dtype or next(networks[0].parameters()).dtype
         schedules = schedules or [Constant(config.lr) for config in optim_configs]
         smoothings = label_smoothings or [0.0] * len(networks)
-        of_runs = zip(networks, optim_configs, dropout_generators, schedules, smoothings, strict=True)
+        weights = class_weights or [None] * len(networks)
+        losses = zip(smoothings, weights, strict=True)
+        of_runs = zip(networks, optim_configs, dropout_generators, schedules, losses, strict=True)
         self._runs = [_run(*of_run, used) for of_run in of_runs]
         for run, state in zip(self._runs, states or [None] * len(self._runs), strict=True):
             if state is not None:
@@ -229,12 +232,12 @@ def _run(
     config: SGDConfig | AdamConfig,
     dropout_generator: torch.Generator,
     rate: Schedule,
-    label_smoothing: float,
+    loss: tuple[float, Tensor | None],
     used: UsedFeatures | None,
 ) -> Run | ModuleRun:
     if isinstance(network, ModuleNetwork):
-        return ModuleRun(network, config, dropout_generator, rate, label_smoothing)
-    return Run(network, config, dropout_generator, rate, label_smoothing, used)
+        return ModuleRun(network, config, dropout_generator, rate, *loss)
+    return Run(network, config, dropout_generator, rate, *loss, used)
 
 
 def _can_join(networks: Sequence[LogisticRegression], x_NxF: Tensor) -> bool:

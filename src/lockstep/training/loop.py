@@ -20,7 +20,7 @@ from lockstep.training import networks, schedule
 from lockstep.training.array import TrainingArray
 from lockstep.training.canary import canary
 from lockstep.training.checkpoint import Checkpoint, State
-from lockstep.training.device import cpu_settings, device_of, gpu_settings
+from lockstep.training.device import cpu_settings, device_of, gpu_settings, widest
 from lockstep.training.networks import Network
 from lockstep.training.random_streams import generator
 from lockstep.training.scores import Scores
@@ -139,6 +139,7 @@ class _Data:
         dtype: the dtype of parameters and of everything but matrix products.
         matmul_dtype: the dtype that matrix products compute in.
         used: the features that minibatches use, where GEMMs over these alone are smaller.
+        class_weights_C: for `trainer.class_weights=balanced`.
         held_out: instances and classes of the test set, and of the validation set if val_size > 0.
     """
 
@@ -163,6 +164,7 @@ class _Data:
         if n_trained := done % self.minibatches.steps:
             self._left = self.minibatches.epoch()[n_trained:]
         x_NxF, self.y_N = dataset.x_train.to(self.device, self.dtype), dataset.y_train.to(self.device)
+        self.class_weights_C = balanced(self.y_N[train_N], dataset.description.n_classes).to(self.dtype)
         self.x_matmul_NxF = x_NxF.to(self.matmul_dtype)
         x_test, y_test = dataset.x_test.to(self.device, self.dtype), dataset.y_test.to(self.device)
         self.held_out: dict[HeldOut, tuple[Tensor, Tensor]] = {"test": (x_test, y_test)}
@@ -223,7 +225,18 @@ def _array(
         [schedule.build(run.config.optim, run.config.trainer.epochs, steps) for run in runs],
         [run.config.trainer.label_smoothing for run in runs],
         data.used,
+        [data.class_weights_C if run.config.trainer.class_weights else None for run in runs],
     )
+
+
+def balanced(y_N: Tensor, n_classes: int) -> Tensor:
+    """Return weights of C classes that make each count alike: N / (classes * instances), float64.
+
+    They are scikit-learn's (`compute_class_weight`). A class without instances has 0.
+    """
+    n_C = torch.bincount(y_N, minlength=n_classes)
+    weights_C = len(y_N) / (n_C.count_nonzero() * n_C.to(widest(y_N.device)))
+    return weights_C.where(n_C > 0, 0)
 
 
 def _epoch(
