@@ -116,8 +116,7 @@ class Stack:
             self._target_TxRxCxB = padded_TxRxU[:, :, :n].view(n_steps, n_runs, last.n_out, n_rows)
             self._target_T = list(self._target_TxRxCxB)
         if self._has_weights:
-            padded_TxRxB = stretch.target_TxCxB.new_empty(n_steps, n_runs, n_rows + 1)
-            self._scale_TxRxB = padded_TxRxB[:, :, :n_rows]
+            self._scale_TxRxB = stretch.target_TxCxB.new_empty(n_steps, n_runs, n_rows)
             self._scale_T = list(self._scale_TxRxB[:, :, None])
         self._step_logits_RxCxB = list(self._logits_TxRxCxB)
         self._step_logits_GxCxB = [
