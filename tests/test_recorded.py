@@ -101,7 +101,8 @@ def test_the_network_is_the_trained_one(sweep, client):
 
 def test_the_history_has_every_iteration_and_epoch(sweep, client):
     history = sweep.winner.history()
-    assert list(history.columns) == ["epoch", "iteration", "split", "loss", "accuracy"]
+    scores = ["loss", "accuracy", "balanced_accuracy", "f1_macro"]
+    assert list(history.columns) == ["epoch", "iteration", "split", *scores]
     train, test = (history[history["split"] == split] for split in ("train", "test"))
     assert train["iteration"].tolist() == list(range(1, 45))
     assert train["epoch"].tolist() == [1] * 22 + [2] * 22

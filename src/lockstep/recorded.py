@@ -77,7 +77,7 @@ class Run:
             return RunConfig.from_yaml(self._artifact(run_files.CONFIG, folder), self._store.uri)
 
     def history(self) -> "pd.DataFrame":
-        """Return loss and accuracy of each iteration (split `train`), and of each evaluation (`test`, `val`).
+        """Return the scores of each iteration (split `train`), and of each evaluation (`test`, `val`).
 
         Evaluations stand at the last iteration of their epoch.
         """

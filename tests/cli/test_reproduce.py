@@ -23,7 +23,7 @@ from lockstep.tracking.store import Store
 RUN = ("data=digits", "data.batch_size=128", "trainer.epochs=2", "model.hidden_dims=[12]", "data.val_size=37")
 # 1,400 training instances: 10 batches of 128 an epoch; a loss and an accuracy each, and 2 x 2 evaluations.
 # Points: two windows of both and their rest, the same evaluations, the best of the tests, 8 of two spaces.
-ALL = "all 48 losses and accuracies, 19 metric points, the weights, 397 predictions, 4 shares of variance"
+ALL = "all 56 losses and accuracies, 27 metric points, the weights, 397 predictions, 4 shares of variance"
 PICTURES = (
     "confusion.png, curves/accuracy.png, curves/loss.png, mistakes.png, pca/hidden1.png, pca/input.png,"
     " samples.png"
@@ -148,7 +148,7 @@ def test_what_differs_and_what_is_not_there_is_named_each_with_its_largest_diffe
     assert code == 1
     lines = out.splitlines()
     assert lines[:5] == [
-        f"{stored.name}: incomplete; what the store has is identical, all 18 metric points",
+        f"{stored.name}: incomplete; what the store has is identical, all 26 metric points",
         "  not in the store: history.parquet",
         "  not in the store: space/input/silhouette, 1 of 1 metric points",
         "  not in the store: model/state_dict.pt",

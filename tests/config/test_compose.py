@@ -62,6 +62,7 @@ def test_defaults_are_the_workshops(root):
         "trainer.device": "cpu",
         "trainer.epochs": 10,
         "trainer.checkpoint_seconds": 10.0,
+        "trainer.class_weights": None,
         "trainer.label_smoothing": 0.0,
         "trainer.log_every": 50,
         "trainer.monitor": "val/loss",

@@ -15,7 +15,7 @@ def epoch(loss_T=(0.1, 1 / 3), evaluations=(), diverged=False, at=1_764_000_000_
 
 EVENTS = [
     epoch(),
-    epoch(evaluations=[Evaluation(2, "test", 1e-300, 0.1), Evaluation(2, "val", math.pi, 1.0)]),
+    epoch(evaluations=[Evaluation(2, "test", 1e-300, 0.1), Evaluation(2, "val", math.pi, 1.0, 1 / 3, 0.0)]),
     epoch((1.0, math.inf), diverged=True),
     Ended("OSError: no \n “room”", "Traceback ..."),
     Ended(metrics={"space/input/silhouette": 0.1}, warnings=["no curves: OSError: no font"]),

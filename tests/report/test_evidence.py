@@ -137,3 +137,21 @@ def test_settings_with_repeats_get_a_test_over_repeats(swept):
     text = swept.text(sweep)
     assert "Settings, over their repeats" in text
     assert "seed=range(0,5)" not in text
+
+
+def test_networks_are_compared_with_others_of_their_fold_only(swept):
+    """Whatever labels the instances of folds have: those of sorted classes have the same in each."""
+
+    def params(name):
+        return {"optim.lr": name[:-1], "data.fold": name[-1], "seed": "0"}
+
+    asked = [("0.1 0", range(9), []), ("0.2 0", range(19), []), ("0.1 1", range(5), []), ("0.2 1", [], [])]
+    sweep = swept.record([(name.replace(" ", ""), *wrong) for name, *wrong in asked], params=params)
+    found = evidence.of(swept.store, sweep)
+    best, *others = found.networks
+    is_compared = {network.run.params["data.fold"]: network.difference is not None for network in others}
+    assert len(others) == 3
+    assert [network.run.params["data.fold"] for network in found.compared] == [best.run.params["data.fold"]]
+    assert is_compared[str(1 - int(best.run.params["data.fold"]))] is False
+    text = swept.text(sweep)
+    assert "seed 0 fold 1: " in text

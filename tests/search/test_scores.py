@@ -11,7 +11,9 @@ from lockstep.search.scores import predicted_loss, score
 
 
 def validated(losses):
-    return [Evaluation(iteration, "val", loss, 1 - loss / 10) for iteration, loss in losses.items()]
+    return [
+        Evaluation(iteration, "val", loss, 1 - loss / 10, 0.5, loss / 2) for iteration, loss in losses.items()
+    ]
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 1])
@@ -43,6 +45,7 @@ def test_one_evaluation_has_no_slope_and_a_loss_of_zero_a_logarithm():
         ({"metric": "val/loss"}, 0.4 / 2**0.5),
         ({"extrapolate": None}, 0.96),
         ({"extrapolate": None, "metric": "val/loss"}, 0.4),
+        ({"extrapolate": None, "metric": "val/f1_macro"}, 0.2),
     ],
 )
 def test_a_score_is_better_where_the_search_says_so(changes, expected):

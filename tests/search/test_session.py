@@ -252,7 +252,12 @@ def test_a_small_space_is_tried_in_full_and_what_was_deleted_is_trained_again(cl
         (("model=choice(mlp,mpl)",), "model=mpl: not one of cnn, logreg, mlp, module; did you mean mlp?"),
         (
             ("hydra.sweeper.metric=val/acc",),
-            "hydra.sweeper.metric=val/acc: must be 'val/accuracy' or 'val/loss'; did you mean val/accuracy?",
+            "hydra.sweeper.metric=val/acc: must be 'val/accuracy', 'val/loss', 'val/balanced_accuracy' or"
+            " 'val/f1_macro'; did you mean val/accuracy?",
+        ),
+        (
+            ("data.folds=3", "data.fold=range(0,3)"),
+            "data.fold=range(0,3): trials are compared on the same instances: give one fold",
         ),
         (("hydra.sweeper.metric=test/accuracy",), "test figures decide nothing in a search"),
         (("hydra.sweeper.sampler=tep",), "hydra.sweeper.sampler=tep: must be 'tpe', 'gp', 'cmaes' or"),

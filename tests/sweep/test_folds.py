@@ -7,6 +7,7 @@ from helpers.faults import contents
 from helpers.records import carried_out
 
 from lockstep.cli.reproduce import reproduce
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.config.run_request import RunRequest
 from lockstep.sweep.ledger import Ledger
 from lockstep.sweep.session import carry_out
@@ -42,11 +43,11 @@ def test_folds_are_repeats_and_have_the_bits_of_each_alone_also_once_resumed(uri
 
     with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
         interrupted.setattr(Ledger, "receive", once)
-        carried_out(jobs(uri), ["..."], n_jobs=1)
-    standings = carry_out(jobs(uri), ["..."], n_jobs=2)
+        carried_out(jobs(uri), ["..."], launcher=LauncherConfig(n_jobs=1))
+    standings = carry_out(jobs(uri), ["..."], launcher=LauncherConfig(n_jobs=2))
     alone = f"sqlite:///{tmp_path}/alone.db"
     for request in jobs(alone)[::2]:
-        carried_out([request], None, n_jobs=1)
+        carried_out([request], None, launcher=LauncherConfig(n_jobs=1))
     swept = by_fold(uri)
     assert len(swept) == 6
     assert {key: swept[key] for key in by_fold(alone)} == by_fold(alone)

@@ -61,6 +61,7 @@ def test_a_run_has_its_tags_params_and_data_set(store, dataset):
         "tracking.experiment": "tiny",
         "tracking.pictures": "all",
         "trainer.checkpoint_seconds": "10.0",
+        "trainer.class_weights": "null",
         "trainer.device": "cpu",
         "trainer.epochs": "2",
         "trainer.label_smoothing": "0.0",

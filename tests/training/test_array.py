@@ -1,6 +1,7 @@
 """The training array against the nn.Modules trained by autograd and torch.optim, in float64."""
 
 import copy
+import warnings
 from itertools import product
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from helpers.reference import FAMILIES, OPTIMS, C, F, N, clipped, dropout_mask, module_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from torch import nn
 
 from lockstep.data.used_features import used_features
@@ -41,19 +43,20 @@ def torch_optimizer(config, module):
 class Reference:
     """The same run by autograd and torch.optim. `norms` are its gradients' before they are clipped."""
 
-    def __init__(self, module, config, dropout_seed, label_smoothing=0.0):
+    def __init__(self, module, config, dropout_seed, label_smoothing=0.0, class_weights_C=None):
         self.module = copy.deepcopy(module).train()
         if isinstance(module, MultilayerPerceptron):
             generator = torch.Generator().manual_seed(dropout_seed)
             self.module.dropout = SeededDropout(module.dropout.p, generator)
             self.module.input_dropout = SeededDropout(module.input_dropout.p, generator)
         self.optimizer = torch_optimizer(config, self.module)
-        self.clip_norm, self.label_smoothing, self.norms = config.clip_norm, label_smoothing, []
+        self.clip_norm, self.norms = config.clip_norm, []
+        self.loss = nn.CrossEntropyLoss(class_weights_C, label_smoothing=label_smoothing)
 
     def step(self, x, y):
         self.module.train()
         logits = self.module(x)
-        loss = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)(logits, y)
+        loss = self.loss(logits, y)
         self.optimizer.zero_grad()
         loss.backward()
         if self.clip_norm is not None:
@@ -72,6 +75,12 @@ def problem():
     x = torch.rand(N, F, generator=generator, dtype=torch.float64)
     y = torch.randint(0, C, (N,), generator=generator)
     return x, y
+
+
+def balanced_accuracy(y, logits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of predicted classes that no instance has
+        return balanced_accuracy_score(y, logits.argmax(1))
 
 
 def assert_equal(module, reference, tolerance=1e-10):
@@ -97,8 +106,7 @@ DECAYING = [optim for optim, config in OPTIMS.items() if config.weight_decay]
     [*product(FAMILIES, OPTIMS, [[]]), *product(FAMILIES, DECAYING, [BLANK])],
 )
 def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, optim, blank, size, monkeypatch):
-    x, y = problem
-    x = x.clone()
+    x, y = (tensor.clone() for tensor in problem)
     x[:, blank] = 0
     used = used_features(x) if blank else None
     monkeypatch.setattr("lockstep.training.stretch.INSTANCES_AT_ONCE", 70)
@@ -117,26 +125,36 @@ def test_a_step_and_an_epoch_equal_autograd_and_torch_optim(problem, family, opt
             [n_correct / len(rows) for (_, n_correct), rows in zip(expected, part, strict=True)], abs=1e-15
         )
         assert_equal(module, reference)
-    loss_K, accuracy_K = array.evaluate(x, y)
-    logits = reference.module.eval()(x)
-    assert loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
-    assert accuracy_K.item() == (logits.argmax(1) == y).double().mean().item()
+    y[y == 0] = 1  # a class without instances
+    scores, logits = array.evaluate(x, y), reference.module.eval()(x)
+    assert scores.loss_K.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), abs=1e-10)
+    assert scores.accuracy_K.item() == (logits.argmax(1) == y).double().mean().item()
+    assert scores.balanced_accuracy_K.tolist() == [pytest.approx(balanced_accuracy(y, logits), rel=1e-14)]
+    expected = f1_score(y, logits.argmax(1), average="macro")
+    assert scores.f1_macro_K.tolist() == [pytest.approx(expected, rel=1e-14)]
 
 
-@pytest.mark.parametrize(("smoothing", "clip_norm"), [(0.1, None), (0.0, 0.3), (0.4, 0.3)])
+@pytest.mark.parametrize(
+    ("smoothing", "clip_norm", "is_weighted"),
+    [(0.1, None, False), (0.0, 0.3, False), (0.4, 0.3, True), (0.0, None, True)],
+)
 @pytest.mark.parametrize("optim", OPTIMS)
-def test_smoothed_and_clipped_steps_equal_torchs(problem, optim, smoothing, clip_norm, size, monkeypatch):
+def test_steps_of_other_losses_equal_torchs(
+    problem, optim, smoothing, clip_norm, is_weighted, size, monkeypatch
+):
     x, y = problem
     monkeypatch.setattr("lockstep.training.optim.NORM_CHUNK", 16)
     families, smoothings = ["logreg", "mlp", "mlp"], [smoothing, smoothing, smoothing / 2]
     config = clipped(OPTIMS[optim], clip_norm)
     modules = [module_of(FAMILIES[family], seed) for seed, family in enumerate(families)]
+    weights = [torch.arange(1, C + 1, dtype=torch.float64) if is_weighted else None] * 3
     references = [
-        Reference(module, config, seed, of_run)
-        for seed, (module, of_run) in enumerate(zip(modules, smoothings, strict=True))
+        Reference(module, config, seed, *of_run)
+        for seed, (module, *of_run) in enumerate(zip(modules, smoothings, weights, strict=True))
     ]
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    array = TrainingArray(modules, [config] * 3, generators, label_smoothings=smoothings)
+    losses = {"label_smoothings": smoothings, "class_weights": weights}
+    array = TrainingArray(modules, [config] * 3, generators, **losses)
     minibatches = [*torch.arange(N).split(37), torch.arange(0, N, 11)]
     loss_KxT, _ = array.train(x, y, minibatches)
     for module, reference, loss_T in zip(modules, references, loss_KxT, strict=True):
@@ -147,7 +165,7 @@ def test_smoothed_and_clipped_steps_equal_torchs(problem, optim, smoothing, clip
         norms = [norm for reference in references for norm in reference.norms]
         assert min(norms) < clip_norm < max(norms)
     # What is measured on held-out instances is the plain cross-entropy.
-    loss_K, _ = array.evaluate(x, y)
+    loss_K = array.evaluate(x, y).loss_K
     plain = [nn.functional.cross_entropy(reference.module.eval()(x), y).item() for reference in references]
     assert loss_K.tolist() == pytest.approx(plain, rel=0, abs=1e-12)
 

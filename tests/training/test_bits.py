@@ -72,15 +72,22 @@ def arrays(draw):
     kinds = st.tuples(MODELS, st.sampled_from(list(OPTIMS.values())))
     kinds = st.sampled_from(draw(st.lists(kinds, min_size=1, max_size=2)))
     steps = st.tuples(
-        kinds, st.sampled_from([None, 0.1]), st.sampled_from([0.0, 0.1, 0.3]), st.sampled_from([None, 1])
+        *(kinds, st.sampled_from([None, 0.1]), st.sampled_from([0.0, 0.1, 0.3]), st.sampled_from([None, 1])),
+        st.sampled_from([None, "balanced"]),
     )
     runs = draw(st.lists(steps, min_size=3, max_size=6))
     if any(isinstance(model, ModuleConfig) for (model, _), *_ in runs):
         shared["precision"] = shared["precision"].replace("bfloat16", "float32")
         shared["batch_size"] = max(2, shared["batch_size"])  # as batch normalisation needs
     configs = [
-        run_config(model, clipped(optim, norm), seed, label_smoothing=smoothing, patience=patience, **shared)
-        for seed, ((model, optim), norm, smoothing, patience) in enumerate(runs)
+        run_config(
+            *(model, clipped(optim, norm), seed),
+            label_smoothing=smoothing,
+            class_weights=weights,
+            patience=patience,
+            **shared,
+        )
+        for seed, ((model, optim), norm, smoothing, patience, weights) in enumerate(runs)
     ]
     return dataset, configs, draw(st.permutations(range(len(runs)))), draw(st.sampled_from([1, 2]))
 
@@ -176,14 +183,20 @@ def test_convolutional_networks_beside_each_other_and_others(tmp_path, threads):
 
 @pytest.mark.parametrize("model", [mlp((9,), 0.25, "relu", None, 0.0), LogRegConfig(name="logreg")])
 @pytest.mark.parametrize("optim", ["sgd-decay", "adamw"])
-def test_smoothed_and_clipped_runs_beside_others(tmp_path, model, optim):
+def test_smoothed_weighted_and_clipped_runs_beside_others(tmp_path, model, optim):
     stream = {"batch_size": 24, "drop_last": False, "precision": "float32", "epochs": EPOCHS}
     steps = [(0.1, 0.1), (0.3, None), (0.0, 0.1), (0.2, 0.05), (0.0, None)]
+    losses = [(weights, *step) for weights in (None, "balanced") for step in steps]
     configs = [
-        run_config(model, clipped(OPTIMS[optim], clip_norm), seed, label_smoothing=smoothing, **stream)
-        for seed, (smoothing, clip_norm) in enumerate(steps)
+        run_config(
+            *(model, clipped(OPTIMS[optim], clip_norm), seed),
+            label_smoothing=smoothing,
+            class_weights=weights,
+            **stream,
+        )
+        for seed, (weights, smoothing, clip_norm) in enumerate(losses)
     ]
-    array = drawn_data(17, 10), configs, [4, 2, 0, 3, 1], 1
+    array = drawn_data(17, 10), configs, [4, 8, 2, 0, 7, 3, 1, 9, 6, 5], 1
     assert_bits_are_those_of_each_run_alone(array, tmp_path)
 
 

@@ -72,12 +72,16 @@ class Halving:
         return self._lr / (1 + step)
 
 
-def runs_of(families, optims, changing, device="cpu"):
+WEIGHTS_C = torch.arange(1, C + 1, dtype=torch.float64)
+
+
+def runs_of(families, optims, changing, device="cpu", smoothing=None):
     made = []
     for seed, (family, optim) in enumerate(zip(families, optims, strict=True)):
         schedule = Halving(optim.lr) if changing else Constant(optim.lr)
         drawn = torch.Generator().manual_seed(seed)
-        made.append(Run(module_of(family, seed).to(device), optim, drawn, schedule))
+        loss = () if smoothing is None else (smoothing, WEIGHTS_C.to(device))
+        made.append(Run(module_of(family, seed).to(device), optim, drawn, schedule, *loss))
     return made
 
 
@@ -85,12 +89,12 @@ def without_dropout(family):
     return family if family == "logreg" else (family[0], 0.0, family[2], *family[3:4])
 
 
-def trained(kind, families, optims, changing, device="cpu"):
+def trained(kind, families, optims, changing, device="cpu", smoothing=None):
     """The losses of three stretches of a stack, its runs' states, and the stack."""
     generator = torch.Generator().manual_seed(0)
     x_NxF = torch.randn(N, F, dtype=torch.float64, generator=generator).to(device)
     y_N = torch.randint(C, (N,), generator=generator).to(device)
-    runs = runs_of(families, optims, changing, device)
+    runs = runs_of(families, optims, changing, device, smoothing)
     stack, stretch = kind(runs, torch.float64), Stretch(24, C, x_NxF)
     losses = []
     for start in (0, 72, 144):  # the second stretch goes on from the first
@@ -112,30 +116,38 @@ def assert_close(found, expected):
     st.sampled_from(sorted(OPTIMS)),
     st.booleans(),
     st.lists(st.tuples(st.floats(0.01, 0.3), st.sampled_from([None, 0.05])), min_size=1, max_size=4),
+    st.sampled_from([None, 0.0, 0.1]),
 )
-def test_runs_of_other_hyperparameters_are_those_of_a_cpu_stack(family, optim, changing, given_runs):
+def test_runs_of_other_hyperparameters_are_those_of_a_cpu_stack(
+    family, optim, changing, given_runs, smoothing
+):
     optims = [clipped(OPTIMS[optim], norm).model_copy(update={"lr": lr}) for lr, norm in given_runs]
     optims = [config for config in optims if rule_of(config) == rule_of(optims[0])]
     families = [without_dropout(FAMILIES[family])] * len(optims)
-    found = trained(DeviceStack, families, optims, changing)
-    assert_close(found, trained(Stack, families, optims, changing))
+    found = trained(DeviceStack, families, optims, changing, smoothing=smoothing)
+    assert_close(found, trained(Stack, families, optims, changing, smoothing=smoothing))
     stack, x_NxF, y_N = found[2]
-    loss_R, accuracy_R = stack.evaluate(x_NxF, y_N)
-    for run, loss, accuracy in zip(stack.runs, loss_R, accuracy_R, strict=True):
+    for run, loss, counts_Cx2 in zip(stack.runs, *stack.evaluate(x_NxF, y_N), strict=True):
         logits_NxC = run.network(x_NxF)
         assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits_NxC, y_N).item())
-        assert accuracy.item() == (logits_NxC.argmax(1) == y_N).double().mean().item()
+        prediction_N = logits_NxC.argmax(1)
+        of_classes = [(prediction_N == c, (prediction_N == c) & (y_N == c)) for c in range(C)]
+        expected = [[(all_N & ~right_N).sum().item(), right_N.sum().item()] for all_N, right_N in of_classes]
+        assert counts_Cx2.tolist() == expected
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("smoothing", [None, 0.1])
 @pytest.mark.parametrize("optim", sorted(OPTIMS))
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_gpu_draws_and_computes_the_same_and_its_graphs_too(family, optim):
+def test_a_gpu_draws_and_computes_the_same_and_its_graphs_too(family, optim, smoothing):
     optims = [clipped(OPTIMS[optim], norm) for norm in (0.5, 2.0, 9.0)]
     families = [FAMILIES[family]] * 3
-    on_gpu = trained(DeviceStack, families, optims, changing=True, device="cuda")
-    assert_close(on_gpu, trained(DeviceStack, families, optims, changing=True))
-    again = trained(DeviceStack, families, optims, changing=True, device="cuda")
+    on_gpu, again = (
+        trained(DeviceStack, families, optims, changing=True, device="cuda", smoothing=smoothing)
+        for _ in range(2)
+    )
+    assert_close(on_gpu, trained(DeviceStack, families, optims, changing=True, smoothing=smoothing))
     assert torch.equal(on_gpu[0], again[0])
 
 

@@ -9,6 +9,7 @@ import torch
 from helpers.configs import LOGREG, MLP, run_config, sgd
 from helpers.nets import module
 from helpers.reference import dropout_mask, variant_of
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -20,7 +21,7 @@ from lockstep.data.datasets import load
 from lockstep.data.minibatches import split
 from lockstep.training import networks
 from lockstep.training.device import device_of
-from lockstep.training.loop import train
+from lockstep.training.loop import _Data, balanced, train
 from lockstep.training.prediction import predict
 from lockstep.training.random_streams import generator
 
@@ -351,3 +352,15 @@ def test_auto_takes_the_best_device_there_is(monkeypatch):
     assert device_of(trainer("auto", "float64")) == torch.device("cpu")  # MPS has no float64
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_of(trainer("auto")) == torch.device("cuda")
+
+
+def test_balanced_weights_are_scikit_learns_of_the_training_split(digits):
+    y = np.array([0, 0, 0, 1, 3])
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=y)
+    found = balanced(torch.from_numpy(y), 4)
+    assert found[[0, 1, 3]].tolist() == pytest.approx(expected, rel=1e-15)
+    assert found[2] == 0  # a class that no training instance has
+    config = run_config(val_size=600, precision="float64")
+    rows = split(1437, 600)[0]
+    of_split = compute_class_weight("balanced", classes=np.arange(10), y=digits.y_train[rows].numpy())
+    assert _Data(config, digits, 0).class_weights_C.tolist() == pytest.approx(of_split, rel=1e-15)

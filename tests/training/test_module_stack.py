@@ -1,10 +1,12 @@
 """Runs of modules, against loops of torch.optim in float64."""
 
+import numpy as np
 import pytest
 import torch
 from helpers.configs import run_config
 from helpers.nets import CNN, module
 from helpers.reference import OPTIMS, clipped
+from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from lockstep.config.optim_config import SGDConfig
@@ -30,15 +32,19 @@ def reference_loop(config, dataset):
         torch.arange(dataset.description.n_train), config.data.batch_size, False, generator(0, "shuffle")
     )
     rate = schedule.build(config.optim, config.trainer.epochs, minibatches.steps)
-    losses = []
+    losses, weights_C = [], None
+    if config.trainer.class_weights:
+        weights_C = compute_class_weight("balanced", classes=np.arange(10), y=dataset.y_train.numpy())
+        weights_C = torch.from_numpy(weights_C)
     with own_random_numbers(generator(config.seed, "dropout")):
         for _ in range(config.trainer.epochs):
             for indices_B in minibatches.epoch():
                 optimizer.param_groups[0]["lr"] = rate(len(losses))
                 optimizer.zero_grad()
                 logits_BxC = network.train()(dataset.x_train[indices_B].double())
+                smoothing = config.trainer.label_smoothing
                 loss = nn.functional.cross_entropy(
-                    logits_BxC, dataset.y_train[indices_B], label_smoothing=config.trainer.label_smoothing
+                    logits_BxC, dataset.y_train[indices_B], weights_C, label_smoothing=smoothing
                 )
                 loss.backward()
                 if config.optim.clip_norm is not None:
@@ -73,9 +79,10 @@ def test_schedules_apply_to_modules():
     assert run.history.loss_T.tolist() == pytest.approx(reference_loop(config, dataset)[0], abs=1e-12)
 
 
-@pytest.mark.parametrize("optim", ["sgd-decay", "adamw"])
-def test_smoothed_labels_and_clipped_gradients_are_torchs(optim):
+@pytest.mark.parametrize(("optim", "class_weights"), [("sgd-decay", "balanced"), ("adamw", None)])
+def test_other_losses_and_clipped_gradients_are_torchs(optim, class_weights):
     stream = {"precision": "float64", "label_smoothing": 0.1, "drop_last": False}
+    stream["class_weights"] = class_weights
     config = run_config(module("Odd"), clipped(OPTIMS[optim], 0.3), epochs=2, **stream)
     dataset = load(config.data)
     [run] = train([config], dataset)

@@ -4,7 +4,9 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mlflow.entities import Metric, Run
@@ -21,7 +23,7 @@ from lockstep.pictures import run_pictures
 from lockstep.pictures.representations import separation
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import history_file, predictions_file, run_files
-from lockstep.results.history import History
+from lockstep.results.history import MEASURES, History
 from lockstep.sweep.checks import check_memory
 from lockstep.tracking import recorded_data
 from lockstep.tracking.links import verb
@@ -83,6 +85,7 @@ def reproduce(store: Store, run_id: str, data: str | None = None, code: str | No
         elif version != NUMERICS_VERSION:
             versions = f"numerics version {version}, here {NUMERICS_VERSION}"
             comparison.version = f"trained with {versions}: the same bits can't be expected"
+        _leave_out_unmeasured(again.history, stored)
         _compare_history(comparison, stored, again.history)
         _compare_metrics(comparison, store, run, again, dataset)
         if pruned_at is None:
@@ -140,6 +143,17 @@ def _evaluated(stored: Path) -> list[int]:
     return [iterations for iterations in found if isinstance(iterations, int)]  # others may have written it
 
 
+def _leave_out_unmeasured(again: History, stored: Path) -> None:
+    """Leave out the scores that the run's version did not measure."""
+    if not (stored / history_file.FILE).exists():
+        return
+    recorded = {(e.split, e.iteration): e for e in history_file.read(stored).evaluations}
+    for place, now in enumerate(again.evaluations):
+        before = recorded.get((now.split, now.iteration), now)
+        lacking: dict[str, Any] = {name: None for name in MEASURES if getattr(before, name) is None}
+        again.evaluations[place] = replace(now, **lacking)
+
+
 def _compare_history(comparison: Comparison, stored: Path, again: History) -> None:
     if (stored / history_file.FILE).exists():
         recorded = _series_of(history_file.read(stored))
@@ -154,9 +168,8 @@ def _series_of(history: History) -> Series:
         "train/accuracy": dict(enumerate(history.accuracy_T.tolist(), 1)),
     }
     for evaluation in history.evaluations:
-        for measure in ("loss", "accuracy"):
-            of_split = series.setdefault(f"{evaluation.split}/{measure}", {})
-            of_split[evaluation.iteration] = getattr(evaluation, measure)
+        for name, value in evaluation.metrics.items():
+            series.setdefault(name, {})[evaluation.iteration] = value
     return series
 
 

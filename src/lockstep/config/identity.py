@@ -27,6 +27,7 @@ ADDED = {
     "data.fold": "null",
     "data.folds": "null",
     "optim.clip_norm": "null",
+    "trainer.class_weights": "null",
     "trainer.label_smoothing": "0.0",
     "trainer.monitor": "val/loss",
     "trainer.patience": "null",

@@ -40,6 +40,7 @@ class TrainerConfig(Frozen):
     log_every: Count
     checkpoint_seconds: float = Field(ge=0, default=10.0)
     label_smoothing: float = Field(ge=0, lt=1, default=0.0)
+    class_weights: Literal["balanced"] | None = None
     threads: int = Field(ge=1, le=1024, default=1)
 
     @model_validator(mode="after")

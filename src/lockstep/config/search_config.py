@@ -28,7 +28,7 @@ class SearchConfig(Frozen):
     n_trials: Count
     timeout: float | None = Field(gt=0)
     sampler: Literal["tpe", "gp", "cmaes", "random"]
-    metric: Literal["val/accuracy", "val/loss"]
+    metric: Literal["val/accuracy", "val/loss", "val/balanced_accuracy", "val/f1_macro"]
     direction: Literal["maximize", "minimize"] | None
     seed: int = Field(ge=0, lt=2**32)
     array_size: int = Field(ge=1, le=10_000)
@@ -62,8 +62,8 @@ class SearchConfig(Frozen):
 
     @property
     def maximizes(self) -> bool:
-        """Whether more is better; by default true for accuracy, false for loss."""
-        direction = self.direction or ("maximize" if self.metric == "val/accuracy" else "minimize")
+        """Whether more is better; by default true for all but the loss."""
+        direction = self.direction or ("minimize" if self.metric == "val/loss" else "maximize")
         return direction == "maximize"
 
 

@@ -140,9 +140,12 @@ def curve(metric: str, config: RunConfig, history: History, name: str) -> Figure
     }
     train_T = history.loss_T if metric == "loss" else history.accuracy_T
     # Else a reader would wonder why the training loss is so far above the others.
-    is_smoothed = metric == "loss" and config.trainer.label_smoothing > 0
-    of_what = "Loss (train: with label smoothing)" if is_smoothed else metric.capitalize()
-    title = f"{of_what}: {name}"
+    minimised = {
+        "label smoothing": config.trainer.label_smoothing > 0,
+        "class weights": config.trainer.class_weights is not None,
+    }
+    how = " and ".join(what for what, is_used in minimised.items() if is_used and metric == "loss")
+    title = f"{metric.capitalize()}{f' (train: with {how})' if how else ''}: {name}"
     return plots.curves(metric, train_T, evaluations, title, history.restored_epoch)
 
 

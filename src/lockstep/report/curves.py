@@ -98,7 +98,7 @@ def _restored(run: RunResult, points: Points, trace: go.Scatter) -> go.Scatter:
 
 
 def _is_share(metric: str) -> bool:
-    return metric.endswith("accuracy")
+    return not metric.endswith("loss")
 
 
 def _range(metric: str, curves: Iterable[Points]) -> tuple[tuple[float, float], bool]:

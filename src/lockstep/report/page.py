@@ -135,7 +135,7 @@ def _columns(sweep: Sweep) -> list[tuple[str, str]]:
     score, *others = [
         (
             metric.replace(TRAIN_SECONDS, "training, s"),
-            "descending" if metric.endswith("accuracy") else "ascending",
+            "ascending" if metric.endswith("/loss") or metric == TRAIN_SECONDS else "descending",
         )
         for metric in _metrics(sweep)
     ]

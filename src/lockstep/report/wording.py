@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
+from lockstep.results import majority
 from lockstep.results.winner import Repeats
 from lockstep.tracking.sweeps import Sweep
 
@@ -22,7 +23,7 @@ def sentence(sweep: Sweep) -> str:
     if best := sweep.winner:
         params = best.representative.params
         values = " ".join(f"{short(key)}={shown(params.get(key, ''))}" for key in sweep.swept)
-        metric = sweep.metric.replace("val/", "validation ").replace("test/", "test ")
+        metric = sweep.metric.replace("val/", "validation ").replace("test/", "test ").replace("_", " ")
         if len(sweep.rows) == 1:  # nothing to be better than
             said.append(f"{metric.capitalize()}: {figure(best, sweep.metric)}")
         else:
@@ -34,7 +35,7 @@ def sentence(sweep: Sweep) -> str:
     for what, some in (("failed", sweep.failed), ("pruned", sweep.pruned), ("stopped early", stopped)):
         if some:
             said.append(f"{len(some)} {what}.")
-    return " ".join(said)
+    return " ".join([*said, *filter(None, [majority.warning(sweep.rows)])])
 
 
 def figure(row: Repeats, metric: str) -> str:

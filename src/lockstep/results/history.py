@@ -9,6 +9,9 @@ import numpy.typing as npt
 HeldOut = Literal["test", "val"]
 SPLITS: tuple[HeldOut, ...] = ("test", "val")
 
+MEASURES = ("loss", "accuracy", "balanced_accuracy", "f1_macro")
+"""The scores of an Evaluation."""
+
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -18,12 +21,25 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy and accuracy over the whole test or validation set, after `iteration` iterations."""
+    """Scores over the whole test or validation set, after `iteration` iterations.
+
+    Attributes:
+        loss: mean cross-entropy.
+        balanced_accuracy, f1_macro: see `class_scores`; None of runs of version 0.1.0.
+    """
 
     iteration: int
     split: HeldOut
     loss: float
     accuracy: float
+    balanced_accuracy: float | None = None
+    f1_macro: float | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The scores by their names as metrics, those that were measured."""
+        values = {f"{self.split}/{name}": getattr(self, name) for name in MEASURES}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -104,10 +120,9 @@ class History:
 
     def summary(self) -> dict[str, float]:
         """Its last and best figures, by their names as metrics; the restored epoch's, if there is one."""
-        figures, final = {}, self.final()
+        figures, final = dict[str, float](), self.final()
         for evaluation in final:
-            figures[f"{evaluation.split}/loss"] = evaluation.loss
-            figures[f"{evaluation.split}/accuracy"] = evaluation.accuracy
+            figures |= evaluation.metrics
         if self.restored_epoch is not None:
             figures["test/accuracy_best"] = figures["test/accuracy"]
         elif tests := [*self.of("test"), *(last for last in final if last.split == "test")]:

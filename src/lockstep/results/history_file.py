@@ -18,13 +18,20 @@ def write(history: History, folder: Path) -> None:
 
 
 def table(history: History) -> pa.Table:
-    """Return one row for each iteration's minibatch (split `train`) and each evaluation (`test`, `val`)."""
+    """Return one row for each iteration's minibatch (split `train`) and each evaluation (`test`, `val`).
+
+    Minibatches have no balanced accuracy and F1 score.
+    """
     n, held_out = len(history.loss_T), history.evaluations
     columns = {
         "iteration": [*range(1, n + 1), *(e.iteration for e in held_out)],
         "split": ["train"] * n + [e.split for e in held_out],
         "loss": np.concatenate([history.loss_T, [e.loss for e in held_out]]),
         "accuracy": np.concatenate([history.accuracy_T, [e.accuracy for e in held_out]]),
+        **{
+            name: pa.array([None] * n + [getattr(e, name) for e in held_out], pa.float64())
+            for name in ("balanced_accuracy", "f1_macro")
+        },
     }
     return pa.table(columns)
 

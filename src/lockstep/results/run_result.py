@@ -24,6 +24,7 @@ class RunResult:
         name: as in MLflow.
         run_key: identifies what was trained, see RunConfig.run_key.
         data_digest: of the data it was trained on.
+        majority_accuracy: the test accuracy of always predicting its data's most frequent class, where known.
         pool_digest: of the instances of all folds, where one fold was its test set; else empty.
         params: every setting by its key, as text.
         overrides: that asked for it.
@@ -54,6 +55,7 @@ class RunResult:
     restored_epoch: int | None = None
     numerics_version: int = NUMERICS_VERSION
     pool_digest: str = ""
+    majority_accuracy: float | None = None
 
     @property
     def instances_digest(self) -> str:

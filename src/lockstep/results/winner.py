@@ -58,7 +58,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Repeats:
-    """Complete runs that differ in seeds only, each once; often one."""
+    """Complete runs that differ in seeds or folds only, each once; often one."""
 
     runs: tuple[RunResult, ...]
 

@@ -42,7 +42,8 @@ def rules(
     """Return the rules of a search.
 
     The loss of a trial is extrapolated only if its learning rate stays constant, as the curve is no straight
-    line otherwise; and if the search's direction is the metric's own.
+    line otherwise; if the search's direction is the metric's own; and if that counts each instance alike, as
+    the loss does.
 
     Args:
         corners: trials at the ends of the space.
@@ -50,7 +51,8 @@ def rules(
         age: by how many versions of the numerics it is older than today's.
     """
     is_straight = all(config.optim.schedule == "constant" for config in corners)
-    if not is_straight or search.maximizes != (search.metric == "val/accuracy"):
+    has_its_direction = search.maximizes == (search.metric == "val/accuracy")
+    if not is_straight or not has_its_direction or search.metric not in ("val/accuracy", "val/loss"):
         search = search.model_copy(update={"extrapolate": None})
     rungs = _rungs(search, corners)
     decisive = {**search.model_dump(include={*PROPOSING, "finalists", "extrapolate"}), "rungs": rungs.steps}

@@ -24,7 +24,7 @@ def score(search: SearchConfig, evaluations: Sequence[Evaluation], iterations: i
     """
     if search.extrapolate is None:
         last = evaluations[-1]
-        return last.accuracy if search.metric == "val/accuracy" else last.loss
+        return last.metrics[search.metric]
     predicted = predicted_loss(evaluations, iterations, search.extrapolate)
     return -predicted if search.maximizes else predicted
 

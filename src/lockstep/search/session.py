@@ -18,6 +18,7 @@ from lockstep.execution import executor
 from lockstep.execution.cores import count_workers
 from lockstep.execution.task import Task
 from lockstep.recovery.run_folder import folder_name
+from lockstep.results import majority
 from lockstep.results.run_result import RunFailed, RunResult, epochs_text, of_earlier_versions
 from lockstep.results.winner import Ranking, Standings
 from lockstep.search.rules import Rules, earlier_rules, rules
@@ -214,7 +215,7 @@ class _Search:
         console.print(tables.leaderboard(standings.runs, standings.rows[:SHOWN], metric, console.width))
         console.print()
         console.print(_summary(standings.runs), soft_wrap=True)
-        if said := of_earlier_versions(standings.runs):
+        for said in filter(None, (majority.warning(standings.rows), of_earlier_versions(standings.runs))):
             console.print(said, soft_wrap=True)
         if winner is not None:
             best = for_shell(self.space.searched(winner.runs[0].overrides))

@@ -218,8 +218,7 @@ def corners(search: SearchRequest) -> tuple[RunRequest, ...]:
         Refused: with every error of the search's settings.
     """
     space = space_of(search)
-    first_options = next(space.options())
-    problems = [search.composer.unknown_key(override, first_options) for override in space.unknown()]
+    problems = [search.composer.unknown_key(text, next(space.options())) for text in space.unknown()]
     requests = []
     for overrides in space.corners() if not problems else ():
         try:
@@ -257,14 +256,15 @@ def _dimension(setting: Setting, is_group: bool = False) -> Dimension:
     Raises:
         ValueError, ArithmeticError: if it is empty or otherwise invalid.
     """
-    values, key = setting.values(), setting.key
-    if isinstance(values, Choice):
+    if (key := setting.key) == "data.fold":
+        raise ValueError("trials are compared on the same instances: give one fold")
+    if isinstance(values := setting.values(), Choice):
         return _choice(key, values)
     if isinstance(values, Interval):
         if is_group:
             raise ValueError(f"a group is searched by choice: {key}=choice(...)")
-        types = types_of(setting.name)  # none for the arguments of the user's own network
-        return _interval(key, values, float in types or not types)
+        # The arguments of the user's own network have no types.
+        return _interval(key, values, float in (types := types_of(setting.name)) or not types)
     if not values.numbers:
         raise ValueError("an empty range")
     low, high = sorted((values.numbers[0], values.numbers[-1]))

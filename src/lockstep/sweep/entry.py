@@ -106,4 +106,5 @@ class Entry:
             restored_epoch=restored_epoch,
             numerics_version=self.version,
             pool_digest=self.data.pool_digest,
+            majority_accuracy=self.data.majority_accuracy,
         )

@@ -15,6 +15,7 @@ from lockstep.config.schema import RunConfig
 from lockstep.data import sources
 from lockstep.recovery.interrupts import deferred, recording
 from lockstep.recovery.run_folder import RunFolder, folder_name, unfinished
+from lockstep.results import majority
 from lockstep.results.run_result import RunFailed, RunResult, of_earlier_versions
 from lockstep.results.winner import Ranking, Standings
 from lockstep.sweep import conclusion, drawing
@@ -120,7 +121,7 @@ def carry_out(
     console.print()
     if len(standings.runs) > 1 and metric == "test/accuracy":
         console.print("Ranked by test accuracy, as there is no validation split (data.val_size=0).")
-    if said := of_earlier_versions(standings.runs):
+    for said in filter(None, (majority.warning(standings.rows), of_earlier_versions(standings.runs))):
         console.print(said, soft_wrap=True)
     conclude(store, requests[0].config, recording, typed)
     return standings

@@ -46,7 +46,7 @@ def leaderboard(results: Sequence[RunResult], rows: Sequence[Repeats], metric: s
         if with_val or heading != "val accuracy"
     }
     if metric not in [column for column, _ in columns.values()]:
-        columns = {metric.replace("/", " "): (metric, ".4f"), **columns}
+        columns = {metric.replace("/", " ").replace("_", " "): (metric, ".4f"), **columns}
     shown = [*failed, *rows]
     figures = [
         Column(

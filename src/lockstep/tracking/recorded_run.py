@@ -11,6 +11,7 @@ from lockstep.results.run_result import RunResult
 from lockstep.tracking.store import Store
 from lockstep.tracking.tags import (
     DATA_POOL,
+    MAJORITY,
     NUMERICS,
     OVERRIDES,
     PRUNED_AT,
@@ -34,6 +35,7 @@ def result_of(run: Run) -> RunResult:
         run_key=tags.get(RUN_KEY, run.info.run_id),
         data_digest=inputs[0].dataset.digest if inputs else "",
         pool_digest=tags.get(DATA_POOL, ""),
+        majority_accuracy=float(tags[MAJORITY]) if MAJORITY in tags else None,
         params={**run.data.params, **ADDED, **run.data.params},  # in the order in which they were recorded
         overrides=tuple(tags.get(OVERRIDES, "").split()),
         status=run.info.status,

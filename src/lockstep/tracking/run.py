@@ -193,8 +193,8 @@ class RecordedRun(Recorded):
             add("train/loss", float(np.mean(history.loss_T[start:iterations])), iterations)
             add("train/accuracy", float(np.mean(history.accuracy_T[start:iterations])), iterations)
         for evaluation in history.evaluations[self._evaluations :]:
-            add(f"{evaluation.split}/loss", evaluation.loss, evaluation.iteration)
-            add(f"{evaluation.split}/accuracy", evaluation.accuracy, evaluation.iteration)
+            for key, value in evaluation.metrics.items():
+                add(key, value, evaluation.iteration)
         if last and done:
             summary = history.summary()
             for key in ("time/train_seconds", "test/accuracy_best"):
@@ -216,7 +216,7 @@ def _of_restored(history: History) -> list[Metric]:
         return []
     iterations, ended_at = history.marks[-1]
     return [
-        Metric(f"{evaluation.split}/{measure}", getattr(evaluation, measure), ended_at + 1, iterations)
+        Metric(key, value, ended_at + 1, iterations)
         for evaluation in history.final()
-        for measure in ("loss", "accuracy")
+        for key, value in evaluation.metrics.items()
     ]

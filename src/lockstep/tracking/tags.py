@@ -20,10 +20,11 @@ OUTPUTS = "lockstep.outputs"
 """The tag with the id of the outputs folder whose command recorded a run: only that folder's continue it."""
 
 DATA_SCALE, CANARY, ARTIFACTS = "lockstep.data_scale", "lockstep.canary", "lockstep.artifacts"
-DATA_POOL = "lockstep.data_pool"
+DATA_POOL, MAJORITY = "lockstep.data_pool", "lockstep.majority_accuracy"
 """Tags. OVERRIDES are a run's overrides; ENVIRONMENT is JSON, see lockstep.tracking.environment; DATA_SCALE
-is how features were scaled, DATA_POOL the digest of all folds, see DataDescription; CANARY tells which
-machines trained the run, see Epoch; ARTIFACTS lists the files that its worker wrote, joined by commas."""
+is how features were scaled, DATA_POOL the digest of all folds, MAJORITY the most frequent class's accuracy,
+see DataDescription; CANARY tells which machines trained the run, see Epoch; ARTIFACTS lists the files that
+its worker wrote, joined by commas."""
 
 REPORT = "lockstep.report"
 """The parent run's tag with a hash of what its report was made of."""
@@ -44,7 +45,8 @@ def labels(tracking: TrackingConfig) -> dict[str, str]:
 
 def of_data(data: DataDescription) -> dict[str, str]:
     """Return the tags that tell of a run's data."""
-    tags = {DATA_SCALE: data.scale, DATA_POOL: data.pool_digest}
+    majority = "" if data.majority_accuracy is None else repr(data.majority_accuracy)
+    tags = {DATA_SCALE: data.scale, DATA_POOL: data.pool_digest, MAJORITY: majority}
     return {tag: value for tag, value in tags.items() if value}
 
 

@@ -2,6 +2,7 @@
 
 - `loop`: `train(configs, dataset)`, the one loop; start reading here.
 - `array`: the training array, which steps several runs together.
+- `scores`: what an evaluation measures.
 - `stretch`: the next minibatches, gathered once for all runs.
 - `run`: a run of a network of linear layers, as the array keeps it.
 - `stack`: runs of equal shapes, stepped by the same kernels; `device_stack`: the same on a GPU;

@@ -63,8 +63,9 @@ def _trained(x_NxF: torch.Tensor, device: torch.device, dtype: torch.dtype) -> l
         matmul_dtype=dtype,
     )
     minibatches = [torch.arange(n_rows, device=device) for n_rows in ROWS for _ in range(2)]
-    measured = (*array.train(x_NxF.to(dtype), y_N, minibatches), *array.evaluate(x_NxF, y_N))
-    return [*measured, *(weight for run in runs for weight in run.parameters())]
+    trained, scores = array.train(x_NxF.to(dtype), y_N, minibatches), array.evaluate(x_NxF, y_N)
+    evaluated = map(torch.from_numpy, (scores.loss_K, scores.accuracy_K))
+    return [*trained, *evaluated, *(weight for run in runs for weight in run.parameters())]
 
 
 def _values(*shape: int) -> torch.Tensor:

@@ -23,6 +23,7 @@ from lockstep.training.batched_update import BatchedUpdate
 from lockstep.training.device import widest
 from lockstep.training.networks import MultilayerPerceptron
 from lockstep.training.run import Run
+from lockstep.training.scores import counted
 from lockstep.training.stack import Stack
 from lockstep.training.stretch import Stretch, steps_at_once
 
@@ -87,10 +88,10 @@ class DeviceStack(Stack):
 
     @torch.no_grad()
     def evaluate(self, x_NxF: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Return every run's mean cross-entropy and accuracy over N instances, in evaluation mode.
+        """Evaluate every run on N instances, in evaluation mode.
 
         Returns:
-            loss_R and accuracy_R, in `widest`.
+            loss_R, mean cross-entropies, in `widest`; counts_RxCx2, see `lockstep.training.scores.counted`.
         """
         networks = [run.network.eval() for run in self.runs]
         params, _ = stack_module_state(list(networks))
@@ -104,14 +105,15 @@ class DeviceStack(Stack):
         n_rows = max(1, EVALUATED_AT_ONCE // (len(networks) * units))
         dtype = widest(x_NxF.device)
         loss_R = torch.zeros(len(networks), dtype=dtype, device=x_NxF.device)
-        correct_R = torch.zeros_like(loss_R)
+        n_classes = self.runs[0].n_classes
+        counts_RxCx2 = torch.zeros(len(networks), n_classes, 2, dtype=torch.int64, device=x_NxF.device)
         for x_BxF, y_B in zip(torch.split(x_NxF, n_rows), torch.split(y_N, n_rows), strict=True):
             logits_RxBxC = torch.vmap(logits_of, (0, None))(params, x_BxF)
             y_RxB = y_B.expand(len(networks), -1)
             loss_RxB = nn.functional.cross_entropy(logits_RxBxC.transpose(1, 2), y_RxB, reduction="none")
             loss_R += loss_RxB.sum(1, dtype=dtype)
-            correct_R += (logits_RxBxC.argmax(2) == y_RxB).sum(1)
-        return loss_R / len(y_N), correct_R / len(y_N)
+            counts_RxCx2 += counted(logits_RxBxC.argmax(2), y_B, n_classes)
+        return loss_R / len(y_N), counts_RxCx2
 
 
 def draw_kept(rate: float, seeds_R: Tensor, iterations_T: Tensor, stream: int, out: Tensor) -> None:

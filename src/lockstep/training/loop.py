@@ -15,14 +15,15 @@ from lockstep.data.augmentation import Augmentation
 from lockstep.data.datasets import Dataset
 from lockstep.data.minibatches import Minibatches
 from lockstep.results.early_stopping import best_epoch, has_ended
-from lockstep.results.history import Epoch, Evaluation, FloatArray, HeldOut, History
+from lockstep.results.history import Epoch, FloatArray, HeldOut, History
 from lockstep.training import networks, schedule
 from lockstep.training.array import TrainingArray
 from lockstep.training.canary import canary
 from lockstep.training.checkpoint import Checkpoint, State
-from lockstep.training.device import cpu_settings, device_of, gpu_settings
+from lockstep.training.device import cpu_settings, device_of, gpu_settings, widest
 from lockstep.training.networks import Network
 from lockstep.training.random_streams import generator
+from lockstep.training.scores import Scores
 from lockstep.training.stretch import aligned
 
 
@@ -101,8 +102,7 @@ def train(
             evaluated = {name: array.evaluate(x, y) for name, (x, y) in data.held_out.items()}
             for j, k in enumerate(training):
                 run = runs[k]
-                of_run = {name: (loss_K[j], acc_K[j]) for name, (loss_K, acc_K) in evaluated.items()}
-                epoch = _epoch(done, loss_KxT[j], accuracy_KxT[j], of_run, seconds_K[j])
+                epoch = _epoch(done, loss_KxT[j], accuracy_KxT[j], evaluated, j, seconds_K[j])
                 of_machine = canary(data.device, run.config.trainer.precision)
                 epoch = replace(epoch, canary=of_machine, is_part=end % data.minibatches.steps > 0)
                 _add(epoch, run, array, j)
@@ -139,6 +139,7 @@ class _Data:
         dtype: the dtype of parameters and of everything but matrix products.
         matmul_dtype: the dtype that matrix products compute in.
         used: the features that minibatches use, where GEMMs over these alone are smaller.
+        class_weights_C: for `trainer.class_weights=balanced`.
         held_out: instances and classes of the test set, and of the validation set if val_size > 0.
     """
 
@@ -163,6 +164,7 @@ class _Data:
         if n_trained := done % self.minibatches.steps:
             self._left = self.minibatches.epoch()[n_trained:]
         x_NxF, self.y_N = dataset.x_train.to(self.device, self.dtype), dataset.y_train.to(self.device)
+        self.class_weights_C = balanced(self.y_N[train_N], dataset.description.n_classes).to(self.dtype)
         self.x_matmul_NxF = x_NxF.to(self.matmul_dtype)
         x_test, y_test = dataset.x_test.to(self.device, self.dtype), dataset.y_test.to(self.device)
         self.held_out: dict[HeldOut, tuple[Tensor, Tensor]] = {"test": (x_test, y_test)}
@@ -223,27 +225,37 @@ def _array(
         [schedule.build(run.config.optim, run.config.trainer.epochs, steps) for run in runs],
         [run.config.trainer.label_smoothing for run in runs],
         data.used,
+        [data.class_weights_C if run.config.trainer.class_weights else None for run in runs],
     )
+
+
+def balanced(y_N: Tensor, n_classes: int) -> Tensor:
+    """Return weights of C classes that make each count alike: N / (classes * instances), float64.
+
+    They are scikit-learn's (`compute_class_weight`). A class without instances has 0.
+    """
+    n_C = torch.bincount(y_N, minlength=n_classes)
+    weights_C = len(y_N) / (n_C.count_nonzero() * n_C.to(widest(y_N.device)))
+    return weights_C.where(n_C > 0, 0)
 
 
 def _epoch(
     done: int,
     loss_T: FloatArray,
     accuracy_T: FloatArray,
-    evaluated: Mapping[HeldOut, tuple[Tensor, Tensor]],
+    evaluated: Mapping[HeldOut, Scores],
+    j: int,
     seconds: float,
 ) -> Epoch:
-    """Return the epoch that follows `done` iterations; it ends with the first loss that isn't finite."""
+    """Return run j's epoch after `done` iterations; it ends with the first loss that isn't finite."""
     at = time.time_ns() // 1_000_000
     not_finite = np.flatnonzero(~np.isfinite(loss_T))
     if len(not_finite):
         end = not_finite[0] + 1
         return Epoch(loss_T[:end].copy(), accuracy_T[:end].copy(), (), seconds, diverged=True, at=at)
     # The evaluation is the first to see the epoch's last update.
-    if not all(loss.isfinite() for loss, _ in evaluated.values()):
+    if not all(np.isfinite(scores.loss_K[j]) for scores in evaluated.values()):
         return Epoch(loss_T, accuracy_T, (), seconds, diverged=True, at=at)
-    evaluations = [
-        Evaluation(done + len(loss_T), name, loss.item(), accuracy.item())
-        for name, (loss, accuracy) in evaluated.items()
-    ]
-    return Epoch(loss_T, accuracy_T, tuple(evaluations), seconds, diverged=False, at=at)
+    end = done + len(loss_T)
+    evaluations = tuple(scores.evaluation(j, split, end) for split, scores in evaluated.items())
+    return Epoch(loss_T, accuracy_T, evaluations, seconds, diverged=False, at=at)

@@ -36,12 +36,13 @@ class ModuleRun:
         dropout_generator: torch.Generator,
         schedule: Schedule,
         label_smoothing: float = 0.0,
+        class_weights_C: Tensor | None = None,
     ) -> None:
         device = next(network.parameters()).device
         if device.type == "cuda":  # what the network draws is drawn there
             dropout_generator = torch.Generator(device).manual_seed(dropout_generator.initial_seed())
         self.network, self.dropout_generator = network, dropout_generator
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.class_weights_C = label_smoothing, class_weights_C
         self.n_classes = network.data.n_classes
         self.kernels = object()  # equal to no other's
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -108,7 +109,9 @@ class ModuleStack:
                 grad_P.mul_(keep) if keep else grad_P.zero_()
                 # A copy is aligned, wherever in a stretch the minibatch is; kernels may round by that.
                 logits_BxC = network.module(x_BxI.clone())
-                loss = nn.functional.cross_entropy(logits_BxC, y_B, label_smoothing=run.label_smoothing)
+                loss = nn.functional.cross_entropy(
+                    logits_BxC, y_B, run.class_weights_C, label_smoothing=run.label_smoothing
+                )
                 loss.backward()  # type: ignore[no-untyped-call]
                 run.update()
                 measured.append((loss.detach(), (logits_BxC.detach().argmax(1) == y_B)))

@@ -34,7 +34,7 @@ class Run:
         used: None too if the network needs all: to drop inputs, or to bound the norm of their weights.
         shapes: outputs and inputs of each layer's GEMMs.
         kernels: shapes, and the scalars that kernels share; runs that are equal in it can be stacked.
-        label_smoothing: of the loss that is minimised, as in torch.nn.CrossEntropyLoss.
+        label_smoothing, class_weights_C: of the loss that is minimised, as in torch.nn.CrossEntropyLoss.
         per_stack: the most runs of this kind in a stack.
         params_P: the parameters, layer by layer, O x J each: a row is an output's weights, bias, padding.
     """
@@ -46,10 +46,11 @@ class Run:
         dropout_generator: torch.Generator,
         schedule: Schedule,
         label_smoothing: float = 0.0,
+        class_weights_C: Tensor | None = None,
         used: UsedFeatures | None = None,
     ) -> None:
         self.network, self.dropout_generator = network, dropout_generator
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.class_weights_C = label_smoothing, class_weights_C
         if isinstance(network, LogisticRegression):
             self._stored = [(network.W, network.W.data.t(), network.b)]
             self.rate, self.input_rate, self.activation = 0.0, 0.0, nn.ReLU  # unused: no hidden layer
@@ -83,7 +84,7 @@ class Run:
         if used is not None and optim_config.weight_decay:
             self._blank = optim.build(optim_config, w_OxF[:, used.blank_V].flatten(), schedule)
         scalars = (self.rate, self.input_rate, self.optimizer.keep)
-        kinds: tuple[Hashable, ...] = (label_smoothing > 0, used is None)
+        kinds: tuple[Hashable, ...] = (label_smoothing > 0, class_weights_C is None, used is None)
         if w_OxF.is_cuda:  # whose update has kernels for all runs, too
             kinds += (rule_of(optim_config), getattr(network, "max_norm", None))
         self.kernels: Hashable = (tuple(self.shapes), self.activation, scalars, kinds)

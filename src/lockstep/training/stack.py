@@ -58,6 +58,8 @@ class Stack:
                 zip(first.matrices(params_RxP), first.matrices(grads_RxP), first.shapes, strict=True)
             )
         ]
+        self._has_weights = first.class_weights_C is not None
+        self._has_targets = self._has_weights or first.label_smoothing > 0  # of its own, not the stretch's
         self._on_threads = OnThreads(1)
         self._stretch: Stretch | None = None
 
@@ -76,8 +78,8 @@ class Stack:
         if stretch is not self._stretch:
             self._allocate(stretch)
         self._draw(stretch.n_steps)
-        if self.runs[0].label_smoothing:
-            self._smooth(stretch)
+        if self._has_targets:
+            self._set_targets(stretch)
         self._take(stretch.n_steps)
         return self._measured(stretch)
 
@@ -106,13 +108,16 @@ class Stack:
         self._x_TxGxBxJ = [x_BxJ.expand(first.n_gemms, -1, -1) for x_BxJ in x_TxBxJ]
         self._x_TxGxJxB = [x_GxBxJ.transpose(1, 2) for x_GxBxJ in self._x_TxGxBxJ]
         self._target_T = list(stretch.target_TxCxB)
-        if self.runs[0].label_smoothing:
+        if self._has_targets:
             # Padded, so that a step's kernel takes each run by itself, as it does where runs share a target:
             # in one piece, which elements fill no whole vector would depend on the number of runs.
             n = last.n_out * n_rows
             padded_TxRxU = stretch.target_TxCxB.new_empty(n_steps, n_runs, n + 1)
             self._target_TxRxCxB = padded_TxRxU[:, :, :n].view(n_steps, n_runs, last.n_out, n_rows)
             self._target_T = list(self._target_TxRxCxB)
+        if self._has_weights:
+            self._scale_TxRxB = stretch.target_TxCxB.new_empty(n_steps, n_runs, n_rows)
+            self._scale_T = list(self._scale_TxRxB[:, :, None])
         self._step_logits_RxCxB = list(self._logits_TxRxCxB)
         self._step_logits_GxCxB = [
             logits_RxCxB.view(last.n_gemms, -1, n_rows) for logits_RxCxB in logits_TxRxCxB
@@ -150,13 +155,40 @@ class Stack:
                 if run.rate:
                     draw_kept(run.rate, generator, self._bits, out=kept_U)
 
-    def _smooth(self, stretch: Stretch) -> None:
-        """Write each run's targets: with label smoothing s, (1 - s) times the stretch's, less s / (C B)."""
+    def _set_targets(self, stretch: Stretch) -> None:
+        """Write each run's targets: with label smoothing s, (1 - s) times the stretch's, less s / (C B).
+
+        With class weights w, an instance of class y counts w_y / W in place of 1 / B, W being the sum of w_y
+        over the minibatch; what is smoothed counts w_c / W for class c.
+        """
         target_TxCxB = stretch.target_TxCxB[: stretch.n_steps]
-        smoothed_RxTxCxB = self._target_TxRxCxB[: stretch.n_steps].unbind(1)
-        for run, smoothed_TxCxB in zip(self.runs, smoothed_RxTxCxB, strict=True):
+        targets_RxTxCxB = self._target_TxRxCxB[: stretch.n_steps].unbind(1)
+        if self._has_weights:
+            self._weigh(stretch, target_TxCxB, targets_RxTxCxB)
+            return
+        for run, smoothed_TxCxB in zip(self.runs, targets_RxTxCxB, strict=True):
             torch.mul(target_TxCxB, 1 - run.label_smoothing, out=smoothed_TxCxB)
             smoothed_TxCxB.sub_(run.label_smoothing / target_TxCxB[0].numel())
+
+    def _weigh(self, stretch: Stretch, target_TxCxB: Tensor, targets_RxTxCxB: Sequence[Tensor]) -> None:
+        """Write each run's weighted targets, and the factors of its softmax, which are their sums."""
+        w_C = self.runs[0].class_weights_C
+        assert w_C is not None
+        w_TxB = w_C[stretch.y_TxB[: stretch.n_steps]]
+        # The sum of float64 is exact but for its last bits, whichever kernel takes it.
+        total_Tx1 = w_TxB.to(widest(w_TxB.device)).sum(1, keepdim=True).to(w_TxB.dtype)
+        self._mean_weight_Tx1 = total_Tx1 / stretch.n_rows
+        n_classes = len(w_C)
+        for run, target, scale_TxB in zip(
+            self.runs, targets_RxTxCxB, self._scale_TxRxB[: stretch.n_steps].unbind(1), strict=True
+        ):
+            smoothed = run.label_smoothing / n_classes
+            own_TxB = (1 - run.label_smoothing) * w_TxB / self._mean_weight_Tx1
+            torch.mul(target_TxCxB, own_TxB[:, None], out=target)
+            torch.div(own_TxB, stretch.n_rows, out=scale_TxB)
+            if smoothed:
+                target.sub_((smoothed * w_C / total_Tx1)[:, :, None])
+                scale_TxB.add_(smoothed * w_C.sum() / total_Tx1)
 
     def _step(self, step: int) -> None:
         layers, kept_L, keep = self._layers, self._kept_TxL[step], self._keep
@@ -180,7 +212,10 @@ class Stack:
         # d loss/d logits = (softmax - target) / B; the target is one-hot without label smoothing.
         target = self._target_T[step]
         torch.softmax(logits_RxCxB, 1, out=self._softmax_RxCxB)
-        torch.add(target, self._softmax_RxCxB, alpha=1 / target.shape[-1], out=last.grad_RxOxB)
+        if self._has_weights:
+            torch.addcmul(target, self._softmax_RxCxB, self._scale_T[step], out=last.grad_RxOxB)
+        else:
+            torch.add(target, self._softmax_RxCxB, alpha=1 / target.shape[-1], out=last.grad_RxOxB)
         for index in range(len(layers) - 1, 0, -1):
             layer, below = layers[index], layers[index - 1]
             layer.accumulate(layer.in_GxBxJ, keep)
@@ -209,9 +244,13 @@ class Stack:
     def _losses(self, logits_TxRxCxB: Tensor, y_TxRxB: Tensor) -> Tensor:
         """Return each instance's loss, T x R x B."""
         cross_entropy = partial(nn.functional.cross_entropy, reduction="none")
-        if self.runs[0].label_smoothing:
+        if self._has_targets:
             of_runs = zip(self.runs, logits_TxRxCxB.unbind(1), y_TxRxB.unbind(1), strict=True)
-            losses = [cross_entropy(x, y, label_smoothing=run.label_smoothing) for run, x, y in of_runs]
-            return torch.stack(losses, dim=1)
+            losses = [
+                cross_entropy(x, y, run.class_weights_C, label_smoothing=run.label_smoothing)
+                for run, x, y in of_runs
+            ]
+            loss_TxRxB = torch.stack(losses, dim=1)
+            return loss_TxRxB / self._mean_weight_Tx1[:, :, None] if self._has_weights else loss_TxRxB
         # Of each step and run apart: log_softmax rounds differently where B instances fill no whole vector.
         return cross_entropy(logits_TxRxCxB.flatten(0, 1), y_TxRxB.flatten(0, 1)).view(y_TxRxB.shape)
