@@ -1,5 +1,8 @@
 """Sweeps over the user's own table: its copies are found again; its folds are repeats."""
 
+import json
+from pathlib import Path
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -15,6 +18,7 @@ from lockstep.data.datasets import load
 from lockstep.data.splits import stratified
 from lockstep.results.winner import Ranking, ranked
 from lockstep.sweep import planning
+from lockstep.sweep.ledger import Ledger
 from lockstep.terminal.console import console
 from lockstep.tracking.logged_model import log_model
 from lockstep.tracking.store import Store
@@ -92,6 +96,43 @@ def test_folds_are_repeats(requests, tmp_path):
     [row] = ranked(runs, Ranking.of(runs))
     accuracies = [run.metrics["val/accuracy"] for run in runs]
     assert (len(row.runs), row.mean("val/accuracy")) == (3, pytest.approx(np.mean(accuracies)))
+
+
+def test_a_fold_has_the_bits_that_it_has_alone_also_once_resumed(requests, tmp_path, uri, monkeypatch):
+    path = write(tmp_path / "t.csv", birds())
+    folds = [{"fold": fold, "folds": 3, "val_size": 6} for fold in range(3)]
+    asked = requests(path, *folds, epochs=6)
+    receive = Ledger.receive
+
+    def once(ledger, number, event):
+        receive(ledger, number, event)
+        if ledger._entries[1].history.epochs == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(Ledger, "receive", once)
+        carried_out(asked, ["..."], launcher=LauncherConfig(n_jobs=1))
+    swept = carried_out(asked, ["..."], launcher=LauncherConfig(n_jobs=1))
+    for run, request in zip(swept, asked, strict=True):
+        [alone] = carried_out([request], None, launcher=LauncherConfig(n_jobs=1))
+        differing = {key for key in run.metrics if run.metrics[key] != alone.metrics[key]}
+        assert {key for key in differing if not key.startswith("time/")} == set()
+
+
+def test_the_report_shows_which_columns_matter(requests, tmp_path, uri):
+    path = write(tmp_path / "t.csv", birds())
+    asked = [with_pictures(request, "best") for request in requests(path, {}, {"batch_size": 16}, epochs=20)]
+    runs = carried_out(asked, ["..."], launcher=LauncherConfig(n_jobs=1), folder=tmp_path / "sweep")
+    best = max(runs, key=lambda run: run.metrics["test/accuracy"])
+    artifacts = mlflow.artifacts.download_artifacts(
+        run_id=best.run_id, artifact_path="columns/importance.json", tracking_uri=uri
+    )
+    found = json.loads(Path(artifacts).read_text())
+    assert sorted(found) == ["flipper", "is_banded", "island", "mass"]
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert "Which columns matter to the best run" in page
+    first, (mean, _) = next(iter(found.items()))
+    assert f"test instances: {first} {mean:.4f}, " in page
 
 
 def test_a_dry_run_shows_the_columns_of_each_table_once(requests, tmp_path, monkeypatch):

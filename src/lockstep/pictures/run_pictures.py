@@ -16,7 +16,7 @@ from lockstep.data.datasets import Dataset
 from lockstep.data.description import is_image
 from lockstep.pictures import mistakes, plots
 from lockstep.pictures.representations import Plane, input_plane, names, planes_of
-from lockstep.results import predictions_file
+from lockstep.results import predictions_file, run_files
 from lockstep.results.history import History
 from lockstep.results.predictions import Predictions
 from lockstep.training.loop import TrainedRun
@@ -34,7 +34,8 @@ def drawings(
 ) -> dict[str, Callable[[], None]]:
     """Return the functions that draw a run's pictures, to be called in this order, by what they draw.
 
-    They draw curves, samples, and, unless the run diverged, mistakes and the planes of feature spaces.
+    They draw curves, samples, and, unless the run diverged, mistakes and the planes of feature spaces; of a
+    table they also write which columns matter.
 
     Args:
         shared: folder of the pictures that are the same for all runs on a data set, see `draw_data`.
@@ -50,7 +51,12 @@ def drawings(
         if not diverged and predictions is not None:
             _draw_mistakes(predictions_file.read(predictions)["test"], dataset, name, folder)
 
+    def measure_columns() -> None:
+        if not diverged and dataset.description.table is not None:
+            _write_columns(run.network, dataset, folder)
+
     return {
+        "importance of columns": measure_columns,
         "curves": lambda: _draw_curves(run, name, folder / "curves"),
         "pictures of mistakes": draw_mistakes,
         "pictures of hidden layers": draw_hidden,
@@ -79,6 +85,15 @@ def explained_variance(network: Network, dataset: Dataset) -> dict[str, list[flo
     """Return what `drawings` writes to EXPLAINED_FILE: each plane's shares of its space's variance."""
     planes = [input_plane(dataset.x_train), *planes_of(network, dataset)]
     return {plane.name: list(plane.explained_variance_ratio) for plane in planes}
+
+
+def _write_columns(network: Network, dataset: Dataset, folder: Path) -> None:
+    from lockstep.pictures import column_importance  # here, because it loads more of scikit-learn
+
+    found = column_importance.importances(network, dataset)
+    path = folder / run_files.COLUMNS
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _draw_data(dataset: Dataset, folder: Path) -> Path:

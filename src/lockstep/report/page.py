@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.report import charts, choices, evidence
+from lockstep.report import columns as of_columns
 from lockstep.report.charts import Chart
 from lockstep.report.curves import learning_curves
 from lockstep.report.wording import duration, figure, sentence, short, shown, when
@@ -73,6 +74,8 @@ def build(store: Store, sweep: Sweep) -> str:
             _optional(f"pictures of {run.name}", partial(_pictures, store, run, folder)) or [] if run else []
             for run in (best, worst)
         )
+        of_best = partial(of_columns.importance, store, best, folder) if best else lambda: None
+        columns = _optional("the importance of columns", of_best)
         best_mistakes, worst_mistakes = (
             _optional(f"mistakes of {run.name}", partial(_mistakes, store, run, folder)) or [] if run else []
             for run in (best, worst)
@@ -87,7 +90,7 @@ def build(store: Store, sweep: Sweep) -> str:
         rows=[_cells(sweep, row) for row in rows],
         link=lambda run: links.run_link(store.uri, run.experiment_id, run.run_id),
         all_runs=sweep.link(store),
-        charts=[(chart, chart.figure.to_json()) for chart in drawn if chart is not None],
+        charts=[(chart, chart.figure.to_json()) for chart in (*drawn, columns) if chart is not None],
         scores=scores.title,
         matters=max(shares, key=lambda key: shares[key]) if shares else "",
         spaces=_spaces(best) if best else [],

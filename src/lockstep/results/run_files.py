@@ -13,6 +13,8 @@ CONFIG = "config.yaml"
 WEIGHTS = "model/state_dict.pt"
 BUFFERS = "model/buffers.pt"
 """Buffers that a network's state_dict leaves out, where it has such."""
+COLUMNS, COLUMN_ROWS = "columns/importance.json", 2000
+"""The importance of a table's columns, and the test instances that it is measured on, at most."""
 
 
 def write_history(config: "RunConfig", history: History, folder: Path) -> None:
