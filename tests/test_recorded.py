@@ -158,7 +158,7 @@ def test_load_finds_runs_and_sweeps_by_the_start_of_their_ids(sweep):
     starts = Counter(run.id[0] for run in sweep.runs)
     [(start, count)] = starts.most_common(1)
     if count > 1:
-        with pytest.raises(lockstep.Refused, match=f"^{start}: {count}.* runs have ids that start so"):
+        with pytest.raises(lockstep.Refused, match=f"^{start}: \\d+ runs have ids that start so"):
             lockstep.load(start)
 
 

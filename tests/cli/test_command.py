@@ -29,6 +29,7 @@ from sqlalchemy.exc import OperationalError
 
 from lockstep.cli import command, failures
 from lockstep.config._hydra_compat import VERSION_BASE, arguments_parser
+from lockstep.config.launcher_config import LauncherConfig
 from lockstep.recovery.run_folder import unfinished
 from lockstep.sweep import checks
 
@@ -306,7 +307,7 @@ def test_what_a_store_or_run_folders_do_to_a_command_is_one_line(tmp_path, monke
     def fail():
         raise error
 
-    nothing = SimpleNamespace(requests=[], search=None, n_jobs=1, master=None)
+    nothing = SimpleNamespace(requests=[], search=None, launcher=LauncherConfig(n_jobs=1), master=None)
     assert command._carried_out(nothing, fail) == failures.FAILED
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(said.format(unfinished=unfinished()))
@@ -579,7 +580,7 @@ def test_help_is_light_and_names_the_groups():
     *text, heavy = done.stdout.splitlines()
     assert heavy == "[]"
     for line in (
-        "data: arrays, digits, fashion_mnist, mnist",
+        "data: arrays, digits, fashion_mnist, mnist, table",
         "model: cnn, logreg, mlp, module",
         "optim: adam, adamw, sgd",
     ):

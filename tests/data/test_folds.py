@@ -97,7 +97,7 @@ def test_each_fold_is_standardized_by_what_it_trains_on(own):
 
 def test_classes_that_are_too_rare(own, caplog):
     assert own(0, 12).description.n_test == 3
-    [warning] = caplog.messages
+    [warning] = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warning.endswith("data.folds=12: some folds have none of the 4 instances of class c")
     with pytest.raises(
         Refused, match=r"data\.folds=13: allowed: 2 to 12, the instances of the most frequent class"

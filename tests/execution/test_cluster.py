@@ -221,6 +221,7 @@ def test_a_cluster_without_workers_is_refused(monkeypatch, cluster):
     monkeypatch.setattr(lockstep_cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(Refused, match="it has no workers; docs/cluster"):
         lockstep_cluster.connect(cluster.address, False, ["float32"])
+    assert lockstep_cluster.connected() is None
 
 
 def test_a_refused_command_writes_nothing(clone):

@@ -229,7 +229,8 @@ class Cluster:
                     time.sleep(0.1)
                 return Client(scheduler_file=str(file), **options)
             return Client(self.address, **options)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # AssertionError: Dask's thread did not start within 10 s, on a machine that is very busy.
+        except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise Refused([f"{key}: {said}"]) from error
 
@@ -275,8 +276,13 @@ def connect(address: str, mixed: bool, precisions: Sequence[str]) -> Cluster:
         Refused: if it can't be used: Dask, a scheduler, or a worker that may train is missing.
     """
     global _cluster
-    _cluster = Cluster(address, mixed, precisions)
-    _cluster.check()
+    joined = Cluster(address, mixed, precisions)
+    try:
+        joined.check()
+    except Refused:
+        joined.close()
+        raise
+    _cluster = joined
     return _cluster
 
 

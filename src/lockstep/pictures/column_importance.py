@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.inspection import permutation_importance
 
 from lockstep.data.datasets import Dataset
@@ -14,8 +14,8 @@ REPEATS = 5
 """Permutations of each column, scikit-learn's default."""
 
 
-class _OfRows(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A network as scikit-learn's classifier of rows that are put together column by column.
+class _OfRows(BaseEstimator):  # type: ignore[misc]
+    """A network as scikit-learn's estimator of rows that are put together column by column.
 
     Row r of its input has, for each of K columns, the row of `x_MxF` that this column's features are taken
     from. So to permute one of its columns permutes a column of the table, with all of its features.
@@ -27,6 +27,10 @@ class _OfRows(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, rows_MxK: NDArray[np.int64], y_M: NDArray[np.int64]) -> "_OfRows":
         """Return itself: the network is trained. scikit-learn asks for this method."""
         return self
+
+    def score(self, rows_MxK: NDArray[np.int64], y_M: NDArray[np.int64]) -> float:
+        """Return the accuracy."""
+        return float((self.predict(rows_MxK) == y_M).mean())
 
     @torch.no_grad()
     def predict(self, rows_MxK: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -58,9 +62,7 @@ def importances(network: Network, dataset: Dataset) -> dict[str, tuple[float, fl
     model = _OfRows(network, x_MxF, columns_K)
     rows_MxK = np.tile(np.arange(len(x_MxF))[:, None], len(columns_K))
     y_M = dataset.y_test[:ROWS].numpy()
-    found = permutation_importance(
-        model, rows_MxK, y_M, scoring="accuracy", n_repeats=REPEATS, random_state=0
-    )
+    found = permutation_importance(model, rows_MxK, y_M, n_repeats=REPEATS, random_state=0)
     of_names = {
         column.name: (float(mean), float(std))
         for column, mean, std in zip(
