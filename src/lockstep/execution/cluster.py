@@ -10,16 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockstep._version import __version__
 from lockstep.config.errors import Refused
-from lockstep.execution import aside
+from lockstep.execution import aside, cluster_client
 from lockstep.execution.cluster_machine import Machine, canaries
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 CONNECT_SECONDS, RECONNECT_SECONDS = 10, 60
 """How long a scheduler may take to answer at first, and once it was there."""
@@ -30,11 +29,7 @@ LOOK_SECONDS = 1.0
 SHOWN_NAMES = 3
 """Workers that a line names."""
 
-INSTALL = "needs Dask; install it with pip install 'lockstep[cluster]'"
 ALLOW = "hydra.launcher.mixed=true allows it"
-
-DASKS_LOGS = ("distributed", "distributed.client")
-"""Dask's loggers, which tell of a lost scheduler in tracebacks; `Cluster` says it in a line."""
 
 log = logging.getLogger("lockstep")
 
@@ -82,7 +77,7 @@ class Cluster:
 
     def __init__(self, address: str, mixed: bool, precisions: Sequence[str]) -> None:
         self.address, self._mixed, self._precisions = address, mixed, tuple(precisions)
-        self.client = self._connected(CONNECT_SECONDS)
+        self.client = cluster_client.connected(address, CONNECT_SECONDS)
         torch, found = aside.call(canaries, self._precisions)
         self.here = Machine("this machine", "", __version__, torch, found)
         self.known = dict[str, Member]()
@@ -210,30 +205,6 @@ class Cluster:
             return f"it computes other bits (canary {machine.canary}, here {here.canary}); {ALLOW}", True
         return "", True
 
-    def _connected(self, seconds: float) -> "Client":
-        key = f"hydra.launcher.cluster={self.address}"
-        try:
-            from distributed import Client
-        except ModuleNotFoundError as error:
-            raise Refused([f"{key}: {INSTALL}"]) from error
-        for name in DASKS_LOGS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        options: dict[str, Any] = {"timeout": seconds, "set_as_default": False, "name": "lockstep"}
-        file = Path(self.address).expanduser()
-        try:
-            if "://" not in self.address and file.suffix == ".json":
-                until = time.monotonic() + seconds
-                while not file.exists():  # the scheduler may be starting
-                    if time.monotonic() > until:
-                        raise Refused([f"{key}: no such scheduler file"])
-                    time.sleep(0.1)
-                return Client(scheduler_file=str(file), **options)
-            return Client(self.address, **options)
-        # AssertionError: Dask's thread did not start within 10 s, on a machine that is very busy.
-        except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise Refused([f"{key}: {said}"]) from error
-
     def _reconnect(self) -> None:
         log.warning("cluster: the scheduler does not answer; trying again for %d s", RECONNECT_SECONDS)
         until = time.monotonic() + RECONNECT_SECONDS
@@ -242,7 +213,7 @@ class Cluster:
             self.known.clear()
         while True:
             try:
-                self.client = self._connected(5)
+                self.client = cluster_client.connected(self.address, 5)
                 break
             except Refused as refused:
                 if time.monotonic() > until:
