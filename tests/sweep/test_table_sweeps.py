@@ -139,6 +139,7 @@ def test_a_dry_run_shows_the_columns_of_each_table_once(requests, tmp_path, monk
     monkeypatch.setattr(console, "width", 100)
     path = write(tmp_path / "t.csv", birds())
     runs = requests(path, {"drop": ("flipper",)}, {"drop": ("flipper",), "batch_size": 4})
+    load(runs[0].config.data)  # says what it has found, once
     with console.capture() as captured:
         planning._show_columns([run.config for run in runs])
     lines = [line.rstrip() for line in captured.get().splitlines()]
