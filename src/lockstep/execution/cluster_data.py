@@ -34,8 +34,10 @@ def give(client: "Client", worker: str, source: Source, config: DataConfig) -> N
         return
     for name, path in zip(NAMES, source.files().paths, strict=True):
         with open(path, "rb") as file:
+            start = 0
             while part := file.read(PART_BYTES):
-                client.run(take, digest, name, part, workers=[worker])
+                client.run(take, digest, name, start, part, workers=[worker])
+                start += len(part)
     client.run(keep, source.key, source.description, workers=[worker])
 
 
@@ -49,10 +51,19 @@ async def find(key: str | None, config: DataConfig, digest: str) -> bool:
     return True
 
 
-def take(digest: str, name: str, part: bytes) -> None:
-    """Take the next part of one of a data set's files."""
-    folder = _received.setdefault(digest, TemporaryDirectory(prefix="lockstep-data-"))
-    with open(Path(folder.name) / name, "ab") as file:
+def take(digest: str, name: str, start: int, part: bytes) -> None:
+    """Take the part of one of a data set's files that starts at this byte; the first one replaces the file.
+
+    So what an interrupted command has sent is not continued by the next one.
+
+    Raises:
+        ValueError: if it doesn't follow what is there, as when two commands send the same data set at once.
+    """
+    if digest not in _received:
+        _received[digest] = TemporaryDirectory(prefix="lockstep-data-")
+    with open(Path(_received[digest].name) / name, "ab" if start else "wb") as file:
+        if file.tell() != start:
+            raise ValueError(f"{name}: has {file.tell()} bytes, not {start}; another command sends it too")
         file.write(part)
 
 
