@@ -31,12 +31,15 @@ sweep: setup  ## train four perceptrons on MNIST
 ui: setup  ## serve the results in MLflow's UI; PORT=5001 says where
 	@$(BIN)/python -m lockstep ui $(if $(PORT),--port $(PORT))
 
-# Each of the processes that the tests start would compile Lockstep anew where this is set, as in many containers.
+# The tests' files get a folder of their own, removed when they pass: pytest's holds those of earlier runs, and what one
+# that was cut off left there made a later run fail. Each of the processes that the tests start would compile Lockstep
+# anew where PYTHONDONTWRITEBYTECODE is set, as in many containers.
 test: export PYTHONDONTWRITEBYTECODE =
 test: setup  ## lint, run the tests, of which one checks types: what a change must pass
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
+	@folder=$$(mktemp -d) && $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder --basetemp=$$folder/tests && \
+	  { rm -rf $$folder || true; }  # else it is kept, to be looked at
 
 test-next: setup  ## run what touches Hydra with its newest pre-release
 	$(BIN)/pip install --quiet --no-deps --pre --upgrade --target .venv/next hydra-core omegaconf
