@@ -91,5 +91,5 @@ def test_samples_of_a_table_name_its_features(tmp_path):
     prepared = made(tmp_path / "t.csv", birds())
     dataset = Dataset(prepared.description, *map(torch.from_numpy, prepared.arrays))
     named = run_pictures.samples(dataset).axes[0].get_xlabel()
-    islands = "island=Biscoe, island=Dream, island=Torgersen"
-    assert " ".join(named.split()) == f"from left to right: mass, {islands}, flipper, is_banded=false, is_banded=true"
+    of_categories = "island=Biscoe, island=Dream, island=Torgersen, flipper, is_banded=false, is_banded=true"
+    assert " ".join(named.split()) == f"from left to right: mass, {of_categories}"
