@@ -15,6 +15,7 @@ from helpers import forked
 from helpers.cluster import Cluster
 from helpers.faults import EPOCH, contents, read_until
 from helpers.processes import workers_of
+from helpers.tables import birds, write
 
 from lockstep.config.errors import Refused
 from lockstep.execution import cluster as lockstep_cluster
@@ -145,19 +146,31 @@ def test_a_search_on_one_worker_has_the_trials_that_it_has_locally(cluster, make
     assert trained(there, *on(cluster, *search))[0] == trained(here, *search)[0]
 
 
-def test_the_users_own_arrays_are_sent(cluster, clone, make_clone, empty_store, tmp_path):
+def of_arrays(folder):
     draws = np.random.default_rng(0)
     arrays = {"x_train": draws.random((300, 7)), "y_train": np.arange(300) % 3}
     arrays |= {"x_test": draws.random((60, 7)), "y_test": np.arange(60) % 3}
-    np.savez(tmp_path / "own.npz", **arrays)
-    sweep = ("-m", "data=arrays", f"data.path={tmp_path / 'own.npz'}", "trainer.epochs=2", "seed=0,1")
+    np.savez(folder / "own.npz", **arrays)
+    return "data=arrays", f"data.path={folder / 'own.npz'}", "seed=0,1"
+
+
+def of_table(folder):
+    path = write(folder / "birds.csv", birds())
+    return "data=table", f"data.path={path}", "data.target=species", "data.folds=2", "data.fold=0,1"
+
+
+@pytest.mark.parametrize(("of_data", "n_data_sets"), [(of_arrays, 1), (of_table, 2)])
+def test_the_users_own_data_are_sent(cluster, clone, make_clone, empty_store, tmp_path, of_data, n_data_sets):
+    name, *others = of_data(tmp_path)
+    sweep = ("-m", name, *others, "trainer.epochs=2", "data.batch_size=16")
     cluster.add("a")
     code, _, err = clone.quick(*on(cluster, *sweep))
     assert code == 0, err
-    here = make_clone(empty_store)
+    here, experiment = make_clone(empty_store), name.removeprefix("data=")
     assert here.quick(*sweep)[0] == 0
-    assert contents(clone.store, "arrays") == contents(here.store, "arrays")
-    assert list((cluster.home("a") / "cache" / "lockstep" / "arrays").glob("*/x_train.npy"))
+    assert contents(clone.store, experiment) == contents(here.store, experiment) != {}
+    kept = (cluster.home("a") / "cache" / "lockstep" / "arrays").glob("*/x_train.npy")
+    assert len(list(kept)) == n_data_sets
 
 
 def test_a_run_that_kills_its_worker_every_time_fails_alone(cluster, clone, tmp_path):

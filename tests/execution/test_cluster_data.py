@@ -1,6 +1,7 @@
 """Data sets that a worker of a cluster is sent."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,26 +22,54 @@ def source(tmp_path, monkeypatch):
     return Source(None, "own.npz", lambda: Prepared(DESCRIBED, arrays))
 
 
-def parts(path, size=100):
-    content = path.read_bytes()
-    return [(start, content[start : start + size]) for start in range(0, len(content), size)]
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    yield
+    cluster_data._sources.clear()
+    cluster_data._received.clear()
 
 
-def test_a_data_set_whose_sending_was_cut_off_is_whole_when_it_is_sent_again(source):
-    digest, files = DESCRIBED.digest, dict(zip(NAMES, source.files().paths, strict=True))
-    for start, part in parts(files["x_train"])[:3]:
-        cluster_data.take(digest, "x_train", start, part)
-    for name, path in files.items():
-        for start, part in parts(path):
-            cluster_data.take(digest, name, start, part)
-    asyncio.run(cluster_data.keep(None, DESCRIBED))
-    kept = cluster_data._sources.pop(digest)
-    for name, path in zip(NAMES, kept.files().paths, strict=True):
-        assert np.array_equal(np.load(path), np.load(files[name])), name
+def parts(source, size=100):
+    """What is sent of a data set: the name of a file and some of its bytes, one after the other."""
+    for name, path in zip(NAMES, source.files().paths, strict=True):
+        content = path.read_bytes()
+        for start in range(0, len(content), size):
+            yield name, content[start : start + size]
 
 
-def test_parts_of_two_commands_at_once_are_not_mixed(source):
-    start, part = parts(source.files().paths[0])[1]
-    with pytest.raises(ValueError, match="x_train: has 0 bytes, not 100; another command sends it too"):
-        cluster_data.take("f" * 32, "x_train", start, part)
-    cluster_data._received.pop("f" * 32).cleanup()
+def take(sending, *part):
+    cluster_data.take(DESCRIBED.digest, sending, *part)
+
+
+def keep(sending):
+    asyncio.run(cluster_data.keep(None, DESCRIBED, sending))
+
+
+def is_whole(source):
+    paths = zip(cluster_data.source(DESCRIBED.digest).files().paths, source.files().paths, strict=True)
+    return all(np.array_equal(np.load(one), np.load(other)) for one, other in paths)
+
+
+@pytest.mark.parametrize("n_sent", [1, 3, 12])
+def test_a_data_set_whose_sending_was_cut_off_is_whole_when_it_is_sent_again(source, n_sent):
+    for part in [*parts(source)][:n_sent]:
+        take("cut off", *part)
+    [left] = cluster_data._received[DESCRIBED.digest].values()
+    for part in parts(source):
+        take("again", *part)
+    keep("again")
+    assert is_whole(source) and not Path(left.name).exists()
+
+
+def test_two_commands_send_the_same_data_set_at_once(source):
+    sent = [*parts(source)]
+    for part in sent[:-2]:
+        take("one", *part)
+        take("other", *part)
+    for part in sent[-2:]:
+        take("other", *part)
+    keep("other")
+    for part in sent[-2:]:
+        take("one", *part)
+    keep("one")
+    assert is_whole(source) and not cluster_data._received

@@ -426,3 +426,14 @@ def test_a_long_class_name_is_cut() -> None:
     assert tick_texts(figure) == ["a", "b" * 29 + "…"]
     assert legend_texts(plots.plane(x[:, :2], y, names, (0.6, 0.4), "t")) == ["a", "b" * 29 + "…"]
     assert_nothing_is_cut_off(figure)
+
+
+def test_profiles_name_their_features() -> None:
+    x, names = RNG.random((4, 30)), ["price in $", "w" * 40, *(f"column {i}" for i in range(28))]
+    figure = plots.samples(x, np.array([0, 1, 0, 1]), (30,), ["a", "b"], names)
+    lines = figure.axes[0].get_xlabel().splitlines()
+    assert max(map(len, lines)) <= plots.NAMES_WIDTH
+    shown = [r"price in \$", "w" * 29 + "…", *(f"column {i}" for i in range(18))]
+    assert " ".join(lines) == f"from left to right: {', '.join(shown)} and 10 more"
+    assert_nothing_is_cut_off(figure)
+    assert not plots.samples(x, np.array([0, 1, 0, 1]), (30,), ["a", "b"]).axes[0].get_xlabel()

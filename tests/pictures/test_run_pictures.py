@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers.configs import LOGREG, run_config
+from helpers.tables import birds, made
 
-from lockstep.data.datasets import load
+from lockstep.data.datasets import Dataset, load
 from lockstep.pictures import run_pictures
 from lockstep.results import predictions_file
 from lockstep.results.history import History
@@ -83,3 +85,11 @@ def test_mistakes_are_shown_where_instances_are_images(tmp_path, shape, drawn):
     steps["pictures of mistakes"]()
     assert {path.name for path in tmp_path.glob("*.png")} == drawn
     assert drawn == run_pictures.files(run.network, dataset) & {"confusion.png", "mistakes.png"}
+
+
+def test_samples_of_a_table_name_its_features(tmp_path):
+    prepared = made(tmp_path / "t.csv", birds())
+    dataset = Dataset(prepared.description, *map(torch.from_numpy, prepared.arrays))
+    named = run_pictures.samples(dataset).axes[0].get_xlabel()
+    of_categories = "island=Biscoe, island=Dream, island=Torgersen, flipper, is_banded=false, is_banded=true"
+    assert " ".join(named.split()) == f"from left to right: mass, {of_categories}"

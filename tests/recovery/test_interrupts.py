@@ -55,8 +55,9 @@ def act(number, moments):
 def main(number, moments, is_ignored):
     for descriptor, name in (1, "out"), (2, "err"):
         os.dup2(os.open(f"{moments} {number} {name}", os.O_WRONLY | os.O_CREAT), descriptor)
-    if is_ignored:
-        signal.signal(number, signal.SIG_IGN)
+    # The tests' own process may ignore a signal: in the background, or under nohup.
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, signal.SIG_IGN if is_ignored else default)
     try:
         act(number, moments.split())
     except BaseException:

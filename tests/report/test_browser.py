@@ -75,6 +75,15 @@ class Browser(webdriver.Chrome):
         """The first such element, once it is there."""
         return self.until(lambda _: self.find_elements(By.XPATH, xpath))[0]
 
+    def drawn(self, selector, n=1):
+        """The elements of a chart, once n of them are drawn, which may be after the page is loaded."""
+
+        def found(_):
+            elements = self.find_elements(By.CSS_SELECTOR, selector)
+            return len(elements) >= n and elements
+
+        return self.until(found)
+
     def click(self, xpath):
         def clicked(_):
             self.find(xpath).click()
@@ -161,8 +170,8 @@ def test_the_report_is_drawn_without_an_error_and_asks_for_nothing(browser, card
         ("importance", ".bars path"),
         ("effects", ".heatmaplayer image"),
     ):
-        assert browser.find_elements(By.CSS_SELECTOR, f"#{name} {drawn}"), name
-    lines = browser.find_elements(By.CSS_SELECTOR, "#curves .scatterlayer path.js-line")
+        assert browser.drawn(f"#{name} {drawn}"), name
+    lines = browser.drawn("#curves .scatterlayer path.js-line", 2 * len(NAMES))
     assert len(lines) == 8  # 4 runs, 2 metrics
     pictures = browser.find_elements(By.CSS_SELECTOR, ".pictures img")
     for picture in pictures:  # which are loaded as they come into view
@@ -218,9 +227,7 @@ def test_the_score_is_always_in_sight(browser, card, width):
 
 def test_its_curves_tell_their_values_under_the_mouse(browser, card):
     browser.open(card[1].as_uri())
-    line = browser.find_elements(By.CSS_SELECTOR, "#curves path.js-line")[
-        len(NAMES) - 1
-    ]  # the best one's loss
+    line = browser.drawn("#curves path.js-line", len(NAMES))[len(NAMES) - 1]  # the best one's loss
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", line)
     on_line = """
         const line = arguments[0], at = line.getPointAtLength(line.getTotalLength() / 2);

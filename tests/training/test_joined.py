@@ -14,7 +14,7 @@ from lockstep.training.networks import LogisticRegression, joint_logits
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n_out", "n_rows"), [(2, 64), (3, 16), (5, 8), (10, 1), (10, 64), (26, 128)])
-def test_a_trial_tells_it_of_other_numbers_too(n_out, n_rows, dtype):
+def test_a_trial_does_not_promise_what_other_numbers_break(n_out, n_rows, dtype):
     drawn = torch.Generator().manual_seed(n_out + n_rows)
     w = torch.randn(6, n_out, 800, generator=drawn, dtype=dtype)
     x = torch.rand(n_rows, 800, generator=drawn, dtype=dtype)
@@ -28,7 +28,8 @@ def test_a_trial_tells_it_of_other_numbers_too(n_out, n_rows, dtype):
         return torch.equal(alone, joined.view_as(alone))
 
     found = equal(torch.zeros_like(grad), w, x.t().contiguous(), 0) and equal(before, grad, x, 0.5)
-    assert keeps_bits(6, n_out, 800, n_rows, dtype) == found
+    # On Zen 4 both are alike; on Sapphire Rapids, which joins fewer, few outputs may be equal by chance.
+    assert found or not keeps_bits(6, n_out, 800, n_rows, dtype)
 
 
 @pytest.mark.parametrize("may_join", [True, False])

@@ -5,6 +5,7 @@ A worker knows a data set by its digest: what other bytes have its name is not u
 """
 
 import asyncio
+import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ PART_BYTES = 2**24
 """The bytes that are sent at a time: the scheduler, too, holds a part in memory."""
 
 _sources = dict[str, Source]()  # by digest, held open
-_received = dict[str, "TemporaryDirectory[str]"]()  # by digest
+_received = dict[str, dict[str, "TemporaryDirectory[str]"]]()  # by digest, and by sending
 
 
 def give(client: "Client", worker: str, source: Source, config: DataConfig) -> None:
@@ -32,13 +33,12 @@ def give(client: "Client", worker: str, source: Source, config: DataConfig) -> N
     digest = source.description.digest
     if client.run(find, source.key, config, digest, workers=[worker])[worker]:
         return
+    sending = uuid.uuid4().hex
     for name, path in zip(NAMES, source.files().paths, strict=True):
         with open(path, "rb") as file:
-            start = 0
             while part := file.read(PART_BYTES):
-                client.run(take, digest, name, start, part, workers=[worker])
-                start += len(part)
-    client.run(keep, source.key, source.description, workers=[worker])
+                client.run(take, digest, sending, name, part, workers=[worker])
+    client.run(keep, source.key, source.description, sending, workers=[worker])
 
 
 async def find(key: str | None, config: DataConfig, digest: str) -> bool:
@@ -51,29 +51,28 @@ async def find(key: str | None, config: DataConfig, digest: str) -> bool:
     return True
 
 
-def take(digest: str, name: str, start: int, part: bytes) -> None:
-    """Take the part of one of a data set's files that starts at this byte; the first one replaces the file.
+def take(digest: str, sending: str, name: str, part: bytes) -> None:
+    """Take the next part of one of a data set's files.
 
-    So what an interrupted command has sent is not continued by the next one.
-
-    Raises:
-        ValueError: if it doesn't follow what is there, as when two commands send the same data set at once.
+    Each sending has files of its own: one may have been cut off, and several commands may send the same data
+    set at once.
     """
-    if digest not in _received:
-        _received[digest] = TemporaryDirectory(prefix="lockstep-data-")
-    with open(Path(_received[digest].name) / name, "ab" if start else "wb") as file:
-        if file.tell() != start:
-            raise ValueError(f"{name}: has {file.tell()} bytes, not {start}; another command sends it too")
+    folders = _received.setdefault(digest, {})
+    if sending not in folders:
+        folders[sending] = TemporaryDirectory(prefix="lockstep-data-")
+    with open(Path(folders[sending].name) / name, "ab") as file:
         file.write(part)
 
 
-async def keep(key: str | None, description: DataDescription) -> None:
-    """Keep a data set that was sent whole in this machine's cache."""
-    folder = _received.pop(description.digest)
-    with folder:
-        arrays = [np.load(Path(folder.name) / name, mmap_mode="r") for name in NAMES]
+async def keep(key: str | None, description: DataDescription, sending: str) -> None:
+    """Keep a data set that was sent whole in this machine's cache; drop what else was sent of it."""
+    folders = _received.pop(description.digest, {})
+    if description.digest not in _sources:
+        arrays = [np.load(Path(folders[sending].name) / name, mmap_mode="r") for name in NAMES]
         prepare = lambda: Prepared(description, arrays)  # noqa: E731
         _sources[description.digest] = await asyncio.to_thread(Source, key, description.source, prepare)
+    for folder in folders.values():
+        folder.cleanup()
 
 
 def source(digest: str) -> Source:

@@ -29,18 +29,25 @@ TITLE_WIDTH = 70  # characters; fits a figure's width
 NAME_WIDTH = 30  # characters of a class's name
 TURNS = 6  # how often the classes take turns when instances are drawn
 SAMPLES_PER_CLASS = CLASSES_SHOWN = 10
+FEATURES_NAMED = 20
+NAMES_WIDTH = 90  # characters of a line of small text below the samples
 # Okabe and Ito's palette for colour-blind readers (jfly.uni-koeln.de/color).
 TRAIN_COLOR = "#0072B2"
 EVALUATION_STYLES = {"test": ("#D55E00", "o"), "val": ("#009E73", "s")}
 
 
 def samples(
-    x_NxF: FloatArray, y_N: IntArray, feature_shape: tuple[int, ...], class_names: Sequence[str]
+    x_NxF: FloatArray,
+    y_N: IntArray,
+    feature_shape: tuple[int, ...],
+    class_names: Sequence[str],
+    feature_names: Sequence[str] = (),
 ) -> Figure:
     """Draw the first 10 instances of each of the first 10 classes, a row per class.
 
-    Draw images if `feature_shape` is an image's (see `is_image`), else profiles over the features. All share
-    one scale, from the least to the greatest value shown."""
+    Draw images if `feature_shape` is an image's (see `is_image`), else profiles over the features, and below
+    them the features' names, if they have names. All share one scale, from the least to the greatest value
+    shown."""
     rows = min(len(class_names), CLASSES_SHOWN)
     chosen = [np.flatnonzero(y_N == label)[:SAMPLES_PER_CLASS] for label in range(rows)]
     cells = [(row, column) for row, indices in enumerate(chosen) for column in range(len(indices))]
@@ -50,9 +57,11 @@ def samples(
     height, width = (2, 3) if images is None else images.shape[1:3]
     # Inches: an instance's longer side is 0.6; neither side is less than 0.25, so that the rows' names fit.
     cell_height, cell_width = np.maximum(0.6 * np.array([height, width]) / max(height, width), 0.25)
-    names = list(map(_class_label, class_names[:rows]))
+    names = list(map(_label, class_names[:rows]))
     names_width = 0.4 + 0.08 * max(map(len, names))
-    figure, axes = _figure(SAMPLES_PER_CLASS * cell_width + names_width, rows * cell_height + 0.6)
+    below = _named(feature_names)
+    height = rows * cell_height + 0.6 + 0.17 * len(below)
+    figure, axes = _figure(SAMPLES_PER_CLASS * cell_width + names_width, height)
     for index, (row, column) in enumerate(cells):
         left, right, top, bottom = column + 0.04, column + 0.96, row + 0.04, row + 0.96
         if images is None:
@@ -66,7 +75,16 @@ def samples(
     axes.spines[:].set_visible(False)
     part = "" if rows == len(class_names) else f" (first {rows} of {len(class_names)})"
     axes.set_title(f"Sample instances of each class{part}")
+    axes.set_xlabel("\n".join(below), fontsize="small")
     return figure
+
+
+def _named(feature_names: Sequence[str]) -> list[str]:
+    """Return lines that name the features of a profile."""
+    shown = [_label(name) for name in feature_names[:FEATURES_NAMED]]
+    more = len(feature_names) - len(shown)
+    text = f"from left to right: {', '.join(shown)}{f' and {more:,} more' if more else ''}"
+    return textwrap.wrap(text, NAMES_WIDTH) if shown else []
 
 
 def curves(
@@ -140,7 +158,7 @@ def plane(
     note = f"\n{left_out} of {len(points_Nx2)} instances are not finite, so not shown" if left_out else ""
     percent_1, percent_2 = (f"{100 * ratio:.1f} % of variance" for ratio in explained_variance_ratio_2)
     axes.set(xlabel=f"PC 1 ({percent_1})", ylabel=f"PC 2 ({percent_2})", title=_heading(title) + note)
-    names = list(map(_class_label, class_names))
+    names = list(map(_label, class_names))
     if len(names) > 20:
         axes.scatter(points[:, 0], points[:, 1], c=colors[labels], s=area, alpha=0.6, linewidths=0)
         scale = cm.ScalarMappable(Normalize(0, len(names) - 1), "viridis")
@@ -196,7 +214,7 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")  # two dollar signs would enclose TeX mathematics
 
 
-def _class_label(name: str) -> str:
+def _label(name: str) -> str:
     return _plain(name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…")  # users' names
 
 

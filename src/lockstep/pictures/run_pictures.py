@@ -168,7 +168,9 @@ def samples(dataset: Dataset) -> Figure:
     """Return the figure of some training instances of each class."""
     data = dataset.description
     x_NxF, y_N = dataset.x_train.numpy(), dataset.y_train.numpy()
-    return plots.samples(x_NxF, y_N, data.feature_shape, data.class_names)
+    columns = () if data.table is None else data.table.columns
+    names = [name for column in columns for name in column.feature_names]
+    return plots.samples(x_NxF, y_N, data.feature_shape, data.class_names, names)
 
 
 def of_mistakes(wanted: str, predictions: Predictions, dataset: Dataset, name: str) -> Figure:
