@@ -146,11 +146,12 @@ def main(numbers: list[int]) -> None:
 def record(folder: Path) -> None:
     """Train a run, and leave its journal, a checkpoint and its artifacts in a folder."""
     from lockstep.config.compose import compose
-    from lockstep.config.places import conf
+    from lockstep.config.places import conf, settle
     from lockstep.data import sources
     from lockstep.execution.executor import InProcess
     from lockstep.execution.task import Task, TaskRun
 
+    settle()
     [request] = compose(conf(), [*DATA, "trainer.checkpoint_seconds=0"]).requests
     source = sources.load(request.config.data)
     shared = folder.parent / "parent" / "shared"
