@@ -72,3 +72,18 @@ def test_many_values_searched_on_a_log_scale_have_a_log_axis():
     assert dict(zip(lr.ticktext, lr.tickvals, strict=True))["0.2"] == pytest.approx(np.log10(0.2))
     assert (lr.ticktext[0], lr.ticktext[-1]) == ("0.11", "0.29")
     assert list(lr.tickvals) == sorted(lr.tickvals)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.2, 0.6, None),  # Plotly's own: 0.2, 0.3 …
+        (0.03, 0.7, ["0.05", "0.1", "0.2", "0.5"]),
+        (1e-5, 0.1, ["1e-05", "0.0001", "0.001", "0.01", "0.1"]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers(low, high, texts):
+    axis = charts.log_axis(low, high)
+    assert axis["type"] == "log"
+    within = zip(axis.get("tickvals", ()), axis.get("ticktext", ()), strict=True)
+    assert [text for value, text in within if low <= value <= 1.0000001 * high] == (texts or [])

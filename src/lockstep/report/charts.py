@@ -76,6 +76,20 @@ def is_log(sweep: Sweep, key: str, numbers: Sequence[float]) -> bool:
     return len(distinct) > 2 and _unevenness(list(map(math.log, distinct))) < _unevenness(distinct)
 
 
+def log_axis(low: float, high: float) -> dict[str, object]:
+    """Return a logarithmic axis for numbers from `low` to `high`.
+
+    From a decade on, its ticks are at 1, 2 and 5 of each, or at 1 of many, also beyond the ends, for those
+    who zoom out. Plotly would write ticks between decades as a single digit: 5 for 0.5.
+    """
+    if high / low < 10:
+        return {"type": "log"}  # where Plotly writes whole numbers
+    digits = (1, 2, 5) if high / low < 1e3 else (1,)
+    decades = range(math.floor(math.log10(low)) - 3, math.ceil(math.log10(high)) + 4)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
 def _unevenness(values: Sequence[float]) -> float:
     """Return the largest gap of sorted values as a multiple of the smallest."""
     gaps = [after - before for before, after in pairwise(values)]
@@ -88,7 +102,7 @@ def _dimension(sweep: Sweep, key: str, values: Sequence[str]) -> dict[str, objec
     if len(distinct) > NAMED_VALUES and len(numbers) == len(values):
         if not is_log(sweep, key, numbers):
             return {"label": short(key), "values": numbers}
-        return {"label": short(key), **_log_axis(numbers)}
+        return {"label": short(key), **_log_dimension(numbers)}
     place = {value: index for index, value in enumerate(distinct)}
     return {
         "label": short(key),
@@ -99,7 +113,7 @@ def _dimension(sweep: Sweep, key: str, values: Sequence[str]) -> dict[str, objec
     }
 
 
-def _log_axis(numbers: Sequence[float]) -> dict[str, object]:
+def _log_dimension(numbers: Sequence[float]) -> dict[str, object]:
     """Return the logarithms of numbers, with ticks at both ends, and at 1, 2 and 5 of each decade."""
     low, high = math.log10(min(numbers)), math.log10(max(numbers))
     decades = range(math.floor(low), math.ceil(high) + 1)

@@ -13,7 +13,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from lockstep.execution import aside
-from lockstep.report.charts import Chart, is_log
+from lockstep.report.charts import Chart, is_log, log_axis
 from lockstep.report.importance import Choice, shares
 from lockstep.report.wording import number, ordered, short
 from lockstep.results.run_result import RunResult, epochs_text
@@ -138,7 +138,7 @@ def effects(sweep: Sweep, scores: Scores) -> Chart | None:
             col=column,
         )
         if as_numbers and is_log(sweep, key, known):
-            figure.update_xaxes(type="log", dtick="D2", row=1, col=column)  # ticks at 1, 2, 5
+            figure.update_xaxes(row=1, col=column, **log_axis(min(known), max(known)))
         elif not as_numbers:
             figure.update_xaxes(type="category", row=1, col=column)
     figure.update_yaxes(title_text=scores.title, row=1, col=1)

@@ -33,7 +33,7 @@ def importance(store: Store, run: RunResult, folder: Path) -> Chart | None:
             hovertemplate="%{y}: %{x:.4f}<extra></extra>",
         )
     )
-    figure.update_layout(height=120 + 30 * len(shown), margin={"l": 140, "r": 30, "t": 20, "b": 40})
+    figure.update_layout(height=140 + 30 * len(shown), margin={"l": 140, "r": 30, "t": 20, "b": 60})
     figure.update_xaxes(title="test accuracy lost")
     said = ", ".join(f"{name} {mean:.4f}" for name, mean, _ in shown[:5])
     more = f" {len(found) - len(shown)} columns with less are left out." if len(found) > len(shown) else ""

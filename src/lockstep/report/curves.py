@@ -8,7 +8,7 @@ from html import escape
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from lockstep.report.charts import Chart
+from lockstep.report.charts import Chart, log_axis
 from lockstep.results.run_result import RunResult
 
 NAMED = 10
@@ -48,7 +48,7 @@ def learning_curves(
                 has_restored = True
         figure.update_xaxes(title_text="training iterations", row=1, col=column)
         ends, is_whole = _range(metric, of_runs.values())
-        axis = {} if _is_share(metric) else {"type": "log", "dtick": "D2"}  # ticks at 1, 2, 5
+        axis = {} if _is_share(metric) else log_axis(*(10**end for end in ends))
         figure.update_yaxes(range=ends, row=1, col=column, **axis)
         left_out |= not is_whole
     has_legend = 1 < len(shown) <= NAMED
