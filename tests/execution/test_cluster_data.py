@@ -1,16 +1,21 @@
 """Data sets that a worker of a cluster is sent."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 
+from lockstep.config.data_config import ArraysConfig
 from lockstep.data.array_files import NAMES, Prepared, Source
 from lockstep.data.description import DataDescription
 from lockstep.execution import cluster_data
 
 DESCRIBED = DataDescription("own", "0123456789abcdef" * 2, (4,), ("a", "b"), 30, 10, "own.npz")
+
+OWN = ArraysConfig(name="arrays", path="own.npz", batch_size=8, drop_last=True, val_size=0, shuffle_seed=0)
 
 
 @pytest.fixture
@@ -73,3 +78,29 @@ def test_two_commands_send_the_same_data_set_at_once(source):
         take("one", *part)
     keep("one")
     assert is_whole(source) and not cluster_data._received
+
+
+def test_a_damaged_data_set_in_the_cache_is_sent_again(source):
+    config, digest = OWN, DESCRIBED.digest
+
+    def find():
+        cluster_data._sources.clear()
+        return asyncio.run(cluster_data.find("a key", config, digest))
+
+    assert not find()
+    for part in parts(source):
+        take("first", *part)
+    asyncio.run(cluster_data.keep("a key", DESCRIBED, "first"))
+    [kept] = (user_cache_path("lockstep") / "arrays").glob("*")
+    assert find()
+    with (kept / "x_train.npy").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"bits")
+    assert not find()
+
+
+def test_of_many_data_sets_the_last_ones_are_held_open(source, monkeypatch):
+    monkeypatch.setattr(cluster_data, "N_KEPT", 2)
+    for digest in ("one", "two", "one", "three"):
+        cluster_data._hold(digest, source)
+    assert [*cluster_data._sources] == ["one", "three"]

@@ -23,7 +23,7 @@ from lockstep.search.study import FILE
 pytestmark = pytest.mark.faults
 
 SWEEP = ("-m", "data=digits", "data.batch_size=32", "trainer.checkpoint_seconds=1", "tracking.pictures=none")
-SWEEP += ("trainer.epochs=150", "model.hidden_dims=[256,64]", "seed=range(0,8)", "hydra.launcher.n_jobs=2")
+SWEEP += ("trainer.epochs=250", "model.hidden_dims=[256,64]", "seed=range(0,8)", "hydra.launcher.n_jobs=2")
 
 
 @pytest.fixture(scope="module")

@@ -290,3 +290,16 @@ def test_an_array_that_cannot_train_fails_as_a_whole(tmp_path, n_workers):
     carried_out(tasks, n_workers, received.receive)
     reason = "ValueError: batch_size=1500: allowed: 1 to 1437"
     assert [received.ends[k].reason for k in (0, 1)] == [reason, reason]
+
+
+def test_a_worker_holds_no_claims_of_the_folders_that_it_has_left(tmp_path):
+    configs = mlps(2, epochs=1)
+    for k, config in enumerate(configs):  # a cluster's worker has a folder for each attempt
+        trained([config], [[0]], tmp_path / str(k), n_workers=2)
+    opened = [os.readlink(f"/proc/{pid}/fd/{n}") for pid in workers_of(os.getpid()) for n in fds(pid)]
+    assert opened and not [path for path in opened if path.startswith(str(tmp_path))]
+
+
+def fds(pid):
+    with os.scandir(f"/proc/{pid}/fd") as entries:
+        return [entry.name for entry in entries]

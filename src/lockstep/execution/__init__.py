@@ -7,8 +7,8 @@
 - `pool`: these processes, started and ended; `server`: what they do; `library_warnings`: what they keep.
 - `cluster`: a connection to a Dask cluster, and which of its workers may train (`cluster_machine`);
   `cluster_client`: Dask's client.
-- `cluster_workers`: an executor that trains there; `cluster_attempt`: what their workers do;
-  `cluster_data`: the data sets that they train on.
+- `cluster_workers`: an executor that trains there; `cluster_following`: how it follows an attempt;
+  `cluster_attempt`: what their workers do; `cluster_data`: the data sets that they train on.
 - `aside`: a worker for what needs torch beside training; `stored_pictures`: such.
 - `cores`: the number of workers.
 - `collector`: Python's garbage collector, paused while imports load.

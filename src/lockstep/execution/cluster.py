@@ -7,24 +7,24 @@ import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lockstep._version import __version__
 from lockstep.config.errors import Refused
 from lockstep.execution import aside, cluster_client
 from lockstep.execution.cluster_machine import Machine, canaries
 
-if TYPE_CHECKING:
-    pass
-
 CONNECT_SECONDS, RECONNECT_SECONDS = 10, 60
 """How long a scheduler may take to answer at first, and once it was there."""
 
 LOOK_SECONDS = 1.0
 """The interval at which workers that come and go are noticed."""
+
+RETRY_SECONDS = 30.0
+"""How long a worker that failed is given no tasks: a disk may have room again."""
 
 SHOWN_NAMES = 3
 """Workers that a line names."""
@@ -82,6 +82,8 @@ class Cluster:
         self.here = Machine("this machine", "", __version__, torch, found)
         self.known = dict[str, Member]()
         self._asked = set[str]()  # the addresses of workers that are asked what they are
+        self._retry_at = dict[str, float]()  # when to ask those again that failed, by address
+        self._waits = False  # whether it was said that no worker is left that trains
         self._lock, self._looked_at = threading.Lock(), 0.0
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="lockstep-cluster")
         until = time.monotonic() + CONNECT_SECONDS
@@ -92,7 +94,7 @@ class Cluster:
         self._said = set(self.known)
 
     def check(self) -> None:
-        """Check that there are workers that may train.
+        """Check that there are workers that may train; say of the others why they don't.
 
         Raises:
             Refused: if there are none.
@@ -101,12 +103,19 @@ class Cluster:
             reasons = [f"{member.name}: {member.reason}" for member in self.known.values()]
             reasons = reasons or ["it has no workers; docs/cluster.md says how to start some"]
             raise Refused([f"hydra.launcher.cluster={self.address}: {reason}" for reason in reasons])
+        self._say_who_does_not_train(self.known.values())
 
     @property
     def members(self) -> dict[str, Member]:
         """The workers that train for this command, by address."""
         with self._lock:
             return {address: member for address, member in self.known.items() if member.may_train}
+
+    @property
+    def addresses(self) -> set[str]:
+        """The addresses of the workers that are there, whether they train or not."""
+        with self._lock:
+            return set(self.known)
 
     @property
     def n_slots(self) -> int:
@@ -143,23 +152,38 @@ class Cluster:
         self._looked_at = time.monotonic()
         with self._lock:
             gone = [self.known.pop(address) for address in self.known.keys() - workers]
-            new = {of: info for of, info in workers.items() if of not in self._asked | self.known.keys()}
+            again = {of for of, at in self._retry_at.items() if at < self._looked_at and of in workers}
+            known = self.known.keys() - again
+            new = {of: info for of, info in workers.items() if of not in self._asked | known}
             self._asked |= new.keys()
+            self._retry_at = {
+                of: at for of, at in self._retry_at.items() if of in workers and of not in again
+            }
             come = [member for address, member in self.known.items() if address not in self._said]
             self._said = set(self.known)
+            is_empty = not (new or self._asked or any(member.may_train for member in self.known.values()))
         _say("left", [member for member in gone if member.may_train])
         _say("come", [member for member in come if member.may_train])
-        for member in come:
-            if not member.may_train:
-                log.warning("cluster: %s (%s) does not train: %s", member.name, member.address, member.reason)
+        self._say_who_does_not_train(come)
+        if is_empty and not self._waits:
+            log.warning("cluster: no worker is left that trains; waiting for one")
+        self._waits = is_empty
         for of in new.items():
             self._threads.submit(self._ask, *of)
 
     def refuse(self, member: Member, reason: str) -> None:
-        """Give a worker no more tasks."""
+        """Give a worker no tasks for RETRY_SECONDS."""
         with self._lock:
+            if member.address not in self.known:
+                return
             self.known[member.address] = replace(member, reason=reason, may_train=False)
-        log.warning("cluster: %s trains no more: %s", member.name, reason)
+            self._retry_at[member.address] = time.monotonic() + RETRY_SECONDS
+        log.warning("cluster: %s trains nothing for %.0f s: %s", member.name, RETRY_SECONDS, reason)
+
+    def _say_who_does_not_train(self, members: Iterable[Member]) -> None:
+        for member in members:
+            if not member.may_train:
+                log.warning("cluster: %s (%s) does not train: %s", member.name, member.address, member.reason)
 
     def close(self) -> None:
         """Leave the cluster; attempts that run end within seconds."""
@@ -184,13 +208,15 @@ class Cluster:
         try:
             machine = self.client.run(cluster_attempt.describe, self._precisions, workers=[address])[address]
             reason, may_be_mixed = self._differs(machine)
-        except Exception as error:
+        except BaseException as error:  # a client that is closed meanwhile raises CancelledError
             reason, may_be_mixed = f"can't be asked what it is: {type(error).__name__}: {error}", False
         has_name = info["name"] != address
         name = str(info["name"]) if has_name else str(info["host"]) if machine is None else machine.host
         may_train = not reason or (self._mixed and may_be_mixed)
         with self._lock:
             self._asked.discard(address)
+            if machine is None:
+                self._retry_at[address] = time.monotonic() + RETRY_SECONDS
             self.known[address] = Member(address, name, int(info["nthreads"]), machine, reason, may_train)
 
     def _differs(self, machine: Machine) -> tuple[str, bool]:
@@ -211,6 +237,7 @@ class Cluster:
         self.client.close(timeout=1)
         with self._lock:
             self.known.clear()
+            self._asked.clear()
         while True:
             try:
                 self.client = cluster_client.connected(self.address, 5)

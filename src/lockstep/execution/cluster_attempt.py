@@ -91,20 +91,31 @@ async def describe(precisions: Sequence[str]) -> Machine:
 
 
 async def news(identity: str, has: Mapping[int, Has], seconds: float) -> News | None:
-    """Return what is new of an attempt, after some seconds or once it is over; None if it isn't here.
+    """Return what is new of an attempt, after some seconds or once it is over; None if it has not begun.
 
     Args:
         has: what the command's folders have, by the run's number.
     """
     until = time.monotonic() + seconds
-    if (waiting := _waiting.get(identity)) is not None:
-        waiting.asked_at = time.monotonic()
-    while (attempt := _attempts.get(identity)) is not None:
-        attempt.asked_at = time.monotonic()
-        if attempt.outcome is not None or attempt.asked_at >= until:
+    while await stay(identity):
+        attempt, is_late = _attempts.get(identity), time.monotonic() >= until
+        if attempt is not None and (attempt.outcome is not None or is_late):
             return await asyncio.to_thread(attempt.news, has)
+        if attempt is None and is_late:
+            break
         await asyncio.sleep(POLL_SECONDS)
     return None
+
+
+async def stay(identity: str) -> bool:
+    """Go on with an attempt: its command is there. Tell whether it is here.
+
+    A command that waits for long for the answer to `news`, which may be large, says so.
+    """
+    known: _Waiting | _Attempt | None = _attempts.get(identity) or _waiting.get(identity)
+    if known is not None:
+        known.asked_at = time.monotonic()
+    return known is not None
 
 
 async def receive(order: Order) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from lockstep.config.data_config import ArraysConfig, DataConfig, DownloadedConfig, TableConfig
 from lockstep.config.errors import Refused
 from lockstep.data import sources
-from lockstep.data.array_files import NAMES, Prepared, Source
+from lockstep.data.array_files import NAMES, ArrayFiles, Prepared, Source
 from lockstep.data.description import DataDescription
 
 if TYPE_CHECKING:
@@ -24,30 +24,32 @@ if TYPE_CHECKING:
 PART_BYTES = 2**24
 """The bytes that are sent at a time: the scheduler, too, holds a part in memory."""
 
-_sources = dict[str, Source]()  # by digest, held open
+N_KEPT = 64
+"""The data sets that a worker holds open, each with five files: the last ones that it was given."""
+
+_sources = dict[str, Source]()  # by digest
 _received = dict[str, dict[str, "TemporaryDirectory[str]"]]()  # by digest, and by sending
 
 
-def give(client: "Client", worker: str, source: Source, config: DataConfig) -> None:
+def give(client: "Client", worker: str, key: str | None, files: ArrayFiles, config: DataConfig) -> None:
     """Let a worker have a data set."""
-    digest = source.description.digest
-    if client.run(find, source.key, config, digest, workers=[worker])[worker]:
+    digest = files.description.digest
+    if client.run(find, key, config, digest, workers=[worker])[worker]:
         return
     sending = uuid.uuid4().hex
-    for name, path in zip(NAMES, source.files().paths, strict=True):
+    for name, path in zip(NAMES, files.paths, strict=True):
         with open(path, "rb") as file:
             while part := file.read(PART_BYTES):
                 client.run(take, digest, sending, name, part, workers=[worker])
-    client.run(keep, source.key, source.description, sending, workers=[worker])
+    client.run(keep, key, files.description, sending, workers=[worker])
 
 
 async def find(key: str | None, config: DataConfig, digest: str) -> bool:
     """Find a data set in this machine's cache, or fetch it as a command would; tell whether it is there."""
-    if digest not in _sources:
-        found = await asyncio.to_thread(_found, key, config)
-        if found is None or found.description.digest != digest:
-            return False
-        _sources[digest] = found
+    found = _sources.get(digest) or await asyncio.to_thread(_found, key, config)
+    if found is None or found.description.digest != digest:
+        return False
+    _hold(digest, found)
     return True
 
 
@@ -70,7 +72,7 @@ async def keep(key: str | None, description: DataDescription, sending: str) -> N
     if description.digest not in _sources:
         arrays = [np.load(Path(folders[sending].name) / name, mmap_mode="r") for name in NAMES]
         prepare = lambda: Prepared(description, arrays)  # noqa: E731
-        _sources[description.digest] = await asyncio.to_thread(Source, key, description.source, prepare)
+        _hold(description.digest, await asyncio.to_thread(Source, key, description.source, prepare))
     for folder in folders.values():
         folder.cleanup()
 
@@ -80,13 +82,26 @@ def source(digest: str) -> Source:
     return _sources[digest]
 
 
+def _hold(digest: str, found: Source) -> None:
+    """Hold a data set open, as the last one that was given."""
+    _sources.pop(digest, None)
+    _sources[digest] = found
+    for of_earlier in [*_sources][:-N_KEPT]:
+        del _sources[of_earlier]
+
+
 def _found(key: str | None, config: DataConfig) -> Source | None:
     if isinstance(config, DownloadedConfig):
         config = config.model_copy(update={"root": None})  # a folder of the command's machine
     try:
         if not isinstance(config, ArraysConfig | TableConfig):
-            return sources.load(config)
-        return None if key is None else Source(key, config.path, _nothing)
+            found = sources.load(config)
+        elif key is None:
+            return None
+        else:
+            found = Source(key, config.path, _nothing)
+        found.files()  # damaged ones are made again, or else sent
+        return found
     except (LookupError, Refused, OSError):
         return None
 

@@ -56,7 +56,7 @@ class Task:
         return replace(self, runs=tuple(runs))
 
 
-def is_no_room(error: Exception) -> bool:
+def is_no_room(error: BaseException) -> bool:
     """Tell whether an error is one of NO_ROOM."""
     return isinstance(error, OSError) and error.errno in NO_ROOM
 

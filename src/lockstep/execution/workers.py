@@ -15,6 +15,7 @@ from lockstep.data.array_files import ArrayFiles, Source
 from lockstep.execution import pool
 from lockstep.execution.pool import Worker, WorkerDied
 from lockstep.execution.task import Report, Task, TaskRun, is_no_room, reason_of
+from lockstep.recovery import claims
 from lockstep.recovery.journal import Ended, Event
 from lockstep.recovery.run_folder import RunFolder
 from lockstep.results.early_stopping import has_ended
@@ -198,4 +199,7 @@ def _train(task: Task, data: ArrayFiles) -> _Outcome:
         train_task(task, datasets.mapped(data), keep)
     except Exception as error:
         return _Outcome(ends, reason_of(error), error if is_no_room(error) else None)
+    finally:
+        # It has none left. Their file stays open, and each attempt of a cluster's task has one of its own.
+        claims.release_all()
     return _Outcome(ends)

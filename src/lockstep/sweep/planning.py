@@ -30,9 +30,13 @@ def plan_of(configs: Sequence[RunConfig], n_jobs: int) -> Plan:
     needs = [need_of(config, source) for config, source in zip(configs, loaded, strict=True)]
     descriptions = [source.description for source in loaded]
     array_bytes = ARRAY_BYTES if are_on_cpu(configs) else DEVICE_ARRAY_BYTES
-    planned = plan(configs, descriptions, workers_for(configs, n_jobs), needs, array_bytes)
-    # The slots of a cluster that are left over are other machines' cores.
-    return planned if cluster.connected() is None else replace(planned, threads=1)
+    n_workers = workers_for(configs, n_jobs)
+    if cluster.connected() is None:
+        return plan(configs, descriptions, n_workers, needs, array_bytes)
+    # A cluster's slot trains an array, on as many threads as its runs ask for. Slots that are left over are
+    # other machines' cores.
+    n_cores = n_workers * max(config.trainer.threads for config in configs)
+    return replace(plan(configs, descriptions, n_cores, needs, array_bytes), threads=1)
 
 
 def need_of(config: RunConfig, source: Source) -> Need | None:

@@ -1,0 +1,86 @@
+"""Which of a cluster's workers train, as they come, go, and fail; the scheduler is scripted."""
+
+import logging
+
+import pytest
+from helpers.processes import until
+
+from lockstep._version import __version__
+from lockstep.execution import cluster
+from lockstep.execution.cluster import Cluster
+from lockstep.execution.cluster_machine import Machine
+
+HERE = Machine("here", "", __version__, "2.14", {"float32": "0123456789"})
+ELSEWHERE = Machine("there", "there:cache", __version__, "2.14", {"float32": "other bits"})
+
+
+class Client:
+    """Dask's client.
+
+    Attributes:
+        machines: what workers are, by address.
+    """
+
+    status = "running"
+
+    def __init__(self):
+        self.machines = {}
+
+    def run(self, function, precisions, workers):
+        return {workers[0]: self.machines[workers[0]]}
+
+    def scheduler_info(self, n_workers):
+        described = {"nthreads": 1, "host": "127.0.0.1"}
+        return {"workers": {of: described | {"name": of.rpartition("/")[2]} for of in self.machines}}
+
+
+@pytest.fixture
+def joined(monkeypatch, caplog):
+    """A cluster with a worker that computes as this machine does, and one that doesn't."""
+    caplog.set_level(logging.INFO, "lockstep")
+    client = Client()
+    client.machines = {"tcp://same": HERE, "tcp://other": ELSEWHERE}
+    monkeypatch.setattr(cluster.cluster_client, "connected", lambda *_: client)
+    monkeypatch.setattr(cluster.aside, "call", lambda *_: (HERE.torch, HERE.canaries))
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0)
+    made = Cluster("tcp://scheduler", False, ["float32"])
+    yield made
+    made._threads.shutdown()
+
+
+def names(joined):
+    return {member.name for member in joined.members.values()}
+
+
+def test_a_worker_that_does_not_train_is_named_with_the_reason_though_others_train(joined, caplog):
+    joined.check()
+    assert names(joined) == {"same"}
+    assert caplog.messages == [
+        "cluster: other (tcp://other) does not train: it computes other bits (canary other bi, here"
+        " 01234567); hydra.launcher.mixed=true allows it"
+    ]
+
+
+def test_a_worker_that_failed_is_asked_again_after_a_while(joined, caplog, monkeypatch):
+    [member] = joined.members.values()
+    monkeypatch.setattr(cluster, "RETRY_SECONDS", 1000)
+    joined.refuse(member, "OSError: No space left on device")
+    joined.look()
+    joined.look()
+    assert not joined.members and joined.addresses == {"tcp://same", "tcp://other"}
+    assert caplog.messages == [
+        "cluster: same trains nothing for 1000 s: OSError: No space left on device",
+        "cluster: no worker is left that trains; waiting for one",
+    ]
+    monkeypatch.setattr(cluster, "RETRY_SECONDS", -1)
+    joined.refuse(member, "OSError: No space left on device")
+    until(lambda: joined.look() or names(joined) == {"same"}, 20)
+
+
+def test_workers_that_come_and_leave(joined, caplog):
+    joined.client.machines["tcp://new"] = HERE
+    until(lambda: joined.look() or names(joined) == {"same", "new"}, 20)
+    del joined.client.machines["tcp://same"]
+    joined.look()
+    assert names(joined) == {"new"}
+    assert caplog.messages == ["cluster: new on here has come", "cluster: same on here has left"]
