@@ -21,12 +21,20 @@ def drop(*names):
 
 NUMBERS = [str(i % 5) for i in range(N - 2)]
 
+INDEX = ("", "__index_level_0__", "Unnamed: 0")
+
 
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
         ({"id": range(N)}, ["column 'id' numbers the rows", drop("id")]),
-        ({"": range(5, 5 + N)}, ["column '' numbers the rows", drop('""')]),
+        (
+            {name: np.arange(N) ** 2 for name in INDEX},
+            [
+                *(f"column '{name}' has no name of its own, as an index that pandas saved" for name in INDEX),
+                drop('""', "__index_level_0__", "Unnamed: 0"),
+            ],
+        ),
         (
             {"name": [f"n{i}" for i in range(N)], "a=b, c": [f"t{i // 1.5:.0f}" for i in range(N)]},
             [
@@ -74,6 +82,27 @@ def test_columns_that_are_named_may_look_like_ids(tmp_path):
     ids = table(id=range(N), name=[f"n{i}" for i in range(N)])
     found = made(tmp_path / "t.csv", ids, target="y", features=("id", "name"))
     assert found.description.n_features == 1 + 48  # the names of the rows that are trained on
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_index_that_pandas_saved_can_be_dropped(tmp_path, kind):
+    some = table().sample(frac=0.7, random_state=1)
+    name, path = {"csv": "", "parquet": "__index_level_0__"}[kind], tmp_path / f"t.{kind}"
+    some.to_csv(path) if kind == "csv" else some.to_parquet(path)
+    [said, _] = refused(path, target="y")
+    assert said == f"column {name!r} has no name of its own, as an index that pandas saved"
+    dropped = made(path, target="y", drop=(name,)).description
+    plain = made(tmp_path / "u.parquet", some.reset_index(drop=True), target="y").description
+    assert (dropped.digest, dropped.table) == (plain.digest, plain.table)
+
+
+def test_an_index_that_is_named_is_a_feature_unless_it_has_no_name(tmp_path):
+    saved = table(**{name: np.arange(N) ** 2 for name in INDEX})
+    found = made(tmp_path / "t.csv", saved, target="y", features=INDEX[1:])
+    assert [column.name for column in found.description.table.columns] == [*INDEX[1:]]
+    assert refused(tmp_path / "t.csv", target="y", features=("x", "")) == [
+        "column '' has no name, which MLflow needs to log a model; name it in the file"
+    ]
 
 
 def test_many_categories(tmp_path):

@@ -19,6 +19,8 @@ FEW_ROWS = 20
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+_INDEX = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
+"""Names of an index that pandas saved, in CSV and in parquet files, and of the former as it reads it."""
 
 REGRESSION = "predicting a number is regression, which is out of scope"
 
@@ -110,7 +112,7 @@ def check(
         first_N = values.at(slice(n_first))
         if reason := _says_nothing(first_N):
             left_out[name] = reason
-        elif problem := (chosen is None and _is_id(first_N)) or _problem(values):
+        elif problem := _is_unnamed(name, chosen) or (chosen is None and _is_id(first_N)) or _problem(values):
             problems[name] = problem
     said = [f"{label}: column {name!r} {problem}" for name, problem in [*problems.items()][:NAMES_SHOWN]]
     if len(problems) > NAMES_SHOWN:
@@ -169,6 +171,13 @@ def _problem(column: Values) -> str:
                 " leave the texts' fields empty if these are missing values"
             )
     return ""
+
+
+def _is_unnamed(name: str, chosen: Sequence[str] | None) -> str:
+    """Return why a column of this name can't be used; empty if it can."""
+    if chosen is not None:
+        return "" if name else "has no name, which MLflow needs to log a model; name it in the file"
+    return "has no name of its own, as an index that pandas saved" if _INDEX.fullmatch(name) else ""
 
 
 def _is_id(column: Values) -> str:
