@@ -1,9 +1,15 @@
 """Hostile tables: one clear line for each thing that is wrong."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.tables import birds, made, refused
+
+from lockstep.config.errors import Refused
+from lockstep.data.table_checks import as_classes
+from lockstep.data.table_model import Values
 
 N = 60
 
@@ -19,6 +25,7 @@ def drop(*names):
     return f"to leave out columns: 'data.drop=[{','.join(names)}]'"
 
 
+NAMES = [f"n{i:04}" for i in range(1001)]
 NUMBERS = [str(i % 5) for i in range(N - 2)]
 
 INDEX = ("", "__index_level_0__", "Unnamed: 0")
@@ -151,6 +158,7 @@ def test_columns_that_say_nothing_are_left_out(tmp_path):
         ),
         ([np.nan, *[0.5] * (N - 1)], ["1 of 60 rows have none", "has the number 0.5; predicting a number"]),
         ([1e300, 1] * 30, ["has the number 1e+300; predicting a number is regression"]),
+        ([2**53, 2**53 + 1] * 30, ["has the number 9.0072e+15; predicting a number is regression"]),
         ([None, "a", *["b"] * (N - 2)], ["1 of 60 rows have none; remove these rows"]),
         (pd.date_range("2020-01-01", periods=N).date, ["has dates or times; allowed: numbers, text, bools"]),
     ],
@@ -178,6 +186,29 @@ def test_classes(tmp_path, labels, names, first):
         y = [*found.arrays[1], *found.arrays[3]]
         assert sorted(y) == sorted(first * (N // len(first)))
     assert list(found.arrays[1][: len(first) - 1]) == first[:-1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "hint"),
+    [(map(str, range(1001)), "; predicting a number is regression, which is out of scope"), (NAMES, "")],
+)
+def test_a_target_of_many_classes(tmp_path, texts, hint):
+    labels = np.repeat([*texts], 4)
+    many = pd.DataFrame({"x": np.arange(len(labels)) % 7, "y": labels})
+    assert refused(tmp_path / "t.csv", many, target="y") == [
+        f"data.target=y: has 1,001 different values; allowed: 1,000 classes{hint}"
+    ]
+    found = made(tmp_path / "t.csv", many[4:], target="y").description
+    assert (found.n_classes, found.n_test) == (1000, 800)
+
+
+def test_many_different_values_are_refused_in_no_time():
+    n = 20_000
+    target = Values("y", np.arange(n, dtype=np.float64), None)
+    start = time.process_time()
+    with pytest.raises(Refused, match=r"has 20,000 different values in 20,000 rows; allowed: classes of"):
+        as_classes(target, n, "data.target=y")
+    assert time.process_time() - start < 2  # of 10 s, where each category was looked up in a new set
 
 
 def test_a_table_of_one_row(tmp_path):

@@ -14,6 +14,9 @@ from lockstep.data.table_model import Values
 MOST_CATEGORIES = 1000
 """The most features that one column may become."""
 
+MOST_CLASSES = 1000
+"""The most classes of a target: with more, whole numbers are those of a regression."""
+
 FEW_ROWS = 20
 """Up to so many rows, a column or target whose values all differ says nothing about what it is."""
 
@@ -54,7 +57,7 @@ def as_classes(target: Values, n_first: int, key: str) -> Values:
     has_numbers = target.categories is None
     if target.categories is None:
         numbers_N = target.values_N[~target.is_missing_N]
-        wrong_N = numbers_N[(numbers_N != np.floor(numbers_N)) | (np.abs(numbers_N) > 2**53)]
+        wrong_N = numbers_N[(numbers_N != np.floor(numbers_N)) | (np.abs(numbers_N) >= 2**53)]
         if len(wrong_N):
             raise Refused([*problems, f"{key}: has the number {wrong_N[0]:g}; {REGRESSION}"])
         classes, places_N = np.unique(numbers_N, return_inverse=True)
@@ -62,18 +65,21 @@ def as_classes(target: Values, n_first: int, key: str) -> Values:
         codes_N[~target.is_missing_N] = places_N
         target = Values(target.name, codes_N, tuple(str(int(number)) for number in classes))
     assert target.categories is not None
-    known = np.unique(target.values_N[:n_first])
-    known = known[known >= 0]
+    known = set(np.unique(target.values_N[:n_first]).tolist()) - {-1}
     names = [target.categories[code] for code in known]
     if len(known) == 1 and not problems:
         problems.append(f"{key}: has the single class {names[0]!r}; allowed: two classes or more")
+    hint = f"; {REGRESSION}" if has_numbers else ""
     if len(known) > max(FEW_ROWS, n_first // 2):
-        hint = f"; {REGRESSION}" if has_numbers else ""
         problems.append(
             f"{key}: has {len(known):,} different values in {n_first:,} rows;"
             f" allowed: classes of several rows each{hint}"
         )
-    if unknown := [name for code, name in enumerate(target.categories) if code not in set(known.tolist())]:
+    elif len(known) > MOST_CLASSES:
+        problems.append(
+            f"{key}: has {len(known):,} different values; allowed: {MOST_CLASSES:,} classes{hint}"
+        )
+    if unknown := [name for code, name in enumerate(target.categories) if code not in known]:
         problems.append(f"data.test_path: has classes that data.path lacks: {listed(tuple(unknown))}")
     if problems:
         raise Refused(problems)
