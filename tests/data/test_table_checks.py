@@ -60,16 +60,35 @@ INDEX = ("", "__index_level_0__", "Unnamed: 0")
             ],
         ),
         (
-            {"age": [*NUMBERS, "?", "old"]},
+            {"age": [*NUMBERS, "?", "old"], "mass": [*(f"{i}.5" for i in range(N - 1)), "?"]},
             [
                 "column 'age' has 58 numbers and 2 texts: ?, old; leave the texts' fields empty if these are"
                 " missing values",
-                drop("age"),
+                "column 'mass' has 59 numbers and 1 text: ?; leave the texts' fields empty if these are"
+                " missing values",
+                drop("age", "mass"),
             ],
         ),
         (
             {"m": [*(f"{i % 5},5" for i in range(N - 1)), "3"]},
             ["column 'm' has decimal commas, as in '0,5'; write decimal points", drop("m")],
+        ),
+        (
+            {
+                "price": [f"{1 + i % 5},{i % 2}00" for i in range(N)],
+                "few": [*map(str, range(100, 159)), "-1,000"],
+                "area": ["1,000,000", "999,000"] * 30,
+                "point": ["1,000", "2,50"] * 30,
+            },
+            [
+                "column 'price' has thousands separators or decimal commas, as in '1,000'; write 1000 for the"
+                " former, 1.000 for the latter",
+                "column 'few' has thousands separators or decimal commas, as in '-1,000'; write -1000 for the"
+                " former, -1.000 for the latter",
+                "column 'area' has thousands separators, as in '1,000,000'; leave the commas out",
+                "column 'point' has decimal commas, as in '2,50'; write decimal points",
+                drop("price", "few", "area", "point"),
+            ],
         ),
         (
             {"big": [1e300, np.inf, -np.inf, *range(N - 3)]},

@@ -21,7 +21,8 @@ FEW_ROWS = 20
 """Up to so many rows, a column or target whose values all differ says nothing about what it is."""
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
+_WITH_COMMA = re.compile(rf"\s*[+-]?\d+,\d+\s*|{_THOUSANDS.pattern}")
 _INDEX = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
 """Names of an index that pandas saved, in CSV and in parquet files, and of the former as it reads it."""
 
@@ -118,7 +119,12 @@ def check(
         first_N = values.at(slice(n_first))
         if reason := _says_nothing(first_N):
             left_out[name] = reason
-        elif problem := _is_unnamed(name, chosen) or (chosen is None and _is_id(first_N)) or _problem(values):
+        elif problem := (
+            _is_unnamed(name, chosen)
+            or _misread(values)  # first, as numbers that were read as text differ in most rows
+            or (chosen is None and _is_id(first_N))
+            or _problem(values)
+        ):
             problems[name] = problem
     said = [f"{label}: column {name!r} {problem}" for name, problem in [*problems.items()][:NAMES_SHOWN]]
     if len(problems) > NAMES_SHOWN:
@@ -163,20 +169,45 @@ def _problem(column: Values) -> str:
     if len(column.categories) > MOST_CATEGORIES:
         n = len(column.categories)
         return f"has {n:,} different texts; allowed: {MOST_CATEGORIES:,}, as each becomes a feature"
-    n_of_C = np.bincount(known_N, minlength=len(column.categories))
-    for pattern, what in ((_DECIMAL_COMMA, "decimal commas"), (_NUMBER, "numbers")):
-        is_such_C = np.array([pattern.fullmatch(text) is not None for text in column.categories])
-        n_such = int(n_of_C[is_such_C].sum())
-        if what == "decimal commas" and 2 * n_such >= len(known_N):
-            example = column.categories[int(np.flatnonzero(is_such_C)[0])]
-            return f"has decimal commas, as in {example!r}; write decimal points"
-        if len(known_N) / 2 <= n_such < len(known_N):
-            others = [text for text, is_such in zip(column.categories, is_such_C, strict=True) if not is_such]
-            return (
-                f"has {n_such:,} numbers and {len(known_N) - n_such:,} texts: {listed(tuple(others))};"
-                " leave the texts' fields empty if these are missing values"
-            )
     return ""
+
+
+def _misread(column: Values) -> str:
+    """Return why numbers were read as text; empty if they weren't."""
+    if column.categories is None:
+        return ""
+    known_N = column.values_N[~column.is_missing_N]
+    n_of_C = np.bincount(known_N, minlength=len(column.categories))
+    n_numbers = sum(int(n) for n, text in zip(n_of_C, column.categories, strict=True) if is_number(text))
+    with_comma = {
+        text: int(n) for n, text in zip(n_of_C, column.categories, strict=True) if _WITH_COMMA.fullmatch(text)
+    }
+    is_mixed = len(known_N) / 2 <= n_numbers < len(known_N)
+    if 2 * sum(with_comma.values()) >= len(known_N) or (is_mixed and with_comma):
+        return _commas([*with_comma])
+    if is_mixed:
+        others, n_others = (
+            [text for text in column.categories if not is_number(text)],
+            len(known_N) - n_numbers,
+        )
+        return (
+            f"has {n_numbers:,} numbers and {n_others:,} text{'s' * (n_others != 1)}: {listed(tuple(others))};"
+            " leave the texts' fields empty if these are missing values"
+        )
+    return ""
+
+
+def _commas(texts: Sequence[str]) -> str:
+    """Return what to do about numbers with commas."""
+    if decimal := [text for text in texts if not _THOUSANDS.fullmatch(text)]:
+        return f"has decimal commas, as in {decimal[0]!r}; write decimal points"
+    if large := [text for text in texts if text.count(",") > 1]:
+        return f"has thousands separators, as in {large[0]!r}; leave the commas out"
+    whole, point = (texts[0].strip().replace(",", mark) for mark in ("", "."))
+    return (
+        f"has thousands separators or decimal commas, as in {texts[0]!r};"
+        f" write {whole} for the former, {point} for the latter"
+    )
 
 
 def _is_unnamed(name: str, chosen: Sequence[str] | None) -> str:
