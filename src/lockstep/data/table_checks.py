@@ -191,8 +191,8 @@ def _misread(column: Values) -> str:
             len(known_N) - n_numbers,
         )
         return (
-            f"has {n_numbers:,} numbers and {n_others:,} text{'s' * (n_others != 1)}: {listed(tuple(others))};"
-            " leave the texts' fields empty if these are missing values"
+            f"has {n_numbers:,} numbers and {n_others:,} text{'s' * (n_others != 1)}:"
+            f" {listed(tuple(others))}; leave the texts' fields empty if these are missing values"
         )
     return ""
 
