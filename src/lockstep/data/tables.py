@@ -17,7 +17,7 @@ from lockstep.config.data_config import TableConfig
 from lockstep.config.errors import Refused, nearest
 from lockstep.data import columns, splits
 from lockstep.data.array_files import Prepared
-from lockstep.data.description import DataDescription, TableDescription
+from lockstep.data.description import EXAMPLES, DataDescription, TableDescription
 from lockstep.data.folds import divided, too_rare
 from lockstep.data.labels import listed, majority_of
 from lockstep.data.memory import physical_bytes
@@ -28,9 +28,6 @@ from lockstep.data.table_model import Array, Column, Values
 
 FORMAT = 1
 """Of the features: raise it when those of an equal table change, as their digest must, too."""
-
-EXAMPLES = 5
-"""The number of rows of a logged model's input example."""
 
 
 @dataclass(frozen=True)
