@@ -265,6 +265,10 @@ def test_a_table_s_data_is_identified_by_its_digest_and_its_split_by_its_setting
         ),
         ({"test_size": 1}, "data.test_size=1: must be less than 1"),
         ({"features": ["a"], "drop": ["b"]}, "data.drop=[b]: data.features names all columns to use"),
+        (
+            {"features": []},
+            "data.features=[]: names no column; allowed: columns to predict from, or null for all",
+        ),
         ({"drop": ["y"]}, "data.drop: names data.target=y, which is what networks predict"),
         ({"features": ["y"]}, "data.features: names data.target=y, which is what networks predict"),
         ({"features": [1.5]}, "data.features[0]=1.5: must be a valid string"),

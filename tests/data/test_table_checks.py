@@ -1,9 +1,15 @@
 """Hostile tables: one clear line for each thing that is wrong."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.tables import birds, made, refused
+
+from lockstep.config.errors import Refused
+from lockstep.data.table_checks import as_classes
+from lockstep.data.table_model import Values
 
 N = 60
 
@@ -19,14 +25,23 @@ def drop(*names):
     return f"to leave out columns: 'data.drop=[{','.join(names)}]'"
 
 
+NAMES = [f"n{i:04}" for i in range(1001)]
 NUMBERS = [str(i % 5) for i in range(N - 2)]
+
+INDEX = ("", "__index_level_0__", "Unnamed: 0")
 
 
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
         ({"id": range(N)}, ["column 'id' numbers the rows", drop("id")]),
-        ({"": range(5, 5 + N)}, ["column '' numbers the rows", drop('""')]),
+        (
+            {name: np.arange(N) ** 2 for name in INDEX},
+            [
+                *(f"column '{name}' has no name of its own, as an index that pandas saved" for name in INDEX),
+                drop('""', "__index_level_0__", "Unnamed: 0"),
+            ],
+        ),
         (
             {"name": [f"n{i}" for i in range(N)], "a=b, c": [f"t{i // 1.5:.0f}" for i in range(N)]},
             [
@@ -45,16 +60,35 @@ NUMBERS = [str(i % 5) for i in range(N - 2)]
             ],
         ),
         (
-            {"age": [*NUMBERS, "?", "old"]},
+            {"age": [*NUMBERS, "?", "old"], "mass": [*(f"{i}.5" for i in range(N - 1)), "?"]},
             [
                 "column 'age' has 58 numbers and 2 texts: ?, old; leave the texts' fields empty if these are"
                 " missing values",
-                drop("age"),
+                "column 'mass' has 59 numbers and 1 text: ?; leave the texts' fields empty if these are"
+                " missing values",
+                drop("age", "mass"),
             ],
         ),
         (
             {"m": [*(f"{i % 5},5" for i in range(N - 1)), "3"]},
             ["column 'm' has decimal commas, as in '0,5'; write decimal points", drop("m")],
+        ),
+        (
+            {
+                "price": [f"{1 + i % 5},{i % 2}00" for i in range(N)],
+                "few": [*map(str, range(100, 159)), "-1,000"],
+                "area": ["1,000,000", "999,000"] * 30,
+                "point": ["1,000", "2,50"] * 30,
+            },
+            [
+                "column 'price' has thousands separators or decimal commas, as in '1,000'; write 1000 for the"
+                " former, 1.000 for the latter",
+                "column 'few' has thousands separators or decimal commas, as in '-1,000'; write -1000 for the"
+                " former, -1.000 for the latter",
+                "column 'area' has thousands separators, as in '1,000,000'; leave the commas out",
+                "column 'point' has decimal commas, as in '2,50'; write decimal points",
+                drop("price", "few", "area", "point"),
+            ],
         ),
         (
             {"big": [1e300, np.inf, -np.inf, *range(N - 3)]},
@@ -74,6 +108,27 @@ def test_columns_that_are_named_may_look_like_ids(tmp_path):
     ids = table(id=range(N), name=[f"n{i}" for i in range(N)])
     found = made(tmp_path / "t.csv", ids, target="y", features=("id", "name"))
     assert found.description.n_features == 1 + 48  # the names of the rows that are trained on
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_index_that_pandas_saved_can_be_dropped(tmp_path, kind):
+    some = table().sample(frac=0.7, random_state=1)
+    name, path = {"csv": "", "parquet": "__index_level_0__"}[kind], tmp_path / f"t.{kind}"
+    some.to_csv(path) if kind == "csv" else some.to_parquet(path)
+    [said, _] = refused(path, target="y")
+    assert said == f"column {name!r} has no name of its own, as an index that pandas saved"
+    dropped = made(path, target="y", drop=(name,)).description
+    plain = made(tmp_path / "u.parquet", some.reset_index(drop=True), target="y").description
+    assert (dropped.digest, dropped.table) == (plain.digest, plain.table)
+
+
+def test_an_index_that_is_named_is_a_feature_unless_it_has_no_name(tmp_path):
+    saved = table(**{name: np.arange(N) ** 2 for name in INDEX})
+    found = made(tmp_path / "t.csv", saved, target="y", features=INDEX[1:])
+    assert [column.name for column in found.description.table.columns] == [*INDEX[1:]]
+    assert refused(tmp_path / "t.csv", target="y", features=("x", "")) == [
+        "column '' has no name, which MLflow needs to log a model; name it in the file"
+    ]
 
 
 def test_many_categories(tmp_path):
@@ -122,6 +177,7 @@ def test_columns_that_say_nothing_are_left_out(tmp_path):
         ),
         ([np.nan, *[0.5] * (N - 1)], ["1 of 60 rows have none", "has the number 0.5; predicting a number"]),
         ([1e300, 1] * 30, ["has the number 1e+300; predicting a number is regression"]),
+        ([2**53, 2**53 + 1] * 30, ["has the number 9.0072e+15; predicting a number is regression"]),
         ([None, "a", *["b"] * (N - 2)], ["1 of 60 rows have none; remove these rows"]),
         (pd.date_range("2020-01-01", periods=N).date, ["has dates or times; allowed: numbers, text, bools"]),
     ],
@@ -149,6 +205,29 @@ def test_classes(tmp_path, labels, names, first):
         y = [*found.arrays[1], *found.arrays[3]]
         assert sorted(y) == sorted(first * (N // len(first)))
     assert list(found.arrays[1][: len(first) - 1]) == first[:-1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "hint"),
+    [(map(str, range(1001)), "; predicting a number is regression, which is out of scope"), (NAMES, "")],
+)
+def test_a_target_of_many_classes(tmp_path, texts, hint):
+    labels = np.repeat([*texts], 4)
+    many = pd.DataFrame({"x": np.arange(len(labels)) % 7, "y": labels})
+    assert refused(tmp_path / "t.csv", many, target="y") == [
+        f"data.target=y: has 1,001 different values; allowed: 1,000 classes{hint}"
+    ]
+    found = made(tmp_path / "t.csv", many[4:], target="y").description
+    assert (found.n_classes, found.n_test) == (1000, 800)
+
+
+def test_many_different_values_are_refused_in_no_time():
+    n = 20_000
+    target = Values("y", np.arange(n, dtype=np.float64), None)
+    start = time.process_time()
+    with pytest.raises(Refused, match=r"has 20,000 different values in 20,000 rows; allowed: classes of"):
+        as_classes(target, n, "data.target=y")
+    assert time.process_time() - start < 2  # of 10 s, where each category was looked up in a new set
 
 
 def test_a_table_of_one_row(tmp_path):

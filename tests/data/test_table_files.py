@@ -138,13 +138,16 @@ NOT_UTF8 = "is not UTF-8; convert it first: iconv -f latin1 -t utf-8 <file> > <n
         ("t.csv", "x,x,y\n1,2,3\n", "has several columns named 'x'; rename them"),
         ("t.csv", TEXT.replace("u", "é").encode("latin1"), NOT_UTF8),
         ("t.csv", TEXT.replace("x", "é").encode("latin1"), NOT_UTF8),
-        ("t.csv", TEXT.encode("utf-16"), NOT_UTF8),
-        ("t.csv", b"\0\1\2\n" * 9, NOT_UTF8),
+        ("t.csv", TEXT.encode("utf-16"), NOT_UTF8.replace("latin1", "utf-16")),
+        ("t.tsv", "\ufeffé\ty".encode("utf-16-be"), NOT_UTF8.replace("latin1", "utf-16")),
+        ("t.csv.gz", gzip.compress(TEXT.encode("utf-16")), NOT_UTF8.replace("latin1", "utf-16")),
+        ("t.csv", b"\0\1\2\n" * 9, "has NUL bytes, which binary files have, and UTF-16; allowed: UTF-8"),
+        ("t.tsv", TEXT.encode("utf-16-le"), "has NUL bytes, which binary files have, and UTF-16"),
         ("t.csv.gz", TEXT, "can't be read: "),
         ("t.csv.gz", gzip.compress(TEXT.encode() * 5000)[:-99], "can't be read: "),
         ("t.parquet", TEXT, "can't be read: "),
     ],
-    ids=range(18),
+    ids=range(21),
 )
 def test_what_cannot_be_read(tmp_path, name, content, said):
     assert refusal(tmp_path / name, content).startswith(said)

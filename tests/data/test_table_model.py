@@ -59,6 +59,49 @@ def test_a_table_s_own_rows_get_its_features(tmp_path):
         assert np.array_equal(x_NxF, made_of.arrays[2])
 
 
+READ = (
+    {},
+    {"dtype": object},
+    {"dtype": str, "keep_default_na": False},
+    {"dtype_backend": "numpy_nullable"},
+    {"dtype_backend": "pyarrow"},
+)
+
+
+@pytest.mark.parametrize("read", READ, ids=range(len(READ)))
+@pytest.mark.parametrize(
+    ("values", "categories"),
+    [
+        (["true", "0", "1", "False"], ("false", "true")),
+        (["true", "0", "", "1"], ("false", "true")),
+        (["True", "1", "", "0"], ("false", "true")),
+        (["true", "0", "?", "u", "t"], ("0", "?", "t", "true", "u")),
+        (["true", "false"], ("false", "true")),
+        (["True", "", "False"], ("false", "true")),
+        (["TRUE", "true", "False"], ("false", "true")),
+        (["0", "1"], None),
+    ],
+    ids=str,
+)
+def test_bools_and_what_looks_like_them_get_their_features_however_pandas_reads_them(
+    tmp_path, values, categories, read
+):
+    path = tmp_path / "t.csv"
+    table = birds().assign(flag=np.resize(values, 60))
+    made_of = made(path, table, target="species", missing="impute", test_path=path)
+    columns = made_of.description.table.columns
+    assert columns[-1].categories == categories
+    seen = []
+    model = TableModel(lambda x: seen.append(x) or x[:, :3], "float32", "species", ("a", "b", "c"), columns)
+    rows = pd.read_csv(path, **read)
+    model.predict(rows)
+    assert np.array_equal(seen[-1], made_of.arrays[2])
+    without_bools = table[table.flag.isin(["0", "1", ""])]  # where there are such, pandas reads numbers
+    without_bools.to_csv(path, index=False)
+    model.predict(pd.read_csv(path, **read))
+    assert np.array_equal(seen[-1], made_of.arrays[2][without_bools.index])
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -1,5 +1,7 @@
 """The user's own table as a data set."""
 
+import logging
+
 import numpy as np
 import pytest
 from helpers.tables import birds, made, refused, write
@@ -169,6 +171,17 @@ def test_folds(tmp_path):
     assert len({each.description.pool_digest for each in found}) == 1
     other = made(path, test_size=None, fold=0, folds=4)
     assert other.description.pool_digest != found[0].description.pool_digest
+
+
+def test_folds_warn_of_classes_that_are_too_rare(tmp_path):
+    path = write(tmp_path / "t.csv", birds().assign(species=[*["Emperor"] * 3, *["Adelie"] * 57]))
+
+    def warnings(**split):
+        return [text for level, text in made(path, **split).remarks if level == logging.WARNING]
+
+    said = "data.folds=4: some folds have none of the 3 instances of class Emperor"
+    assert [warnings(test_size=None, fold=fold, folds=4) for fold in range(4)] == [[said]] * 4
+    assert warnings(test_size=None, fold=0, folds=3) == warnings() == []
 
 
 def test_too_large_a_test_set(tmp_path):

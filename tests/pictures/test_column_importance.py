@@ -28,10 +28,14 @@ class OfRawRows:
         return (self.model.predict(rows)[self.model.target] == y).mean()
 
 
+def made_of(path, table, **changes):
+    prepared = made(path, table, **changes)
+    return Dataset(prepared.description, *map(torch.from_numpy, prepared.arrays))
+
+
 @pytest.fixture
 def dataset(tmp_path):
-    prepared = made(tmp_path / "t.parquet", birds(200), test_size=0.4)
-    return Dataset(prepared.description, *map(torch.from_numpy, prepared.arrays))
+    return made_of(tmp_path / "t.parquet", birds(200), test_size=0.4)
 
 
 def test_columns_are_as_important_as_scikit_learn_says_of_the_raw_rows(dataset):
@@ -64,3 +68,29 @@ def test_few_of_many_rows_are_used(dataset, monkeypatch):
     network = networks.build(MLP, data.n_features, data.n_classes, generator(1, "init"))
     means = [mean for mean, _ in column_importance.importances(network, dataset).values()]
     assert np.allclose(np.array(means) * 50, np.round(np.array(means) * 50))  # of 10 rows, 5 times
+
+
+@pytest.mark.parametrize(("n_rows", "n_measured"), [(200, 200), (80, 80), (79, 77), (20, 20)])
+def test_few_of_many_rows_are_of_all_classes_however_the_file_is_sorted(
+    tmp_path, monkeypatch, n_rows, n_measured
+):
+    monkeypatch.setattr(column_importance, "ROWS", n_rows)
+    table = birds(200).sort_values("species", ignore_index=True)
+    dataset = made_of(tmp_path / "t.parquet", table, test_size=0.4)
+    measured = column_importance._measured(dataset.y_test.numpy())
+    assert len(measured) == min(n_measured, 80)
+    n_C, n_measured_C = dataset.y_test.bincount(), dataset.y_test[measured].bincount(minlength=3)
+    assert (n_measured_C - n_C * len(measured) / 80).abs().max() <= 1
+    network = networks.build(MLP, dataset.description.n_features, 3, generator(1, "init"))
+    scored = []
+    monkeypatch.setattr(
+        column_importance, "permutation_importance", lambda model, rows, y, **_: scored.append(y) or Found()
+    )
+    column_importance.importances(network, dataset)
+    assert scored[0].tolist() == dataset.y_test[measured].tolist()
+
+
+class Found:
+    """What scikit-learn returns of four columns."""
+
+    importances_mean = importances_std = np.zeros(4)

@@ -11,6 +11,7 @@ from helpers.records import recorded_sweep
 from lockstep.report import evidence, page
 from lockstep.results import predictions_file
 from lockstep.results.predictions import Predictions
+from lockstep.results.run_result import RunResult
 from lockstep.tracking import sweeps
 from lockstep.tracking.store import Store
 
@@ -155,3 +156,26 @@ def test_networks_are_compared_with_others_of_their_fold_only(swept):
     assert is_compared[str(1 - int(best.run.params["data.fold"]))] is False
     text = swept.text(sweep)
     assert "seed 0 fold 1: " in text
+
+
+@pytest.mark.parametrize("key", ["path", "test_path", "test_size", "split_seed", "fold", "folds"])
+def test_networks_are_compared_on_the_same_instances_only(swept, key):
+    """Whatever their labels: test sets that are drawn from a file of sorted classes have the same."""
+
+    def params(name):
+        return {"optim.lr": name[:-1], f"data.{key}": name[-1]}
+
+    runs = [(name, range(n), []) for name, n in {"0.11": 9, "0.12": 29, "0.21": 39, "0.22": 59}.items()]
+    found = evidence.of(swept.store, swept.record(runs, params=params))
+    values = [network.run.params[f"data.{key}"] for network in found.networks]
+    assert sorted(values) == ["1", "1", "2", "2"]
+    assert [network.run.params[f"data.{key}"] for network in found.compared] == [values[0]]
+
+
+def test_copies_of_a_table_are_the_same_instances():
+    csv, parquet, other = (
+        RunResult("a run", "", digest, {"data.path": path}, (), "FINISHED", {})
+        for digest, path in (("d", "t.csv"), ("d", "t.parquet"), ("e", "t.parquet"))
+    )
+    assert evidence._has_instances_of(csv, parquet)
+    assert not evidence._has_instances_of(csv, other)

@@ -152,3 +152,22 @@ def test_a_dry_run_shows_the_columns_of_each_table_once(requests, tmp_path, monk
         "species              target, 3 classes: Adelie, Chinstrap, Gentoo",
         "",
     ]
+
+
+def test_an_index_that_pandas_saved_is_dropped_and_the_model_takes_the_rows(
+    requests, tmp_path, uri, monkeypatch
+):
+    monkeypatch.setattr(console, "width", 100)
+    path = tmp_path / "t.csv"
+    birds(90).sample(60, random_state=0).to_csv(path)
+    request = requests(path, {"drop": ("",)})
+    with console.capture() as captured:
+        planning._show_columns([request[0].config])
+    assert '""                0  left out: data.drop' in captured.get()
+    [run] = carried_out(request, [], launcher=LauncherConfig(n_jobs=1), folder=tmp_path / "sweep")
+    mlflow.set_tracking_uri(uri)
+    model = mlflow.pyfunc.load_model(log_model(Store(uri), run.run_id))
+    rows = pd.read_csv(path)
+    test_N = stratified(rows.species, 12, 0)[1]
+    accuracy = (model.predict(rows).species == rows.species)[test_N].mean()
+    assert accuracy == pytest.approx(run.metrics["test/accuracy"])

@@ -105,6 +105,10 @@ class TableConfig(_Stream):
             object.__setattr__(self, "test_size", None)  # so that runs of equal data have equal settings
         elif self.test_size is None:
             raise ValueError("data.test_size=null: needs data.test_path; allowed: 0 < data.test_size < 1")
+        if self.features == ():
+            raise ValueError(
+                "data.features=[]: names no column; allowed: columns to predict from, or null for all"
+            )
         if self.features is not None and self.drop:
             raise ValueError(f"data.drop=[{','.join(self.drop)}]: data.features names all columns to use")
         if self.target in (*(self.features or ()), *self.drop):

@@ -10,6 +10,9 @@ from lockstep.data.table_model import Column
 if TYPE_CHECKING:  # a process without pydantic describes data, too
     from lockstep.config.data_config import DataConfig
 
+EXAMPLES = 5
+"""The number of rows of a logged model's input example."""
+
 
 @dataclass(frozen=True)
 class TableDescription:

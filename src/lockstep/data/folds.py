@@ -49,7 +49,7 @@ def divided(labels_N: Array, folds: int, seed: int = 0) -> Array:
         )
     fold_N = np.empty(len(labels_N), np.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer instances: see `rare`
+        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer instances: see `too_rare`
         division = StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels_N, labels_N)
         for fold, (_, test) in enumerate(division):
             fold_N[test] = fold
@@ -73,18 +73,21 @@ def pool(prepared: Prepared, folds: int) -> Prepared:
     )
     x_NxF = np.concatenate([x_train, x_test])[rows_N]
     arrays = (x_NxF, y_N[rows_N], x_NxF[:0], y_N[:0], x_blank)
-    warning = _rare(np.bincount(y_N), data.class_names, folds)
-    remarks = () if warning is None else ((logging.WARNING, warning),)
-    return Prepared(description, arrays, (*prepared.remarks, *remarks))
+    return Prepared(description, arrays, (*prepared.remarks, *too_rare(y_N, data.class_names, folds)))
 
 
-def _rare(counts_C: Array, class_names: tuple[str, ...], folds: int) -> str | None:
-    """Return a warning if a class has fewer instances than there are folds, None otherwise."""
+def too_rare(y_N: Array, class_names: tuple[str, ...], folds: int) -> list[tuple[int, str]]:
+    """Return a warning, with its level, if a class has fewer instances than there are folds.
+
+    Args:
+        y_N: class indices.
+    """
+    counts_C = np.bincount(y_N, minlength=len(class_names))
     n = int(counts_C.min())
     if n >= folds:
-        return None
+        return []
     of = f"{n} instance{'s' * (n != 1)} of class {class_names[counts_C.argmin()]}"
-    return f"data.folds={folds}: some folds have none of the {of}"
+    return [(logging.WARNING, f"data.folds={folds}: some folds have none of the {of}")]
 
 
 def stretches(data: DataDescription) -> tuple[slice, slice]:

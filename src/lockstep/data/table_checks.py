@@ -14,11 +14,17 @@ from lockstep.data.table_model import Values
 MOST_CATEGORIES = 1000
 """The most features that one column may become."""
 
+MOST_CLASSES = 1000
+"""The most classes of a target: with more, whole numbers are those of a regression."""
+
 FEW_ROWS = 20
 """Up to so many rows, a column or target whose values all differ says nothing about what it is."""
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
+_WITH_COMMA = re.compile(rf"\s*[+-]?\d+,\d+\s*|{_THOUSANDS.pattern}")
+_INDEX = re.compile(r"|__index_level_\d+__|Unnamed: \d+")
+"""Names of an index that pandas saved, in CSV and in parquet files, and of the former as it reads it."""
 
 REGRESSION = "predicting a number is regression, which is out of scope"
 
@@ -52,7 +58,7 @@ def as_classes(target: Values, n_first: int, key: str) -> Values:
     has_numbers = target.categories is None
     if target.categories is None:
         numbers_N = target.values_N[~target.is_missing_N]
-        wrong_N = numbers_N[(numbers_N != np.floor(numbers_N)) | (np.abs(numbers_N) > 2**53)]
+        wrong_N = numbers_N[(numbers_N != np.floor(numbers_N)) | (np.abs(numbers_N) >= 2**53)]
         if len(wrong_N):
             raise Refused([*problems, f"{key}: has the number {wrong_N[0]:g}; {REGRESSION}"])
         classes, places_N = np.unique(numbers_N, return_inverse=True)
@@ -60,18 +66,21 @@ def as_classes(target: Values, n_first: int, key: str) -> Values:
         codes_N[~target.is_missing_N] = places_N
         target = Values(target.name, codes_N, tuple(str(int(number)) for number in classes))
     assert target.categories is not None
-    known = np.unique(target.values_N[:n_first])
-    known = known[known >= 0]
+    known = set(np.unique(target.values_N[:n_first]).tolist()) - {-1}
     names = [target.categories[code] for code in known]
     if len(known) == 1 and not problems:
         problems.append(f"{key}: has the single class {names[0]!r}; allowed: two classes or more")
+    hint = f"; {REGRESSION}" if has_numbers else ""
     if len(known) > max(FEW_ROWS, n_first // 2):
-        hint = f"; {REGRESSION}" if has_numbers else ""
         problems.append(
             f"{key}: has {len(known):,} different values in {n_first:,} rows;"
             f" allowed: classes of several rows each{hint}"
         )
-    if unknown := [name for code, name in enumerate(target.categories) if code not in set(known.tolist())]:
+    elif len(known) > MOST_CLASSES:
+        problems.append(
+            f"{key}: has {len(known):,} different values; allowed: {MOST_CLASSES:,} classes{hint}"
+        )
+    if unknown := [name for code, name in enumerate(target.categories) if code not in known]:
         problems.append(f"data.test_path: has classes that data.path lacks: {listed(tuple(unknown))}")
     if problems:
         raise Refused(problems)
@@ -110,7 +119,12 @@ def check(
         first_N = values.at(slice(n_first))
         if reason := _says_nothing(first_N):
             left_out[name] = reason
-        elif problem := (chosen is None and _is_id(first_N)) or _problem(values):
+        elif problem := (
+            _is_unnamed(name, chosen)
+            or _misread(values)  # first, as numbers that were read as text differ in most rows
+            or (chosen is None and _is_id(first_N))
+            or _problem(values)
+        ):
             problems[name] = problem
     said = [f"{label}: column {name!r} {problem}" for name, problem in [*problems.items()][:NAMES_SHOWN]]
     if len(problems) > NAMES_SHOWN:
@@ -155,20 +169,52 @@ def _problem(column: Values) -> str:
     if len(column.categories) > MOST_CATEGORIES:
         n = len(column.categories)
         return f"has {n:,} different texts; allowed: {MOST_CATEGORIES:,}, as each becomes a feature"
-    n_of_C = np.bincount(known_N, minlength=len(column.categories))
-    for pattern, what in ((_DECIMAL_COMMA, "decimal commas"), (_NUMBER, "numbers")):
-        is_such_C = np.array([pattern.fullmatch(text) is not None for text in column.categories])
-        n_such = int(n_of_C[is_such_C].sum())
-        if what == "decimal commas" and 2 * n_such >= len(known_N):
-            example = column.categories[int(np.flatnonzero(is_such_C)[0])]
-            return f"has decimal commas, as in {example!r}; write decimal points"
-        if len(known_N) / 2 <= n_such < len(known_N):
-            others = [text for text, is_such in zip(column.categories, is_such_C, strict=True) if not is_such]
-            return (
-                f"has {n_such:,} numbers and {len(known_N) - n_such:,} texts: {listed(tuple(others))};"
-                " leave the texts' fields empty if these are missing values"
-            )
     return ""
+
+
+def _misread(column: Values) -> str:
+    """Return why numbers were read as text; empty if they weren't."""
+    if column.categories is None:
+        return ""
+    known_N = column.values_N[~column.is_missing_N]
+    n_of_C = np.bincount(known_N, minlength=len(column.categories))
+    n_numbers = sum(int(n) for n, text in zip(n_of_C, column.categories, strict=True) if is_number(text))
+    with_comma = {
+        text: int(n) for n, text in zip(n_of_C, column.categories, strict=True) if _WITH_COMMA.fullmatch(text)
+    }
+    is_mixed = len(known_N) / 2 <= n_numbers < len(known_N)
+    if 2 * sum(with_comma.values()) >= len(known_N) or (is_mixed and with_comma):
+        return _commas([*with_comma])
+    if is_mixed:
+        others, n_others = (
+            [text for text in column.categories if not is_number(text)],
+            len(known_N) - n_numbers,
+        )
+        return (
+            f"has {n_numbers:,} numbers and {n_others:,} text{'s' * (n_others != 1)}:"
+            f" {listed(tuple(others))}; leave the texts' fields empty if these are missing values"
+        )
+    return ""
+
+
+def _commas(texts: Sequence[str]) -> str:
+    """Return what to do about numbers with commas."""
+    if decimal := [text for text in texts if not _THOUSANDS.fullmatch(text)]:
+        return f"has decimal commas, as in {decimal[0]!r}; write decimal points"
+    if large := [text for text in texts if text.count(",") > 1]:
+        return f"has thousands separators, as in {large[0]!r}; leave the commas out"
+    whole, point = (texts[0].strip().replace(",", mark) for mark in ("", "."))
+    return (
+        f"has thousands separators or decimal commas, as in {texts[0]!r};"
+        f" write {whole} for the former, {point} for the latter"
+    )
+
+
+def _is_unnamed(name: str, chosen: Sequence[str] | None) -> str:
+    """Return why a column of this name can't be used; empty if it can."""
+    if chosen is not None:
+        return "" if name else "has no name, which MLflow needs to log a model; name it in the file"
+    return "has no name of its own, as an index that pandas saved" if _INDEX.fullmatch(name) else ""
 
 
 def _is_id(column: Values) -> str:

@@ -3,6 +3,7 @@
 Text that stands for a missing value is pyarrow's (NA, NaN, null, …), and empty text.
 """
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,7 +113,8 @@ def opened(key: str, path: Path) -> TableFile:
         if kind == ".parquet":
             schema = parquet.read_schema(path)
         else:
-            delimiter = "\t" if kind == ".tsv" else _delimiter(label, path)
+            line = _first_line(label, path)
+            delimiter = "\t" if kind == ".tsv" else _delimiter(line)
             options = csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True)
             with _open_csv(path, delimiter, options) as reader:
                 schema = reader.schema
@@ -120,7 +122,7 @@ def opened(key: str, path: Path) -> TableFile:
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise Refused([f"{label}: has several columns named {', '.join(map(repr, twice[:5]))}; rename them"])
     if delimiter is not None and any(map(pa.types.is_binary, schema.types)):
-        raise Refused([f"{label}: {_NOT_UTF8}"])
+        raise Refused([f"{label}: {_not_utf8()}"])
     return TableFile(label, path, dict(zip(names, schema.types, strict=True)), delimiter)
 
 
@@ -168,12 +170,23 @@ def _settled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _delimiter(label: str, path: Path) -> str:
-    """Return what separates the names in a file's first line: a comma, or else a tab or a semicolon."""
+def _first_line(label: str, path: Path) -> bytes:
+    """Return the first line of a CSV file.
+
+    Raises:
+        Refused: if it isn't UTF-8, so far as can be told here.
+    """
     with _stream(path) as stream:
         line = stream.read(2**16).partition(b"\n")[0]
-    if b"\0" in line:  # UTF-16, or no text at all
-        raise Refused([f"{label}: {_NOT_UTF8}"])
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Refused([f"{label}: {_not_utf8('utf-16')}"])
+    if b"\0" in line:
+        raise Refused([f"{label}: has NUL bytes, which binary files have, and UTF-16; allowed: UTF-8"])
+    return bytes(line)
+
+
+def _delimiter(line: bytes) -> str:
+    """Return what separates the names in a file's first line: a comma, or else a tab or a semicolon."""
     return next((mark for mark in ",\t;" if mark.encode() in line), ",")
 
 
@@ -199,19 +212,20 @@ def _refusing(label: str, names: Sequence[str] = ()) -> Iterator[None]:
     except FileNotFoundError:
         raise Refused([f"{label}: there is no such file; {ALLOWED}"]) from None
     except UnicodeDecodeError:
-        raise Refused([f"{label}: {_NOT_UTF8}"]) from None
+        raise Refused([f"{label}: {_not_utf8()}"]) from None
     except (pa.ArrowException, OSError) as error:
         raise Refused([f"{label}: {_reason(error, names)}"]) from None
 
 
-_NOT_UTF8 = "is not UTF-8; convert it first: iconv -f latin1 -t utf-8 <file> > <new file>"
+def _not_utf8(encoding: str = "latin1") -> str:
+    return f"is not UTF-8; convert it first: iconv -f {encoding} -t utf-8 <file> > <new file>"
 
 
 def _reason(error: Any, names: Sequence[str]) -> str:
     """Return what pyarrow says, in one line."""
     text = " ".join(str(error).split())
     if "UTF8" in text:
-        return _NOT_UTF8
+        return _not_utf8()
     if ragged := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text):
         row, expected, got = ragged.groups()
         return f"row {row} has {got} values; the header, which is row 1, has {expected} names"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+BOOLS = {"1": "true", "0": "false", "1.0": "true", "0.0": "false"}
+"""What a CSV file's column of bools may also have: pyarrow takes 1 and 0 for bools, pandas for numbers."""
+
 
 @dataclass(frozen=True, eq=False)
 class Values:
@@ -160,7 +163,7 @@ def _read(column: Column, series: "Series[Any]") -> Values:
         return Values(column.name, numbers_N, None)
     texts = known.astype(str)
     if {*column.categories} <= {"false", "true"}:  # bools, which pandas writes as True and False
-        texts = texts.str.lower()
+        texts = texts.str.lower().replace(BOOLS)
     categories = tuple(sorted({*texts}))
     codes_N = np.full(len(series), -1, np.int32)
     codes_N[~is_missing_N] = np.searchsorted(np.array(categories, object), texts.to_numpy(object))

@@ -17,8 +17,8 @@ from lockstep.config.data_config import TableConfig
 from lockstep.config.errors import Refused, nearest
 from lockstep.data import columns, splits
 from lockstep.data.array_files import Prepared
-from lockstep.data.description import DataDescription, TableDescription
-from lockstep.data.folds import divided
+from lockstep.data.description import EXAMPLES, DataDescription, TableDescription
+from lockstep.data.folds import divided, too_rare
 from lockstep.data.labels import listed, majority_of
 from lockstep.data.memory import physical_bytes
 from lockstep.data.table_checks import as_classes, check, is_number
@@ -28,9 +28,6 @@ from lockstep.data.table_model import Array, Column, Values
 
 FORMAT = 1
 """Of the features: raise it when those of an equal table change, as their digest must, too."""
-
-EXAMPLES = 5
-"""The number of rows of a logged model's input example."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,8 @@ def _prepared(wanted: Wanted) -> Prepared:
         ),
     )
     arrays = (x_train, y_N[train_N], x_test, y_N[test_N], blank_1xF)
-    return Prepared(description, arrays, _remarks(description))
+    rare = [] if wanted.folds is None else too_rare(y_N, description.class_names, wanted.folds)
+    return Prepared(description, arrays, [*_remarks(description), *rare])
 
 
 def _chosen(file: TableFile, wanted: Wanted) -> list[str]:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.inspection import permutation_importance
 
+from lockstep.data import splits
 from lockstep.data.datasets import Dataset
 from lockstep.results.run_files import COLUMN_ROWS as ROWS
 from lockstep.training.networks import Network
@@ -47,7 +48,7 @@ def importances(network: Network, dataset: Dataset) -> dict[str, tuple[float, fl
     """Return how much of the test accuracy is lost if a column's values are permuted, by column.
 
     A mean and a standard deviation over REPEATS permutations each, by scikit-learn's permutation_importance
-    (Breiman, 2001), on the first ROWS test instances; the largest mean first.
+    (Breiman, 2001), on up to ROWS test instances; the largest mean first.
 
     Args:
         dataset: a table.
@@ -58,10 +59,11 @@ def importances(network: Network, dataset: Dataset) -> dict[str, tuple[float, fl
     stops = np.cumsum(widths)
     columns_K = [slice(stop - width, stop) for width, stop in zip(widths, stops, strict=True)]
     weight = next(network.parameters())
-    x_MxF = dataset.x_test[:ROWS].to(weight.device, weight.dtype)
+    rows_M = _measured(dataset.y_test.numpy())
+    x_MxF = dataset.x_test[rows_M].to(weight.device, weight.dtype)
     model = _OfRows(network, x_MxF, columns_K)
     rows_MxK = np.tile(np.arange(len(x_MxF))[:, None], len(columns_K))
-    y_M = dataset.y_test[:ROWS].numpy()
+    y_M = dataset.y_test[rows_M].numpy()
     found = permutation_importance(model, rows_MxK, y_M, n_repeats=REPEATS, random_state=0)
     of_names = {
         column.name: (float(mean), float(std))
@@ -70,3 +72,15 @@ def importances(network: Network, dataset: Dataset) -> dict[str, tuple[float, fl
         )
     }
     return dict(sorted(of_names.items(), key=lambda item: -item[1][0]))
+
+
+def _measured(labels_N: NDArray[np.int64]) -> torch.Tensor:
+    """Return the test rows to measure on: of more than ROWS, some of each class, the same in every call.
+
+    The first ones would not do: in a file that is sorted by class, they are of one class.
+    """
+    n = len(labels_N)
+    if n <= ROWS:
+        return torch.arange(n)
+    n_drawn = min(ROWS, n - len(np.unique(labels_N)))  # each class keeps a row that is not drawn
+    return torch.from_numpy(splits.stratified(labels_N, n_drawn, 0)[1])

@@ -35,6 +35,7 @@ def importance(store: Store, run: RunResult, folder: Path) -> Chart | None:
     )
     figure.update_layout(height=140 + 30 * len(shown), margin={"l": 140, "r": 30, "t": 20, "b": 60})
     figure.update_xaxes(title="test accuracy lost")
+    figure.update_yaxes(type="category")  # names such as 0 and 2020 would become numbers
     said = ", ".join(f"{name} {mean:.4f}" for name, mean, _ in shown[:5])
     more = f" {len(found) - len(shown)} columns with less are left out." if len(found) > len(shown) else ""
     text = (

@@ -21,7 +21,10 @@ COMPARED = 20
 
 TEST = "test/accuracy"
 
-FOLD = "data.fold"
+INSTANCES = tuple(
+    f"data.{key}" for key in ("name", "path", "test_path", "test_size", "split_seed", "fold", "folds")
+)
+"""The settings that say which instances are tested."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,7 @@ def _networks(sweep: Sweep, predictions_of: OfRun) -> tuple[tuple[Network, ...],
         return (), 0
     found = [_test(run, predictions_of) for run in others]
     comparable = [
-        test is not None
-        and run.params.get(FOLD) == best.params.get(FOLD)
-        # Folds may have equal labels, but have other instances.
-        and np.array_equal(test.label_N, of_best.label_N)
+        test is not None and _has_instances_of(best, run) and np.array_equal(test.label_N, of_best.label_N)
         for run, test in zip(others, found, strict=True)
     ]
     right = [test.is_right_N for test, fits in zip(found, comparable, strict=True) if test and fits]
@@ -108,6 +108,16 @@ def _networks(sweep: Sweep, predictions_of: OfRun) -> tuple[tuple[Network, ...],
             around = significance.interval(test.is_right_N)
             networks.append(Network(run, test.accuracy, around, next(differences)))
     return tuple(networks), len(of_best.label_N)
+
+
+def _has_instances_of(best: RunResult, run: RunResult) -> bool:
+    """Tell whether two runs are tested on the same instances: others may have equal labels.
+
+    A table and its copy in another format are the same data, by their digest.
+    """
+    if run.data_digest and run.data_digest == best.data_digest:
+        return True
+    return all(run.params.get(key) == best.params.get(key) for key in INSTANCES)
 
 
 def _test(run: RunResult, predictions_of: OfRun) -> Predictions | None:

@@ -129,7 +129,7 @@ def columns_table(data: DataDescription, drop: Sequence[str], width: int) -> Tab
     columns = [Column("features", n_features), Column("becomes", becomes, kind="words")]
     if any(column.n_missing for column in data.table.columns):
         columns.insert(0, Column("missing", missing, importance=0))
-    return fitted(Column("column", names), columns, width)
+    return fitted(Column("column", [name or '""' for name in names]), columns, width)
 
 
 def _becomes(column: FittedColumn) -> str:

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from lockstep.config.schema import RunConfig
+from lockstep.data.description import EXAMPLES
 from lockstep.execution import aside
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.results import run_files
@@ -94,7 +95,7 @@ def log_ensemble(
 
     def save(path: Path, model_id: str) -> None:
         described = Described(run_id, model_id, "probabilities", tuple(class_names))
-        saved_model.save(described, network, example_NxF[: saved_model.EXAMPLES], path)
+        saved_model.save(described, network, example_NxF[:EXAMPLES], path)
 
     uri = _log(store, run, ENSEMBLE, ENSEMBLE, save, step=0)
     assert uri is not None  # which an ensemble's is not

@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 from lockstep.config.schema import RunConfig
 from lockstep.data import table_model
 from lockstep.data.array_files import ArrayFiles
-from lockstep.data.description import TableDescription
+from lockstep.data.description import EXAMPLES, TableDescription
 from lockstep.recovery.temporary import temporary_folder
 from lockstep.training.network_code import NetworkCode, add
 
 if TYPE_CHECKING:
     from lockstep.training.networks import Ensemble, Network
-
-EXAMPLES = 5
-"""The number of rows of the input example."""
 
 
 @dataclass(frozen=True)
