@@ -6,7 +6,7 @@ import sys
 import pytest
 from helpers.clone import REPOSITORY
 
-from lockstep.cli import command
+from lockstep.cli import command, environment
 from lockstep.config.compose import compose
 
 
@@ -16,7 +16,7 @@ def composed(monkeypatch):
 
     def run(*overrides, **variables):
         monkeypatch.setenv("LOCKSTEP_ROOT", "/somewhere")
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_DISABLE_TELEMETRY"):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -40,3 +40,12 @@ def test_mlflows_variables_are_the_defaults_and_what_is_typed_counts(composed):
     tracking = composed(**variables)
     assert (tracking.uri, tracking.experiment) == tuple(variables.values())
     assert composed("tracking.experiment=typed", **variables).experiment == "typed"
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "true"), ("", "true"), ("false", "false")])
+def test_mlflows_telemetry_is_off_unless_it_is_asked_for(monkeypatch, given, found):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", given)
+    environment.settle()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == found

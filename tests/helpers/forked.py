@@ -45,6 +45,7 @@ def start_server():
     folder = tempfile.mkdtemp()
     os.environ[ADDRESS] = f"{folder}/socket"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true"}  # as of commands, which import MLflow later
     command = [sys.executable, __file__, os.environ[ADDRESS]]
     started = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
     atexit.register(shutil.rmtree, folder)

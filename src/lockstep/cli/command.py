@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
 from hydra.types import TaskFunction
 
-from lockstep.cli import failures, workers
+from lockstep.cli import environment, failures, workers
 from lockstep.cli.failures import OK, REFUSED
 from lockstep.config import places
 from lockstep.config._hydra_compat import arguments_parser
@@ -47,9 +47,7 @@ def run(task_function: TaskFunction, hydra_main: Callable[[], None], conf_dir: P
         started; 130 or 143 interrupted.
     """
     open_streams()
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        if not os.environ.get(name):
-            os.environ.pop(name, None)  # set to nothing is not set
+    environment.settle()
     arguments = arguments_parser().parse_args()
     if problem := _bad_flags(arguments):
         print(problem, file=sys.stderr)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockstep.cli import environment
 from lockstep.config import places
 from lockstep.config.errors import nearest, without_password
 from lockstep.config.places import outputs
@@ -70,6 +71,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
 def main() -> int:
     """Carry out the verb in `sys.argv` and return the exit code."""
     open_streams()
+    environment.settle()
     parser, verbs = _parser()
     if len(sys.argv) == 1:
         parser.print_help(sys.stderr)
