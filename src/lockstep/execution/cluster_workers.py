@@ -59,9 +59,8 @@ class ClusterWorkers:
         self._attempts = dict[str, Attempt]()
         self._runs = dict[int, Followed]()  # that have neither ended nor paused
         self._paused = set[int]()  # of which a checkpoint may still come
-        self._failed = dict[
-            str, tuple[int, float]
-        ]()  # how often in a row, and when last, by a worker's address
+        # How often in a row a worker failed before any news, and when last, by its address.
+        self._failed = dict[str, tuple[int, float]]()
         self._messages = SimpleQueue[tuple[str, News | BaseException]]()
         self._giving = dict[str, threading.Lock]()  # data sets, by machine
 
@@ -119,13 +118,13 @@ class ClusterWorkers:
         """Return the member with the most free slots, None if there is none."""
         now = time.monotonic()
         resting = {of for of, (_, at) in self._failed.items() if now - at < REST_SECONDS}
-        members = self._cluster.members.items()
-        free = {address: member.n_slots for address, member in members if address not in resting}
+        members = self._cluster.members  # once: another thread asks workers meanwhile
+        free = {address: member.n_slots for address, member in members.items() if address not in resting}
         for attempt in self._attempts.values():
             if attempt.member.address in free:
                 free[attempt.member.address] -= 1
         most = max(free, key=lambda address: free[address], default=None)
-        return None if most is None or free[most] < 1 else self._cluster.members[most]
+        return None if most is None or free[most] < 1 else members[most]
 
     def _begin_waiting(self) -> None:
         while self._waiting and (member := self._free()) is not None:
