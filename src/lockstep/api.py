@@ -97,11 +97,12 @@ def _carried_out(arguments: Sequence[str], config_dir: str | Path | None, typed:
     checks.store_at.cache_clear()  # the store may have been moved or deleted since the last call
     try:
         if workers.has_workers(command, configs):
-            workers.start_workers(configs)
+            workers.start_workers(command, configs)
         console.print(cli.asked(command, configs), soft_wrap=True)
         workers.connect(command, configs)
         with stage("reading the data"):
             checks.check_runs(configs)
+        workers.check_cluster()
         with stage("opening the store"):
             checks.check_store(configs)
         with in_job(command.master):

@@ -12,9 +12,9 @@ from helpers.tasks import mlps, tasks_of
 
 from lockstep.data import sources
 from lockstep.execution import cluster_attempt, cluster_data, cluster_following, cluster_workers
-from lockstep.execution.cluster import Member
 from lockstep.execution.cluster_attempt import News, Outcome
 from lockstep.execution.cluster_machine import Machine
+from lockstep.execution.cluster_members import Member
 from lockstep.execution.cluster_workers import ClusterWorkers
 from lockstep.recovery import copies
 from lockstep.recovery.copies import Changes, Has
@@ -62,21 +62,21 @@ class Cluster:
 
     def __init__(self):
         self.client, self.refused, self.come_back = Client(), [], self.join
+        self.members = SimpleNamespace(refuse=self.refuse)
         self.join()
 
     def join(self):
-        self.members = {"tcp://a": Member("tcp://a", "a", 2, MACHINE, "", True)}
-        self.addresses = {"tcp://a"}
+        self.members.training = self.members.all = {"tcp://a": Member("tcp://a", "a", 2, MACHINE, "", True)}
 
     def leave(self):
-        self.members, self.addresses = {}, set()
+        self.members.training = self.members.all = {}
 
     def look(self):
         pass
 
     def refuse(self, member, reason):
         self.refused.append((member.name, reason))
-        self.members = {}
+        self.members.training = {}
 
 
 @pytest.fixture

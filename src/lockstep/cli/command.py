@@ -230,15 +230,16 @@ def _carried_out(command: Command, hydra_main: Callable[[], None]) -> int:
         requests = corners(command.search)
     configs = [request.config for request in requests]
     is_dry = any(config.dry_run for config in configs)
-    workers.start_workers(configs)
+    workers.start_workers(command, configs)
     if not is_dry:
         console.print(asked(command, configs), soft_wrap=True)
-    with stage("loading MLflow"), uncollected():
-        from lockstep.sweep import checks, planning
     try:
         workers.connect(command, configs)
+        with stage("loading MLflow"), uncollected():
+            from lockstep.sweep import checks, planning
         with stage("reading the data"):
             checks.check_runs(configs)
+        workers.check_cluster()
         if is_dry and command.search is not None:
             from lockstep.search.session import show
 

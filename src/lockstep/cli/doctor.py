@@ -20,7 +20,8 @@ def examine_cluster(address: str) -> bool:
         Refused: if there is no such scheduler, or Dask is not installed.
     """
     found = Cluster(address, mixed=False, precisions=list(PRECISIONS))
-    workers = sorted(found.known.values(), key=lambda member: (member.name, member.address))
+    found.wait_for_answers()
+    workers = sorted(found.members.all.values(), key=lambda member: (member.name, member.address))
     found.close()
     table = Table("worker", "tasks", "Lockstep", "torch", "canary", box=None, header_style="bold")
     for member in workers:

@@ -11,7 +11,7 @@ from lockstep.terminal.console import console, stage
 log = logging.getLogger("lockstep")
 
 
-def start_workers(configs: Sequence[Any]) -> None:
+def start_workers(command: Command, configs: Sequence[Any]) -> None:
     """Start the server that forks workers, while this process loads its imports.
 
     Where a run may train on a GPU, this process trains it.
@@ -22,16 +22,18 @@ def start_workers(configs: Sequence[Any]) -> None:
         pool.shut_down()
     elif any(config.dry_run for config in configs):
         pool.start(["lockstep.training.device"])
+    elif command.launcher.cluster is not None:
+        pool.start(["lockstep.training.canary"])
     else:
         draws = any(config.tracking.pictures == "all" for config in configs)
         pool.start((*pool.TRAINING, *pool.DRAWING) if draws else pool.TRAINING)
 
 
 def connect(command: Command, configs: Sequence[Any]) -> None:
-    """Connect to the cluster that a command names, if it names one.
+    """Connect to the cluster that a command names, if it names one; its workers load their imports meanwhile.
 
     Raises:
-        Refused: if it can't be used.
+        Refused: if there is none.
     """
     from lockstep.execution import cluster
 
@@ -44,14 +46,30 @@ def connect(command: Command, configs: Sequence[Any]) -> None:
         )
     with stage("connecting to the cluster"):
         precisions = sorted({config.trainer.precision for config in configs})
-        joined = cluster.connect(launcher.cluster, launcher.mixed, precisions)
+        cluster.connect(launcher.cluster, launcher.mixed, precisions)
+
+
+def check_cluster() -> None:
+    """Check the cluster that this command is connected to, if it is, and say what it is.
+
+    Raises:
+        Refused: if no worker there may train.
+    """
+    from lockstep.execution import cluster
+
+    joined = cluster.connected()
+    if joined is None:
+        return
+    with stage("asking the cluster's workers"):
+        joined.wait_for_answers()
+    joined.check()
     if joined.is_open_to_others:
         log.warning(
             "hydra.launcher.cluster=%s: without TLS, whoever reaches this port can run code on all of the"
             " cluster's machines; docs/cluster.md says how to close it",
-            launcher.cluster,
+            joined.address,
         )
-    n = joined.n_slots
+    n = joined.members.n_slots
     shown = f"; Dask's dashboard: {joined.dashboard}" if joined.dashboard else ""
     console.print(f"Cluster {joined.address}: {n} worker{'s' * (n != 1)}{shown}", soft_wrap=True)
 

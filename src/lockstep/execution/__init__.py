@@ -5,8 +5,8 @@
 - `executor`: gives tasks to an executor and reports the events of their runs; trains in this process.
 - `workers`: an executor that trains in worker processes of this machine.
 - `pool`: these processes, started and ended; `server`: what they do; `library_warnings`: what they keep.
-- `cluster`: a connection to a Dask cluster, and which of its workers may train (`cluster_machine`);
-  `cluster_client`: Dask's client.
+- `cluster`: a connection to a Dask cluster; `cluster_members`: which of its workers train;
+  `cluster_machine`: what decides that; `cluster_client`: Dask's client.
 - `cluster_workers`: an executor that trains there; `cluster_following`: how it follows an attempt;
   `cluster_attempt`: what their workers do; `cluster_data`: the data sets that they train on.
 - `aside`: a worker for what needs torch beside training; `stored_pictures`: such.

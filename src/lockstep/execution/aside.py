@@ -19,8 +19,10 @@ log = logging.getLogger("lockstep")
 
 
 def begin(function: Callable[..., object], *arguments: object) -> None:
-    """Start a call that prepares later ones, and whose result, or failure, is of no interest."""
-    _worker().submit(_outcome, function, arguments)
+    """Start a call that prepares later ones, and whose result, or failure, is of no interest; nothing where
+    `call` would not use the worker."""
+    if pool.is_started():
+        _worker().submit(_outcome, function, arguments)
 
 
 def call(function: Callable[..., T], *arguments: Any) -> T:

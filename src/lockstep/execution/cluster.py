@@ -1,33 +1,26 @@
-"""A command's connection to a Dask cluster, and which of its workers compute as this machine does.
+"""A command's connection to a Dask cluster, and whether its workers compute as this machine does.
 
 Dask is loaded only where a cluster is named.
 """
 
 import ipaddress
 import logging
-import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from lockstep._version import __version__
 from lockstep.config.errors import Refused
 from lockstep.execution import aside, cluster_client
 from lockstep.execution.cluster_machine import Machine, canaries
+from lockstep.execution.cluster_members import Member, Members
 
 CONNECT_SECONDS, RECONNECT_SECONDS = 10, 60
 """How long a scheduler may take to answer at first, and once it was there."""
 
 LOOK_SECONDS = 1.0
 """The interval at which workers that come and go are noticed."""
-
-RETRY_SECONDS = 30.0
-"""How long a worker that failed is given no tasks: a disk may have room again."""
-
-SHOWN_NAMES = 3
-"""Workers that a line names."""
 
 ALLOW = "hydra.launcher.mixed=true allows it"
 
@@ -36,26 +29,6 @@ log = logging.getLogger("lockstep")
 
 class ClusterLost(Exception):
     """The scheduler can't be reached any more; the message says how to go on."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """A worker of the cluster, and whether it trains for this command.
-
-    Attributes:
-        name: for people: what it was named when it was started, else its host.
-        n_slots: how many tasks it trains at a time.
-        machine: None if it could not be asked.
-        reason: why it doesn't compute as this machine does, or can't be asked; empty if it does.
-        may_train: whether it trains.
-    """
-
-    address: str
-    name: str
-    n_slots: int
-    machine: Machine | None
-    reason: str
-    may_train: bool
 
 
 class Cluster:
@@ -67,8 +40,7 @@ class Cluster:
         precisions: of the command's runs.
 
     Attributes:
-        here: this machine.
-        known: the cluster's workers, by address.
+        members: its workers.
         client: Dask's.
 
     Raises:
@@ -77,50 +49,40 @@ class Cluster:
 
     def __init__(self, address: str, mixed: bool, precisions: Sequence[str]) -> None:
         self.address, self._mixed, self._precisions = address, mixed, tuple(precisions)
-        self.client = cluster_client.connected(address, CONNECT_SECONDS)
-        torch, found = aside.call(canaries, self._precisions)
-        self.here = Machine("this machine", "", __version__, torch, found)
-        self.known = dict[str, Member]()
-        self._asked = set[str]()  # the addresses of workers that are asked what they are
-        self._retry_at = dict[str, float]()  # when to ask those again that failed, by address
-        self._waits = False  # whether it was said that no worker is left that trains
-        self._lock, self._looked_at = threading.Lock(), 0.0
+        self.client, self.members = cluster_client.connected(address, CONNECT_SECONDS), Members()
+        self._here, self._looked_at = Future[Machine](), 0.0
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="lockstep-cluster")
+        # All load torch for their answers: meanwhile the caller loads what it needs.
+        self._asking = self._ask_new(self._workers() or {})
+        aside.begin(canaries, self._precisions)
+
+    def wait_for_answers(self) -> None:
+        """Wait until it is known of each worker that is there whether it trains."""
+        self._here.set_result(
+            Machine("this machine", "", __version__, *aside.call(canaries, self._precisions))
+        )
         until = time.monotonic() + CONNECT_SECONDS
         while not (workers := self._workers() or {}) and time.monotonic() < until:
             time.sleep(0.1)  # some may be starting
-        for asked in [self._threads.submit(self._ask, *of) for of in workers.items()]:
+        for asked in [*self._asking, *self._ask_new(workers)]:
             asked.result()
-        self._said = set(self.known)
 
     def check(self) -> None:
-        """Check that there are workers that may train; say of the others why they don't.
+        """Check, once they have answered, that some may train; say of the others why they don't.
 
         Raises:
             Refused: if there are none.
         """
-        if not self.members:
-            reasons = [f"{member.name}: {member.reason}" for member in self.known.values()]
+        if not self.members.training:
+            reasons = [f"{member.name}: {member.reason}" for member in self.members.all.values()]
             reasons = reasons or ["it has no workers; docs/cluster.md says how to start some"]
             raise Refused([f"hydra.launcher.cluster={self.address}: {reason}" for reason in reasons])
-        self._say_who_does_not_train(self.known.values())
+        self.members.begin()
 
     @property
-    def members(self) -> dict[str, Member]:
-        """The workers that train for this command, by address."""
-        with self._lock:
-            return {address: member for address, member in self.known.items() if member.may_train}
-
-    @property
-    def addresses(self) -> set[str]:
-        """The addresses of the workers that are there, whether they train or not."""
-        with self._lock:
-            return set(self.known)
-
-    @property
-    def n_slots(self) -> int:
-        """How many tasks all members train at a time."""
-        return sum(member.n_slots for member in self.members.values())
+    def here(self) -> Machine:
+        """This machine, after `wait_for_answers`."""
+        return self._here.result()
 
     @property
     def dashboard(self) -> str:
@@ -150,43 +112,12 @@ class Cluster:
             self._reconnect()
             return
         self._looked_at = time.monotonic()
-        with self._lock:
-            gone = [self.known.pop(address) for address in self.known.keys() - workers]
-            again = {of for of, at in self._retry_at.items() if at < self._looked_at and of in workers}
-            known = self.known.keys() - again
-            new = {of: info for of, info in workers.items() if of not in self._asked | known}
-            self._asked |= new.keys()
-            self._retry_at = {
-                of: at for of, at in self._retry_at.items() if of in workers and of not in again
-            }
-            come = [member for address, member in self.known.items() if address not in self._said]
-            self._said = set(self.known)
-            is_empty = not (new or self._asked or any(member.may_train for member in self.known.values()))
-        _say("left", [member for member in gone if member.may_train])
-        _say("come", [member for member in come if member.may_train])
-        self._say_who_does_not_train(come)
-        if is_empty and not self._waits:
-            log.warning("cluster: no worker is left that trains; waiting for one")
-        self._waits = is_empty
-        for of in new.items():
-            self._threads.submit(self._ask, *of)
-
-    def refuse(self, member: Member, reason: str) -> None:
-        """Give a worker no tasks for RETRY_SECONDS."""
-        with self._lock:
-            if member.address not in self.known:
-                return
-            self.known[member.address] = replace(member, reason=reason, may_train=False)
-            self._retry_at[member.address] = time.monotonic() + RETRY_SECONDS
-        log.warning("cluster: %s trains nothing for %.0f s: %s", member.name, RETRY_SECONDS, reason)
-
-    def _say_who_does_not_train(self, members: Iterable[Member]) -> None:
-        for member in members:
-            if not member.may_train:
-                log.warning("cluster: %s (%s) does not train: %s", member.name, member.address, member.reason)
+        self._ask_new(workers)
+        self.members.follow(workers)
 
     def close(self) -> None:
         """Leave the cluster; attempts that run end within seconds."""
+        self._here.cancel()  # where no answer is waited for: threads wait for it
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.client.close(timeout=2)
 
@@ -199,6 +130,9 @@ class Cluster:
         except (OSError, RuntimeError):  # Dask's errors of communication are OSErrors
             return None
         return found
+
+    def _ask_new(self, workers: Mapping[str, Any]) -> list[Future[None]]:
+        return [self._threads.submit(self._ask, of, workers[of]) for of in self.members.to_ask(workers)]
 
     def _ask(self, address: str, info: Mapping[str, Any]) -> None:
         """Ask a worker what it is; it trains if it computes as this machine does."""
@@ -213,11 +147,7 @@ class Cluster:
         has_name = info["name"] != address
         name = str(info["name"]) if has_name else str(info["host"]) if machine is None else machine.host
         may_train = not reason or (self._mixed and may_be_mixed)
-        with self._lock:
-            self._asked.discard(address)
-            if machine is None:
-                self._retry_at[address] = time.monotonic() + RETRY_SECONDS
-            self.known[address] = Member(address, name, int(info["nthreads"]), machine, reason, may_train)
+        self.members.add(Member(address, name, int(info["nthreads"]), machine, reason, may_train))
 
     def _differs(self, machine: Machine) -> tuple[str, bool]:
         """Return why a worker does not compute as this machine does, empty if it does; and whether that can
@@ -235,9 +165,7 @@ class Cluster:
         log.warning("cluster: the scheduler does not answer; trying again for %d s", RECONNECT_SECONDS)
         until = time.monotonic() + RECONNECT_SECONDS
         self.client.close(timeout=1)
-        with self._lock:
-            self.known.clear()
-            self._asked.clear()
+        self.members.clear()
         while True:
             try:
                 self.client = cluster_client.connected(self.address, 5)
@@ -251,37 +179,17 @@ class Cluster:
         log.info("cluster: the scheduler answers again")
 
 
-def _say(what: str, members: Sequence[Member]) -> None:
-    """Say in a line for each machine that workers have come or left."""
-    by_host: dict[str, list[str]] = {}
-    for member in members:
-        by_host.setdefault(member.machine.host if member.machine else member.name, []).append(member.name)
-    for host, names in by_host.items():
-        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        listed = ", ".join(sorted(names)[:SHOWN_NAMES])
-        verb = "has" if len(names) == 1 else "have"
-        where = "" if names == [host] else f" on {host}"
-        log.info("cluster: %s%s%s %s %s", listed, more, where, verb, what)
-
-
 _cluster: Cluster | None = None
 
 
-def connect(address: str, mixed: bool, precisions: Sequence[str]) -> Cluster:
-    """Connect this command to a cluster, which trains its runs from now on.
+def connect(address: str, mixed: bool, precisions: Sequence[str]) -> None:
+    """Connect this command to a cluster, which trains its runs from now on, once `Cluster.check` has passed.
 
     Raises:
-        Refused: if it can't be used: Dask, a scheduler, or a worker that may train is missing.
+        Refused: if Dask is not installed, or there is no scheduler.
     """
     global _cluster
-    joined = Cluster(address, mixed, precisions)
-    try:
-        joined.check()
-    except Refused:
-        joined.close()
-        raise
-    _cluster = joined
-    return _cluster
+    _cluster = Cluster(address, mixed, precisions)
 
 
 def connected() -> Cluster | None:

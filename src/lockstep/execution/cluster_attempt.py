@@ -23,7 +23,7 @@ from lockstep._version import __version__
 from lockstep.execution import cluster_data, pool
 from lockstep.execution.cluster_machine import Machine, canaries
 from lockstep.execution.task import Task, is_no_room, reason_of
-from lockstep.execution.workers import LocalWorkers
+from lockstep.execution.workers import LONGEST_POLL, LocalWorkers
 from lockstep.recovery import copies
 from lockstep.recovery.copies import Changes, Has
 from lockstep.recovery.journal import Ended, Event
@@ -203,7 +203,8 @@ class _Attempt:
         return found
 
     def _trained(self) -> Outcome:
-        executor = LocalWorkers([cluster_data.source(self._task.digest)], 1, self._check)
+        # `news` reads the journals, too.
+        executor = LocalWorkers([cluster_data.source(self._task.digest)], 1, self._check, LONGEST_POLL)
         try:
             executor.submit(self._task)
             while not executor.wait(self._report):

@@ -10,8 +10,8 @@ from distributed import Client
 
 from lockstep.data.array_files import ArrayFiles
 from lockstep.execution import cluster_attempt, cluster_data
-from lockstep.execution.cluster import Member
 from lockstep.execution.cluster_attempt import News, Order
+from lockstep.execution.cluster_members import Member
 from lockstep.execution.task import Task
 from lockstep.recovery.copies import Has
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from lockstep.data.array_files import Source
-from lockstep.execution.cluster import Cluster, Member
+from lockstep.execution.cluster import Cluster
 from lockstep.execution.cluster_attempt import News, Order, roots
 from lockstep.execution.cluster_following import Attempt, NotTheRuns, Part
+from lockstep.execution.cluster_members import Member
 from lockstep.execution.task import Report, Task, is_no_room, reason_of
 from lockstep.execution.workers import ATTEMPTS, Followed
 from lockstep.recovery import copies
@@ -86,7 +87,7 @@ class ClusterWorkers:
             ClusterLost: if the scheduler can't be reached again.
         """
         self._cluster.look()
-        there = self._cluster.addresses
+        there = self._cluster.members.all
         for lost in [one for one in self._attempts.values() if one.member.address not in there]:
             self._messages.put((lost.order.identity, ConnectionError(f"{lost.member.name} has left")))
         self._begin_waiting()
@@ -118,7 +119,7 @@ class ClusterWorkers:
         """Return the member with the most free slots, None if there is none."""
         now = time.monotonic()
         resting = {of for of, (_, at) in self._failed.items() if now - at < REST_SECONDS}
-        members = self._cluster.members  # once: another thread asks workers meanwhile
+        members = self._cluster.members.training  # once: another thread asks workers meanwhile
         free = {address: member.n_slots for address, member in members.items() if address not in resting}
         for attempt in self._attempts.values():
             if attempt.member.address in free:
@@ -175,7 +176,7 @@ class ClusterWorkers:
         if said.outcome is None:
             return False
         if said.outcome.is_no_room:
-            self._cluster.refuse(attempt.member, said.outcome.reason)
+            self._cluster.members.refuse(attempt.member, said.outcome.reason)
             self._lose(attempt, NotTheRuns(said.outcome.reason), report)
             return not self._left(part.task)
         for number in self._left(part.task):
@@ -210,7 +211,7 @@ class ClusterWorkers:
     def _note_failure(self, attempt: Attempt, error: BaseException) -> None:
         """Have a worker rest that failed before any news; after ATTEMPTS such failures, refuse it."""
         member, now = attempt.member, time.monotonic()
-        if member.address not in self._cluster.addresses or self._cluster.client.status != "running":
+        if member.address not in self._cluster.members.all or self._cluster.client.status != "running":
             return  # `look` says it
         if attempt.has_begun:
             log.warning("cluster: %s: its runs are trained again: %s", member.name, reason_of(error))
@@ -220,7 +221,7 @@ class ClusterWorkers:
         self._failed[member.address] = n, now
         if is_no_room(error) or n >= ATTEMPTS:
             del self._failed[member.address]
-            self._cluster.refuse(member, reason_of(error))
+            self._cluster.members.refuse(member, reason_of(error))
 
     def _lose(self, attempt: Attempt, error: BaseException, report: Report) -> None:
         """Have what is left of a lost attempt's part trained elsewhere, or by halves; or fail its run."""

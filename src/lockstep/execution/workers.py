@@ -22,7 +22,7 @@ from lockstep.results.early_stopping import has_ended
 from lockstep.results.history import History
 
 POLL_SECONDS, LONGEST_POLL = 0.05, 0.5
-"""The least and the most time between two looks at the journals."""
+"""The least and the most time between two looks at the journals; the end of a task is noticed at once."""
 
 POLL_SHARE = 0.1
 """The share of the time that these looks may take: of thousands of journals, each takes 20 ms."""
@@ -39,15 +39,22 @@ class LocalWorkers:
 
     Args:
         check: called between two looks at the journals; what it raises ends the call of `wait`.
+        poll_seconds: the least time between two looks.
     """
 
-    def __init__(self, sources: Sequence[Source], n: int, check: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        n: int,
+        check: Callable[[], object] = lambda: None,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
         self._files = {source.description.digest: source.files() for source in sources}
         self._n, self._check = n, check
         self._tasks = dict[Worker, Task]()  # that workers train
         self._lost = list[Task]()  # whose workers died
         self._runs = dict[int, Followed]()  # the runs of both that have not ended
-        self._poll_seconds = POLL_SECONDS
+        self._least_poll = self._poll_seconds = poll_seconds
 
     @property
     def is_free(self) -> bool:
@@ -94,7 +101,7 @@ class LocalWorkers:
         started = time.perf_counter()
         unread = {number: events for number, run in self._runs.items() if (events := run.unread())}
         took = time.perf_counter() - started
-        self._poll_seconds = min(max(POLL_SECONDS, took / POLL_SHARE), LONGEST_POLL)
+        self._poll_seconds = min(max(self._least_poll, took / POLL_SHARE), LONGEST_POLL)
         for number, events in unread.items():
             for event in events:
                 self._receive(number, event, report)

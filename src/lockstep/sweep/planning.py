@@ -83,7 +83,7 @@ def _flops() -> float:
 def workers_for(configs: Sequence[RunConfig], n_jobs: int) -> int:
     """Return how many workers may train the runs: a cluster's, or one on any device but the CPU."""
     if (of := cluster.connected()) is not None:
-        return of.n_slots
+        return of.members.n_slots
     return count_workers(n_jobs) if are_on_cpu(configs) else 1
 
 
