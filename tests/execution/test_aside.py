@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from helpers.in_worker import fail_unpicklably, killed, refuse, warned
+from helpers.in_worker import fail_unpicklably, killed, reads, refuse, warned, writes
 
 from lockstep.config.errors import Refused
 from lockstep.execution import aside, pool
@@ -24,7 +24,9 @@ def test_a_process_that_has_not_started_workers_does_it_itself(monkeypatch):
     monkeypatch.setattr(pool, "_modules", ())
     pool.worker()  # that a training has started
     assert not pool.is_started()
-    assert aside.call(os.getpid) == os.getpid()
+    meanwhile = []
+    assert aside.call(os.getpid, meanwhile=lambda: meanwhile.append(1)) == os.getpid()
+    assert meanwhile == [1]
     pool.shut_down()
 
 
@@ -36,6 +38,16 @@ def test_one_worker_carries_out_all_calls_and_none_of_those_that_train(started):
     worker = pool.worker()
     worker.submit(os.getpid)
     assert worker.result() not in (pid, os.getpid())
+
+
+def test_what_is_done_meanwhile_has_a_worker_of_its_own(started, tmp_path):
+    pids = []
+    aside.call(reads, tmp_path / "pipe", meanwhile=lambda: pids.append(aside.call(writes, tmp_path / "pipe")))
+    pids.append(aside.call(os.getpid))
+    assert len({*pids, os.getpid()}) == 3
+    with pytest.raises(ZeroDivisionError):
+        aside.call(os.getpid, meanwhile=lambda: 1 / 0)
+    assert aside.call(os.getpid) == pids[1]
 
 
 def test_errors_and_warnings_of_the_worker_are_raised_and_logged_here(started, caplog):

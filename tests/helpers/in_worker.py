@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from helpers.processes import until
+
 HEAVY = ("torch", "sklearn.decomposition", "sklearn.neighbors", "lockstep.pictures.run_pictures")
 
 
@@ -68,3 +70,15 @@ def killed(times, log):
     if n_called <= times:
         os.kill(os.getpid(), signal.SIGKILL)
     return n_called
+
+
+def reads(pipe):
+    """Wait until another process `writes` to it."""
+    os.mkfifo(pipe)
+    assert pipe.read_text() == "now"
+
+
+def writes(pipe):
+    until(pipe.exists)
+    pipe.write_text("now")
+    return os.getpid()

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("lockstep")
 
+_is_awaited = False  # whether the worker carries out a call, and what is done meanwhile asks for another
+
 
 def begin(function: Callable[..., object], *arguments: object) -> None:
     """Start a call that prepares later ones, and whose result, or failure, is of no interest; nothing where
@@ -25,21 +27,26 @@ def begin(function: Callable[..., object], *arguments: object) -> None:
         _worker().submit(_outcome, function, arguments)
 
 
-def call(function: Callable[..., T], *arguments: Any) -> T:
+def call(function: Callable[..., T], *arguments: Any, meanwhile: Callable[[], object] = lambda: None) -> T:
     """Call a function in the worker, after what it is doing; here unless workers are started.
 
     A worker that was killed costs nothing: the function is called once more, in another one.
 
+    Args:
+        meanwhile: called here while the worker carries out the call. What it calls in turn is carried out by
+            a worker that trains.
+
     Raises:
-        WorkerDied: if that one ends, too, before it returns. Otherwise what the function raises.
+        WorkerDied: if that one ends, too, before it returns. Otherwise what the functions raise.
     """
     if not pool.is_started():
+        meanwhile()
         return function(*arguments)
     try:
-        returned, error, warnings = _called(function, arguments)
+        returned, error, warnings = _called(function, arguments, meanwhile)
     except WorkerDied:
         try:
-            returned, error, warnings = _called(function, arguments)
+            returned, error, warnings = _called(function, arguments, lambda: None)
         except WorkerDied:
             raise WorkerDied("its worker process died, as it does when memory runs out") from None
     for warning in warnings:
@@ -50,9 +57,19 @@ def call(function: Callable[..., T], *arguments: Any) -> T:
     return result
 
 
-def _called(function: Callable[..., object], arguments: tuple[Any, ...]) -> Any:
+def _called(
+    function: Callable[..., object], arguments: tuple[Any, ...], meanwhile: Callable[[], object]
+) -> Any:
+    global _is_awaited
+    if _is_awaited:
+        return pool.submit(_outcome, function, arguments).result()
     worker = _worker()
     worker.submit(_outcome, function, arguments)
+    _is_awaited = True
+    try:
+        meanwhile()
+    finally:
+        _is_awaited = False
     return worker.result()
 
 

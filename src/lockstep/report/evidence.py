@@ -1,4 +1,7 @@
-"""What a sweep's runs prove: which networks differ from the best one, which settings do, and an ensemble."""
+"""What a sweep's runs prove: which networks differ from the best one, which settings do, and an ensemble.
+
+Tests of significance are left to a worker, which has loaded SciPy.
+"""
 
 import functools
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lockstep.config.errors import Refused
+from lockstep.execution import aside
 from lockstep.report.wording import figure
 from lockstep.results import significance
 from lockstep.results.predictions import Predictions
@@ -81,7 +85,7 @@ def of(store: Store, sweep: Sweep) -> Evidence:
     try:
         chosen = predictions.choose(sweep, predictions_of)
         alone_N, together_N = (of_split["test"].is_right_N for of_split in (chosen.alone, chosen.together))
-        [gain] = significance.compare_networks(alone_N, [together_N])
+        [gain] = aside.call(significance.compare_networks, alone_N, [together_N])
     except Refused as refused:
         no_ensemble = " ".join(refused.problems)
     return Evidence(networks, n_instances, _settings(sweep), chosen, no_ensemble, gain)
@@ -99,13 +103,13 @@ def _networks(sweep: Sweep, predictions_of: OfRun) -> tuple[tuple[Network, ...],
         for run, test in zip(others, found, strict=True)
     ]
     right = [test.is_right_N for test, fits in zip(found, comparable, strict=True) if test and fits]
-    differences = iter(significance.compare_networks(of_best.is_right_N, right))
-    networks = [Network(best, of_best.accuracy, significance.interval(of_best.is_right_N))]
+    differences = iter(aside.call(significance.compare_networks, of_best.is_right_N, right))
+    networks = [Network(best, of_best.accuracy, aside.call(significance.interval, of_best.is_right_N))]
     for run, test, fits in zip(others, found, comparable, strict=True):
         if test is None or not fits:
             networks.append(Network(run))
         else:
-            around = significance.interval(test.is_right_N)
+            around = aside.call(significance.interval, test.is_right_N)
             networks.append(Network(run, test.accuracy, around, next(differences)))
     return tuple(networks), len(of_best.label_N)
 
@@ -130,6 +134,6 @@ def _settings(sweep: Sweep) -> tuple[tuple[Repeats, str, float | None], ...]:
     if best is None or len(best.runs) < 2 or not others:
         return ()
     values = [[run.metrics[TEST] for run in row.runs] for row in (best, *others)]
-    p_values = significance.compare_settings(values[0], values[1:])
+    p_values = aside.call(significance.compare_settings, values[0], values[1:])
     pairs = zip((best, *others), (None, *p_values), strict=True)
     return tuple((row, figure(row, TEST), p_value) for row, p_value in pairs)

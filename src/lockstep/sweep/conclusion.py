@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 from zipfile import ZipFile
@@ -158,13 +159,15 @@ def carry_out(store: Store, run_id: str, owed: Conclusion, shared: Path | None =
     if best is not None and owed.winner is not None and owed.draws:
         name = owed.members[owed.winner].name
         attempt("no pictures of the best run", lambda: drawing.draw_winner(store, best, name, shared))
-    page = attempt("no report", lambda: _report(store, run_id, owed))
-    if page:
-        console.print(f"Report: {page}", soft_wrap=True)
+    report = cache(lambda: attempt("no report", lambda: _report(store, run_id, owed)))
+    model = None
     if best is not None:
-        model = attempt("no model of the best run", lambda: logged_model.log_model(store, best))
-        if model:
-            console.print(f"The best run's model: {model}", soft_wrap=True)
+        # A worker exports the model while this process makes the report.
+        model = attempt("no model of the best run", lambda: logged_model.log_model(store, best, report))
+    if page := report():
+        console.print(f"Report: {page}", soft_wrap=True)
+    if model:
+        console.print(f"The best run's model: {model}", soft_wrap=True)
     return failures
 
 

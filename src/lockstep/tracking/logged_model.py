@@ -35,12 +35,15 @@ ENSEMBLE = "ensemble"
 """An ensemble's name, at the sweep's parent run."""
 
 
-def log_model(store: Store, run_id: str) -> str | None:
+def log_model(store: Store, run_id: str, meanwhile: Callable[[], object] = lambda: None) -> str | None:
     """Log the network of a run that was trained to its end: rows N x F to logits N x C.
 
     It is an exported program (`torch.export`) on the CPU, in the dtype of its weights, with a signature and
     an input example. The signature, and `class_names` in the metadata, name the class of each logit. Calling
     this again for a run returns the same model.
+
+    Args:
+        meanwhile: called while a worker exports it, if it does.
 
     Returns:
         The model's URI, `models:/…`; None for a run without weights (`tracking.weights`), and with a warning
@@ -70,7 +73,8 @@ def log_model(store: Store, run_id: str) -> str | None:
 
         def save(path: Path, model_id: str) -> str | None:
             described = Described(run_id, model_id, "logits", class_names)
-            return aside.call(saved_model.save_run, described, config, code, files, weights, path)
+            what = (described, config, code, files, weights, path)
+            return aside.call(saved_model.save_run, *what, meanwhile=meanwhile)
 
         return _log(store, run, NAME, config.model.name, save, step)
 
