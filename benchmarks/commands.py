@@ -4,13 +4,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mlflow
 
-from benchmarks import peers
-from benchmarks.sitting import EPOCHS, QUICK, rounds, seconds, table
+from benchmarks import peers, searches
+from benchmarks.optuna_peer import TASKS
+from benchmarks.sitting import EPOCHS, QUICK, rounds, say, seconds, table
 from benchmarks.trainings import MODELS, config, lockstep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +73,10 @@ def explore(*arguments: str) -> tuple[float, float, float]:
 
 
 def explored() -> None:
-    """Compare a search with one run of the workshop's loop, and with random runs of the same total epochs."""
+    """Compare a search with one run of the workshop's loop, and with random runs of the same total epochs.
+
+    Then 64 trials of a space as a user types it, see `searches`, with that loop.
+    """
     # 64 + 16 x 3 + 4 x 6 epochs at most: as many as 13 full runs.
     random = ("hydra.sweeper.pruner=none", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=13")
     rows, columns = [], dict[str, list[float]](loop=[], took=[], test=[], random=[])
@@ -92,5 +96,21 @@ def explored() -> None:
     rows.append(
         ["mean", f"**{loop:.1f}**", f"**{took:.1f}**", "", f"**{test:.4f}**", "", f"**{random_test:.4f}**"]
     )
-    heading = ["search seed", f"workshop's loop, {EPOCHS} epochs: s", "explore: s", "val", "test"]
-    table([*heading, "13 random runs: val", "test"], rows)
+    of_loop = ["search seed", f"workshop's loop, {EPOCHS} epochs: s"]
+    table([*of_loop, "explore: s", "val", "test", "13 random runs: val", "test"], rows)
+    mnist, typed = next(task for task in TASKS if task.name == "mnist"), []
+    for seed in range(5):
+        loop = seconds(lambda: [peers.workshop_loop("mlp") for _ in range(EPOCHS)])
+        found = searches.lockstep(mnist, seed)
+        best = found.best_at(found.seconds)
+        assert best is not None  # it trains some to their end
+        typed.append((loop, found.seconds, best.val, best.test))
+    typed_rows = [[str(seed), *_typed_row(row)] for seed, row in enumerate(typed)]
+    means = [statistics.fmean(column) for column in zip(*typed, strict=True)]
+    say()
+    table([*of_loop, "64 trials: s", "val", "test"], [*typed_rows, ["mean of all", *_typed_row(means)]])
+
+
+def _typed_row(row: Sequence[float]) -> list[str]:
+    loop, took, val, test = row
+    return [f"{loop:.1f}", f"{took:.1f}", f"{val:.4f}", f"{test:.4f}"]
