@@ -414,7 +414,7 @@ SWEPT = st.sampled_from(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(OVERRIDES, max_size=3), st.lists(SWEPT, max_size=2), st.booleans())
 @example(["optim.lr=1.0", "optim={lr:0.5}"], [], False)
 @example(["optim.lr=0.2", "optim=sgd"], ["optim={lr:0.1,momentum:0.5},{lr:0.05}"], True)
