@@ -40,11 +40,17 @@ def test_one_worker_carries_out_all_calls_and_none_of_those_that_train(started):
     assert worker.result() not in (pid, os.getpid())
 
 
+def died(which):
+    raise WorkerDied(which)
+
+
 def test_what_is_done_meanwhile_has_a_worker_of_its_own(started, tmp_path):
     pids = []
     aside.call(reads, tmp_path / "pipe", meanwhile=lambda: pids.append(aside.call(writes, tmp_path / "pipe")))
     pids.append(aside.call(os.getpid))
     assert len({*pids, os.getpid()}) == 3
+    with pytest.raises(WorkerDied, match="of another"):
+        aside.call(os.getpid, meanwhile=lambda: died("of another"))
     with pytest.raises(ZeroDivisionError):
         aside.call(os.getpid, meanwhile=lambda: 1 / 0)
     assert aside.call(os.getpid) == pids[1]

@@ -1,11 +1,13 @@
 """Which of a cluster's workers train, as they come, go, and fail; the scheduler is scripted."""
 
 import logging
+from concurrent.futures import Future
 
 import pytest
 from helpers.processes import until
 
 from lockstep._version import __version__
+from lockstep.config.errors import Refused
 from lockstep.execution import cluster, cluster_members
 from lockstep.execution.cluster import Cluster
 from lockstep.execution.cluster_machine import Machine
@@ -77,6 +79,18 @@ def test_a_worker_that_does_not_train_is_named_with_the_reason_though_others_tra
         "cluster: other (tcp://other) does not train: it computes other bits (canary other bi, here"
         " 01234567); hydra.launcher.mixed=true allows it"
     ]
+
+
+def test_a_worker_that_leaves_before_the_check_is_no_member(begun):
+    until(lambda: not begun.members.to_ask(begun.client.machines))
+    begun._here.set_result(HERE)
+    until(lambda: len(begun.members.all) == 2)
+    begun._here = Future()
+    del begun.client.machines["tcp://same"]
+    begun.wait_for_answers()
+    assert names(begun) == set() and begun.members.all.keys() == {"tcp://other"}
+    with pytest.raises(Refused, match="other: it computes other bits"):
+        begun.check()
 
 
 def test_a_worker_that_failed_is_asked_again_after_a_while(joined, caplog, monkeypatch):

@@ -20,9 +20,11 @@ def examine_cluster(address: str) -> bool:
         Refused: if there is no such scheduler, or Dask is not installed.
     """
     found = Cluster(address, mixed=False, precisions=list(PRECISIONS))
-    found.wait_for_answers()
-    workers = sorted(found.members.all.values(), key=lambda member: (member.name, member.address))
-    found.close()
+    try:
+        found.wait_for_answers()
+        workers = sorted(found.members.all.values(), key=lambda member: (member.name, member.address))
+    finally:
+        found.close()
     table = Table("worker", "tasks", "Lockstep", "torch", "canary", box=None, header_style="bold")
     for member in workers:
         table.add_row(member.name, str(member.n_slots), *_told(member.machine))

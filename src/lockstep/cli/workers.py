@@ -33,7 +33,7 @@ def connect(command: Command, configs: Sequence[Any]) -> None:
     """Connect to the cluster that a command names, if it names one; its workers load their imports meanwhile.
 
     Raises:
-        Refused: if there is none.
+        Refused: if there is none, or a run asks for another device than the CPU.
     """
     from lockstep.execution import cluster
 

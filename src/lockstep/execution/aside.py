@@ -23,7 +23,7 @@ _is_awaited = False  # whether the worker carries out a call, and what is done m
 def begin(function: Callable[..., object], *arguments: object) -> None:
     """Start a call that prepares later ones, and whose result, or failure, is of no interest; nothing where
     `call` would not use the worker."""
-    if pool.is_started():
+    if pool.is_started() and not _is_awaited:
         _worker().submit(_outcome, function, arguments)
 
 
@@ -39,14 +39,21 @@ def call(function: Callable[..., T], *arguments: Any, meanwhile: Callable[[], ob
     Raises:
         WorkerDied: if that one ends, too, before it returns. Otherwise what the functions raise.
     """
+    global _is_awaited
     if not pool.is_started():
         meanwhile()
         return function(*arguments)
+    worker, was_awaited = _submitted(function, arguments), _is_awaited
+    _is_awaited = True
     try:
-        returned, error, warnings = _called(function, arguments, meanwhile)
+        meanwhile()
+    finally:
+        _is_awaited = was_awaited
+    try:
+        returned, error, warnings = worker.result()
     except WorkerDied:
         try:
-            returned, error, warnings = _called(function, arguments, lambda: None)
+            returned, error, warnings = _submitted(function, arguments).result()
         except WorkerDied:
             raise WorkerDied("its worker process died, as it does when memory runs out") from None
     for warning in warnings:
@@ -57,20 +64,12 @@ def call(function: Callable[..., T], *arguments: Any, meanwhile: Callable[[], ob
     return result
 
 
-def _called(
-    function: Callable[..., object], arguments: tuple[Any, ...], meanwhile: Callable[[], object]
-) -> Any:
-    global _is_awaited
+def _submitted(function: Callable[..., object], arguments: tuple[Any, ...]) -> Worker:
     if _is_awaited:
-        return pool.submit(_outcome, function, arguments).result()
+        return pool.submit(_outcome, function, arguments)
     worker = _worker()
     worker.submit(_outcome, function, arguments)
-    _is_awaited = True
-    try:
-        meanwhile()
-    finally:
-        _is_awaited = False
-    return worker.result()
+    return worker
 
 
 def _worker() -> Worker:

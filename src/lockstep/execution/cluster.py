@@ -51,10 +51,14 @@ class Cluster:
         self.address, self._mixed, self._precisions = address, mixed, tuple(precisions)
         self.client, self.members = cluster_client.connected(address, CONNECT_SECONDS), Members()
         self._here, self._looked_at = Future[Machine](), 0.0
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="lockstep-cluster")
+        from lockstep.execution.cluster_attempt import describe  # here, because it loads Dask
+
+        self._describe = describe
+        # A thread for each answer that is waited for.
+        self._threads = ThreadPoolExecutor(64, thread_name_prefix="lockstep-cluster")
         # All load torch for their answers: meanwhile the caller loads what it needs.
-        self._asking = self._ask_new(self._workers() or {})
         aside.begin(canaries, self._precisions)
+        self._asking = self._ask_new(self._workers() or {})
 
     def wait_for_answers(self) -> None:
         """Wait until it is known of each worker that is there whether it trains."""
@@ -66,6 +70,7 @@ class Cluster:
             time.sleep(0.1)  # some may be starting
         for asked in [*self._asking, *self._ask_new(workers)]:
             asked.result()
+        self.members.forget_others(workers)
 
     def check(self) -> None:
         """Check, once they have answered, that some may train; say of the others why they don't.
@@ -136,11 +141,9 @@ class Cluster:
 
     def _ask(self, address: str, info: Mapping[str, Any]) -> None:
         """Ask a worker what it is; it trains if it computes as this machine does."""
-        from lockstep.execution import cluster_attempt  # here, because it loads Dask
-
         machine = None
         try:
-            machine = self.client.run(cluster_attempt.describe, self._precisions, workers=[address])[address]
+            machine = self.client.run(self._describe, self._precisions, workers=[address])[address]
             reason, may_be_mixed = self._differs(machine)
         except BaseException as error:  # a client that is closed meanwhile raises CancelledError
             reason, may_be_mixed = f"can't be asked what it is: {type(error).__name__}: {error}", False

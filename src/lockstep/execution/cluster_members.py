@@ -97,11 +97,16 @@ class Members:
         self._said = set(there)
         _say_who_does_not_train(there.values())
 
+    def forget_others(self, there: Collection[str]) -> list[Member]:
+        """Forget workers that are not there any more, and return them."""
+        with self._lock:
+            self._retry_at = {of: at for of, at in self._retry_at.items() if of in there}
+            return [self._known.pop(address) for address in self._known.keys() - there]
+
     def follow(self, there: Collection[str]) -> None:
         """Forget workers that are not there any more; say in a line for each machine who has come or left."""
+        gone = self.forget_others(there)
         with self._lock:
-            gone = [self._known.pop(address) for address in self._known.keys() - there]
-            self._retry_at = {of: at for of, at in self._retry_at.items() if of in there}
             come = [member for address, member in self._known.items() if address not in self._said]
             self._said = set(self._known)
             is_empty = not (self._asked or any(member.may_train for member in self._known.values()))
@@ -117,6 +122,7 @@ class Members:
         with self._lock:
             self._known.clear()
             self._asked.clear()
+            self._retry_at.clear()
 
 
 def _say_who_does_not_train(members: Iterable[Member]) -> None:

@@ -1,6 +1,6 @@
 """What a sweep's runs prove: which networks differ from the best one, which settings do, and an ensemble.
 
-Tests of significance are left to a worker, which has loaded SciPy.
+Tests of significance are left to a worker: most have loaded SciPy, which takes a moment.
 """
 
 import functools
