@@ -82,7 +82,6 @@ def test_a_worker_that_does_not_train_is_named_with_the_reason_though_others_tra
 
 
 def test_a_worker_that_leaves_before_the_check_is_no_member(begun):
-    until(lambda: not begun.members.to_ask(begun.client.machines))
     begun._here.set_result(HERE)
     until(lambda: len(begun.members.all) == 2)
     begun._here = Future()
